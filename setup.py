@@ -1,0 +1,61 @@
+"""Packaging of tfctr. Ranges are what the code needs; the versions it is tested with are pinned in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfctr/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+REPORT = ["matplotlib>=3.9,<4", "scikit-learn>=1.7,<2", "scipy>=1.14,<2"]
+
+setup(
+    name="tfctr",
+    version=VERSION,
+    description="Click-through-rate prediction on Keras 3 and TensorFlow, from a raw table to a gRPC answer",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords="click-through rate, CTR, recommender systems, advertising, Keras, TensorFlow Serving",
+    packages=find_packages(include=["tfctr", "tfctr.*"]),
+    package_data={"tfctr.serving": ["*.binpb"]},
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "tensorflow>=2.20,<2.22",
+        "keras>=3.15.1,<4",
+        "numpy>=1.26,<3",
+        "ibis-framework[duckdb]>=12,<13",
+        "pyarrow>=20,<27",
+        "pydantic>=2.11,<3",
+        "pyyaml>=6.0.2,<7",
+        "typer>=0.26,<1",
+        "rich>=13.9,<16",
+        "grpcio>=1.74,<2",
+        "protobuf>=6.31.1,<8",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
+        "retrieval": ["tensorflow-recommenders>=0.7.7,<0.8", "tf-keras>=2.20,<2.22"],
+        "report": REPORT,
+        "dev": [
+            *REPORT,
+            "pytest>=9,<10",
+            "hypothesis>=6.155,<7",
+            "ruff>=0.17,<0.18",
+            "import-linter>=2.16,<3",
+            "pandas>=2.2,<4",
+        ],
+    },
+    entry_points={"console_scripts": ["tfctr = tfctr.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
