@@ -1,0 +1,32 @@
+"""tfctr: click-through-rate prediction on Keras 3 and TensorFlow, from a raw table to a gRPC answer.
+
+Importing tfctr imports neither TensorFlow nor Keras: each public name is loaded when it is first used.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_SUBMODULES = ("data", "layers", "losses", "metrics", "models", "optimizers", "serving", "training", "evaluation")
+_NAMES = {
+    "Schema": "schema",
+    "Categorical": "schema",
+    "Numeric": "schema",
+    "Sequence": "schema",
+    "prepare": "data",
+    "Dataset": "data",
+}
+
+__all__ = ["__version__", *_SUBMODULES, *_NAMES]
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tfctr.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"tfctr.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'tfctr' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

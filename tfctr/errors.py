@@ -1,0 +1,81 @@
+"""What a user did wrong, said in one form, and the exit code that goes with it.
+
+Every error that tfctr raises on purpose is a `TfctrError`: one line that names the problem (file, column, row, value), and
+one line with the fix. The command line prints that text and exits with the class's code; anything else is a bug of ours.
+
+| exit code | class | meaning |
+|---|---|---|
+| 0 | | done |
+| 2 | `ConfigError` | a schema, configuration or argument cannot be used |
+| 3 | `DataError` | a table holds what it must not hold |
+| 4 | `TrainingError` | training became non-finite |
+| 5 | `ExportError` | an exported model failed the check and was not published |
+| 6 | `StorageError` | a file or a server is missing, corrupt or not reachable |
+| 70 | any other exception | a bug in tfctr |
+"""
+
+import difflib
+
+
+class TfctrError(Exception):
+    """The base of all expected errors: what is wrong, and what to do about it.
+
+    >>> print(DataError("column 'click', row 7: the label is 2.", fix="map labels to 0 and 1"))
+    column 'click', row 7: the label is 2.
+      fix: map labels to 0 and 1
+    """
+
+    exit_code = 70
+
+    def __init__(self, problem, *, fix=None):
+        super().__init__(problem if fix is None else f"{problem}\n  fix: {fix}")
+        self.problem, self.fix = problem, fix
+
+
+class ConfigError(TfctrError, ValueError):
+    """A schema, a configuration or an argument cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(TfctrError, ValueError):
+    """A table holds what it must not hold."""
+
+    exit_code = 3
+
+
+class TrainingError(TfctrError, ArithmeticError):
+    """Training became non-finite."""
+
+    exit_code = 4
+
+
+class ExportError(TfctrError, RuntimeError):
+    """An exported model failed the check and was not published."""
+
+    exit_code = 5
+
+
+class StorageError(TfctrError, OSError):
+    """A file or a server is missing, corrupt or not reachable."""
+
+    exit_code = 6
+
+
+def suggest(name, options):
+    """The sentence that ends an unknown-name error: the closest option, and all of them.
+
+    >>> suggest("pooing", ["name", "pooling"])
+    "Did you mean 'pooling'? Expected one of: name, pooling."
+    """
+    options = sorted(options)
+    close = difflib.get_close_matches(str(name), options, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Expected one of: {', '.join(options)}."
+
+
+def choose(options, name, what):
+    """`options[name]`, or a `ConfigError` that lists the names there are."""
+    if name not in options:
+        raise ConfigError(f"Unknown {what} {name!r}.", fix=suggest(name, options))
+    return options[name]

@@ -1,0 +1,140 @@
+"""Files that are either whole or absent: temporary name, fsync, rename.
+
+A process killed at any moment leaves the previous version in place, and at most an orphan named `.tmp-<pid>-...` beside it,
+which the next writer in that folder removes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from tfctr.errors import ConfigError, StorageError
+
+_ORPHAN = re.compile(r"^\.tmp-(\d+)-")
+
+
+@contextlib.contextmanager
+def atomic_file(path, mode="w"):
+    """Open `path` for writing under a temporary name; it appears under its own name only when the block ends well."""
+    path = Path(path)
+    temporary = _temporary_path(path)
+    try:
+        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Fill a new folder under a temporary name beside `path`, then rename it.
+
+    The temporary name starts with `.tmp-`, so it never parses as a version number. Raises `StorageError` when `path`
+    already holds something: a published folder is never edited.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(f"{path} already exists.", fix="choose another folder, or remove this one first")
+    temporary = _temporary_path(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            _fsync_folder(file) if file.is_dir() else _fsync_file(file)
+        _fsync_folder(temporary)
+        os.rename(temporary, path)
+        _fsync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, atomically. NaN is refused: it is not JSON."""
+    with atomic_file(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path):
+    """Read a JSON file; a missing or broken one is a `StorageError` that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist.", fix="check the path") from error
+    except ValueError as error:
+        raise StorageError(f"{path} is not valid JSON: {error}", fix="restore the file or make it again") from error
+
+
+def read_yaml(path):
+    """Read a YAML (or JSON) file as plain data. A missing file is a `StorageError`, a broken one a `ConfigError`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _UniqueKeyLoader(file).get_single_data()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML or JSON: {error}", fix="correct the file") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def sha256(path):
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _temporary_path(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_orphans(path.parent)
+    return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-", suffix=f"-{path.name}", dir=path.parent))
+
+
+def _remove_orphans(folder):
+    for entry in folder.glob(".tmp-*"):
+        owner = _ORPHAN.match(entry.name)
+        if owner and not _is_alive(int(owner[1])):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _fsync_file(path):
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _fsync_folder(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
