@@ -1,0 +1,25 @@
+"""Losses: pure functions from logits to one value an example, and thin `keras.losses.Loss` classes around them.
+
+Labels, logits and values have the shape `(batch, 1)`: Keras averages losses of rank 1 over the batch before it applies sample
+weights. `loss.call(labels, logits)` is the value of each example; `loss(labels, logits, sample_weight)` is
+`sum(weight * value) / batch`.
+"""
+
+from tfctr.losses.cross_entropy import LogLoss, RobustCrossEntropy, log_loss, robust_cross_entropy
+from tfctr.losses.focus import FocalLoss, TwinFocusLoss, complex_focus, focal, simple_focus, twin_focus
+
+LOSSES = {"log_loss": LogLoss, "focal": FocalLoss, "robust_cross_entropy": RobustCrossEntropy}
+
+__all__ = [
+    "LOSSES",
+    "FocalLoss",
+    "LogLoss",
+    "RobustCrossEntropy",
+    "TwinFocusLoss",
+    "complex_focus",
+    "focal",
+    "log_loss",
+    "robust_cross_entropy",
+    "simple_focus",
+    "twin_focus",
+]

@@ -1,0 +1,77 @@
+"""Cross-entropy on logits, plain and robust."""
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError
+
+
+def signed_logits(labels, logits):
+    """The logit of the true class: `logits` where the label is 1, `-logits` where it is 0; `p_t` is its sigmoid.
+
+    Every loss passes here, so here the shapes are checked: `(batch, 1)` both, else `ConfigError`.
+    """
+    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+    for name, tensor in (("labels", labels), ("logits", logits)):
+        if len(tensor.shape) != 2 or tensor.shape[1] not in (1, None):
+            raise ConfigError(
+                f"`{name}` must have the shape (batch, 1). Received: {tuple(tensor.shape)}.",
+                fix="keep the last axis: Keras averages rank-1 losses before it applies sample weights",
+            )
+    return ops.where(ops.greater(labels, 0.5), logits, -logits)
+
+
+def log_loss(labels, logits):
+    """Binary cross-entropy: `-ln p_t`.
+
+    Shapes: `(batch, 1) -> (batch, 1)`.
+
+    >>> log_loss([[1.0]], [[0.0]]).numpy().round(4)  # ln 2
+    array([[0.6931]], dtype=float32)
+    """
+    return ops.softplus(-signed_logits(labels, logits))
+
+
+def robust_cross_entropy(labels, logits, exponent=0.01):
+    """Cross-entropy that trusts improbable labels less: `-ln p_t * p_t ** exponent` (R-CE).
+
+    No gradient flows through the weight. The source calls it reweighted cross-entropy; the exponent is the TF4CTR authors'.
+    Shapes: `(batch, 1) -> (batch, 1)`.
+
+    Reference: [Wang et al., Denoising Implicit Feedback for Recommendation, 2021](https://arxiv.org/abs/2006.04153).
+    """
+    _require_exponent(exponent)
+    value = log_loss(labels, logits)
+    return value * ops.exp(-exponent * ops.stop_gradient(value))
+
+
+def _require_exponent(exponent):
+    if exponent < 0:
+        raise ConfigError(f"`exponent` is {exponent}.", fix="use 0 or more; 0 is plain cross-entropy")
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class LogLoss(keras.losses.Loss):
+    """`log_loss` as a Keras loss."""
+
+    def __init__(self, name="log_loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return log_loss(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class RobustCrossEntropy(keras.losses.Loss):
+    """`robust_cross_entropy` as a Keras loss. Raises `ConfigError` for an `exponent` below 0."""
+
+    def __init__(self, exponent=0.01, name="robust_cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        _require_exponent(exponent)
+        self.exponent = exponent
+
+    def call(self, y_true, y_pred):
+        return robust_cross_entropy(y_true, y_pred, self.exponent)
+
+    def get_config(self):
+        return {**super().get_config(), "exponent": self.exponent}
