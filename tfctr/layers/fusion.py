@@ -1,0 +1,157 @@
+"""From the representations of a simple and a complex encoder to the named logits (TF4CTR's Dynamic Fusion Module)."""
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError
+from tfctr.layers.mlp import linear
+
+
+class Fusion(keras.layers.Layer):
+    """The base of all fusions: one head an encoder, and `fuse`, which each fusion defines.
+
+    A representation one unit wide is a logit already and passes as it is; any other gets a linear head. All of it is float32
+    under every policy.
+
+    Shapes:
+        `[(batch, simple units), (batch, complex units)] -> {"logit": (batch, 1), "simple": (batch, 1), "complex": (batch, 1)}`
+
+    Raises:
+        ConfigError: not two representations of rank 2.
+    """
+
+    def __init__(self, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+
+    def build(self, input_shape):
+        if len(input_shape) != 2 or any(len(shape) != 2 for shape in input_shape):
+            raise ConfigError(
+                f"a fusion takes two representations (batch, units). Received the shapes {input_shape}.",
+                fix="give it the outputs of two encoders",
+            )
+        self.heads = [self.head(shape) for shape in input_shape]
+
+    def call(self, representations, training=False):
+        simple, complex_ = (head(representation) for head, representation in zip(self.heads, representations, strict=True))
+        logits = ops.concatenate([simple, complex_], axis=-1)  # (batch, 2)
+        return {"logit": self.fuse(logits, representations, training), "simple": simple, "complex": complex_}
+
+    def fuse(self, logits, representations, training):
+        """The prediction's logit `(batch, 1)` from both heads' logits `(batch, 2)` and the representations."""
+        raise NotImplementedError
+
+    def head(self, input_shape):
+        """The layer from one representation to its logit."""
+        return keras.layers.Identity(dtype=self.dtype_policy) if input_shape[1] == 1 else self.linear(1, input_shape)
+
+    def linear(self, units, input_shape):
+        """A built linear layer."""
+        layer = linear(units, dtype=self.dtype_policy)
+        layer.build(input_shape)
+        return layer
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class SumFusion(Fusion):
+    """`logit = simple + complex`, the fusion of the parallel models before TF4CTR.
+
+    >>> SumFusion()([ops.ones((1, 1)), 2 * ops.ones((1, 1))])["logit"].numpy().tolist()  # both are logits already
+    [[3.0]]
+    """
+
+    def fuse(self, logits, representations, training):
+        return ops.sum(logits, axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class WeightedSumFusion(Fusion):
+    """`logit = w_1 * simple + w_2 * complex`, both weights free, from 0.5 on (WSF).
+
+    Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 8.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.shares = self.add_weight(name="shares", shape=(2,), initializer=keras.initializers.Constant(0.5))
+
+    def fuse(self, logits, representations, training):
+        return ops.sum(self.shares * logits, axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class VotingFusion(Fusion):
+    """`logit = p_1 * simple + p_2 * complex`, with `p` a Gumbel softmax of one vote an encoder (VF).
+
+    `p = softmax((vote + gumbel noise) / temperature)`, where each encoder's vote is linear in its representation.
+
+    Args:
+        temperature: above 0; lower is closer to a hard vote.
+        seed: of the noise; None follows `keras.utils.set_random_seed`.
+
+    Raises:
+        ConfigError: `temperature` is not above 0.
+
+    Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 9.
+    """
+
+    def __init__(self, temperature=0.8, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ConfigError(f"`temperature` is {temperature}.", fix="use a number above 0")
+        self.temperature, self.seed = temperature, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.votes = [self.linear(1, shape) for shape in input_shape]
+
+    def fuse(self, logits, representations, training):
+        return ops.sum(self.weigh(representations, training) * logits, axis=-1, keepdims=True)
+
+    def weigh(self, representations, training=False):
+        """The weight of each encoder, `(batch, 2)`."""
+        # Eq. 9 takes the log of the vote, which may be negative; the authors' code takes the vote itself, and so do we.
+        votes = ops.concatenate([vote(x) for vote, x in zip(self.votes, representations, strict=True)], axis=-1)
+        # The authors' code draws noise at validation and test too, so that its scores differ from run to run; ours do not.
+        if training:
+            uniform = keras.random.uniform(ops.shape(votes), minval=1e-20, dtype=votes.dtype, seed=self.seed_generator)
+            votes = votes - ops.log(-ops.log(uniform))
+        return ops.softmax(votes / self.temperature, axis=-1)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class ConcatenationFusion(Fusion):
+    """`logit` is linear in both representations together (CF); the heads are trained by auxiliary losses alone.
+
+    Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 10.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.joint_head = self.linear(1, (None, sum(shape[1] for shape in input_shape)))
+
+    def fuse(self, logits, representations, training):
+        return self.joint_head(ops.concatenate(representations, axis=-1))
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class ExpertFusion(Fusion):
+    """`logit = g_1 * m_1 + g_2 * m_2`, two linear experts and a softmax gate over both representations (MoEF).
+
+    The heads are trained by auxiliary losses alone.
+
+    Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 11.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (None, sum(shape[1] for shape in input_shape))
+        self.gate, self.experts = self.linear(2, shape), self.linear(2, shape)
+
+    def fuse(self, logits, representations, training):
+        experts = self.experts(ops.concatenate(representations, axis=-1))  # (batch, 2)
+        return ops.sum(self.weigh(representations) * experts, axis=-1, keepdims=True)
+
+    def weigh(self, representations):
+        """The weight of each expert, `(batch, 2)`."""
+        return ops.softmax(self.gate(ops.concatenate(representations, axis=-1)), axis=-1)

@@ -1,0 +1,79 @@
+"""The multilayer perceptron, and the papers' settings of a dense layer."""
+
+import functools
+
+import keras
+
+from tfctr.errors import ConfigError, choose
+
+_NAMES = ("elu", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
+ACTIVATIONS = {name: functools.partial(keras.layers.Activation, name) for name in _NAMES} | {
+    "leaky_relu": functools.partial(keras.layers.LeakyReLU, negative_slope=0.01),  # PyTorch's slope
+}
+
+
+def linear(units, **kwargs):
+    """A dense layer without activation, as the papers' code starts it: Glorot normal kernel, zero bias."""
+    return keras.layers.Dense(units, kernel_initializer="glorot_normal", **kwargs)
+
+
+def batch_normalization(**kwargs):
+    """Batch normalization with the settings of the papers' code, which are PyTorch's."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **kwargs)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class MLP(keras.layers.Layer):
+    """Dense, batch normalization, activation, dropout, in this order, on every hidden layer.
+
+    The dense layers keep their bias under batch normalization, as in the authors' code.
+
+    Args:
+        hidden_units: width of each hidden layer; at least one.
+        activation: a name in `ACTIVATIONS`.
+        dropout: share of units dropped in training, in [0, 1).
+        batch_norm: whether to normalize before the activation.
+
+    Shapes:
+        `(batch, fields, dim)` or `(batch, units) -> (batch, hidden_units[-1])`
+
+    Raises:
+        ConfigError: an argument out of range, or an unknown activation.
+
+    >>> tuple(MLP([8, 5], dropout=0.1)(keras.ops.ones((2, 3, 4))).shape)
+    (2, 5)
+    """
+
+    def __init__(self, hidden_units, activation="relu", dropout=0.0, batch_norm=False, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(hidden_units, list | tuple) or not hidden_units or not all(map(_is_width, hidden_units)):
+            raise ConfigError(f"`hidden_units` is {hidden_units!r}.", fix="list the width of each hidden layer: [400, 400]")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"`dropout` is {dropout}.", fix="use a number in [0, 1)")
+        choose(ACTIVATIONS, activation, "activation")
+        self.hidden_units, self.activation = tuple(hidden_units), activation
+        self.dropout, self.batch_norm = dropout, batch_norm
+
+    def build(self, input_shape):
+        policy = self.dtype_policy
+        self.steps = [keras.layers.Flatten(dtype=policy)]
+        for units in self.hidden_units:
+            self.steps += [
+                linear(units, dtype=policy),
+                *([batch_normalization(dtype=policy)] if self.batch_norm else []),
+                ACTIVATIONS[self.activation](dtype=policy),
+                keras.layers.Dropout(self.dropout, dtype=policy),
+            ]
+        shape = input_shape
+        for step in self.steps:
+            step.build(shape)
+            shape = step.compute_output_shape(shape)
+
+    def call(self, view):
+        for step in self.steps:
+            view = step(view)
+        return view
+
+
+def _is_width(units):
+    return isinstance(units, int) and not isinstance(units, bool) and units >= 1
