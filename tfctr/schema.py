@@ -1,8 +1,8 @@
 """What each column of a table means.
 
-A `Schema` is written by a user (YAML, JSON or Python) and says which columns are features, which one is the label, and which one groups
-rows for gAUC. `tfctr.prepare` fits it: every feature then knows its `size`, and the schema can say where each feature's ids
-lie, in the prepared matrix and in the one embedding table that all features share.
+A `Schema` is written by a user (YAML, JSON or Python) and says which columns are features, which one is the label, and which
+one groups rows for gAUC. `tfctr.prepare` fits it: every feature then knows its `size`, and the schema can say where each feature's
+ids lie, in the prepared matrix and in the one embedding table that all features share.
 
 Ids, per feature: 0 padding, 1 missing, 2 out of vocabulary, 3.. known. In the prepared matrix each id already has its
 feature's `offset` added, so it is a row of the shared table.
@@ -88,8 +88,8 @@ class Categorical:
 class Sequence:
     """A column that holds several tokens a row: "Animation|Comedy", or a list.
 
-    The first `max_length` tokens are kept, padded behind, and pooled over what is not padding. Empty tokens are dropped; a row without
-    any token is missing. A list is joined by `separator` first, so a token never contains it.
+    The first `max_length` tokens are kept, padded behind, and pooled over what is not padding. Empty tokens are dropped; a row
+    without any token is missing. A list is joined by `separator` first, so a token never contains it.
 
     Args:
         name: the column.
@@ -130,7 +130,7 @@ class Numeric:
 
     | transform | what the model sees |
     |---|---|
-    | `"log2_floor"` | the bucket `floor(ln(x)^2)` for x > 2, else `int(x)`: the Criteo rule; buckets rarer than `min_count` are out of vocabulary |
+    | `"log2_floor"` | the bucket `floor(ln(x)^2)` for x > 2, else `int(x)` (the Criteo rule); rare ones are out of vocabulary |
     | `"quantile"` | one of `buckets` intervals with equal counts in the training table |
     | `"edges"` | one of the intervals between the given `edges`; an edge belongs to the interval on its right |
     | `"scaled"` | `(x - mean) / scale` times a learned vector |

@@ -1,0 +1,187 @@
+"""The proof of the model form: a functional graph inside a `CTRModel`. Each test is one thing that the form must not break."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfctr import losses
+from tfctr.errors import ConfigError, TrainingError
+from tfctr.layers import MLP, FactorizationMachine
+from tfctr.metrics import auc
+from tfctr.models import DNN, TF4CTR, CTRModel, DeepFM
+
+
+@pytest.fixture
+def data(tiny_ids, tiny_labels):
+    return tiny_ids(256), tiny_labels(256)[:, None]
+
+
+def small(schema, cls=TF4CTR, **arguments):
+    keras.utils.set_random_seed(1)
+    encoders = {"simple_encoder": MLP([8]), "complex_encoder": MLP([8, 8])} if cls is TF4CTR else {"hidden_units": [8]}
+    model = cls(schema, embedding_dim=4, **{**encoders, **arguments})
+    model.compile()
+    return model
+
+
+def test_fit_logs_each_loss_term_by_name_and_their_sum(tiny_schema, data):
+    model = small(tiny_schema, embedding_l2=0.1)
+    history = model.fit(*data, batch_size=256, epochs=1, verbose=0).history
+    assert set(history) == {"loss", "ctr", "twin_focus", "l2"}
+    np.testing.assert_allclose(history["loss"], history["ctr"][0] + history["twin_focus"][0] + history["l2"][0], rtol=1e-6)
+
+
+def test_terms_are_what_they_say(tiny_schema, data):
+    ids, labels = data
+    weights = np.random.default_rng(0).uniform(0.5, 2, size=labels.shape).astype("float32")
+    model = small(tiny_schema, embedding_l2=0.1, alpha=0.3, c=0.8, gamma=2.0)
+    logits = {name: np.array(value, "float64") for name, value in model(ids).items()}
+    true = {name: np.where(labels == 1, 1, -1) * value for name, value in logits.items()}
+    p = {name: 1 / (1 + np.exp(-value)) for name, value in true.items()}
+    twin = -0.3 * np.log(p["simple"]) * (0.8 + p["simple"]) ** 2 - 0.7 * np.log(p["complex"]) * (1.2 - p["complex"]) ** 2
+    terms = {name: float(value) for name, value in model.loss_terms(ids, labels, weights, training=False).items()}
+    tables = [table.get_weights()[0].astype("float64") for table in model.embeddings]
+    assert terms == pytest.approx(
+        {
+            "ctr": np.mean(-np.log(p["logit"]) * weights),
+            "twin_focus": np.mean(twin * weights),
+            "l2": 0.05 * sum((table**2).sum() for table in tables),
+        },
+        rel=1e-5,
+    )
+
+
+def test_keras_file_restores_class_encoders_optimizer_and_predictions(tiny_schema, data, tmp_path):
+    model = small(tiny_schema, selection="gated", fusion="voting", simple_encoder=FactorizationMachine())
+    model.compile(loss=losses.FocalLoss(gamma=1.0), clip_norm=3.0)
+    model.fit(*data, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(restored) is TF4CTR
+    assert restored.schema == tiny_schema
+    assert [type(layer) for layer in restored.layers] == [type(layer) for layer in model.layers]
+    assert (restored.ctr_loss.gamma, restored.clip_norm) == (1.0, 3.0)
+    assert int(restored.optimizer.iterations) == int(model.optimizer.iterations)
+    np.testing.assert_array_equal(restored.predict(data[0], verbose=0), model.predict(data[0], verbose=0))
+
+
+def test_auxiliary_loss_changes_training_and_not_validation(tiny_schema, data):
+    ids, labels = data
+    plain, focused = small(tiny_schema, alpha=0.0, c=1.0, gamma=0.0), small(tiny_schema, alpha=0.9, c=0.5, gamma=2.0)
+    np.testing.assert_array_equal(plain.evaluate(ids, labels), focused.evaluate(ids, labels))  # same weights, same validation
+    for model in (plain, focused):
+        model.fit(ids, labels, epochs=1, batch_size=64, shuffle=False, verbose=0)
+    assert plain.evaluate(ids, labels) != focused.evaluate(ids, labels)
+
+
+def test_evaluate_is_exact_for_arrays_datasets_and_weights(tiny_schema, data):
+    ids, labels = data
+    weights = np.random.default_rng(0).uniform(0.5, 2, size=labels.shape).astype("float32")
+    model = small(tiny_schema)
+    for variable in model.trainable_variables:  # a fresh model's probabilities differ by rounding only
+        variable.assign(np.random.default_rng(0).normal(size=variable.shape, scale=0.5))
+    p = model.predict(ids, verbose=0).astype("float64")
+    log_loss = -np.log(np.where(labels == 1, p, 1 - p))
+    dataset = tf.data.Dataset.from_tensor_slices((ids, labels, weights)).batch(100)
+    assert model.evaluate(ids, labels) == pytest.approx([log_loss.mean(), auc(labels.ravel(), p.ravel())], rel=1e-6)
+    for values in (model.evaluate(dataset), model.evaluate(ids, labels, sample_weight=weights, batch_size=50)):
+        assert values == pytest.approx([(log_loss * weights).mean(), auc(labels.ravel(), p.ravel(), weights.ravel())], rel=1e-6)
+
+
+def test_validation_with_one_class_has_no_auc(tiny_schema, data):
+    assert np.isnan(small(tiny_schema).evaluate(data[0], np.ones_like(data[1]), return_dict=True)["auc"])
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+def test_config_survives_dtype_policies(policy, tiny_schema, data, monkeypatch):
+    outside = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = small(tiny_schema, selection="experts", fusion="experts")
+    finally:
+        keras.config.set_dtype_policy(outside)
+    twin = TF4CTR.from_config(json.loads(json.dumps(model.get_config())))
+    assert keras.config.dtype_policy() == outside
+    assert [layer.dtype_policy for layer in twin.layers] == [layer.dtype_policy for layer in model.layers]
+    twin.set_weights(model.get_weights())
+    np.testing.assert_array_equal(twin.predict(data[0], verbose=0), model.predict(data[0], verbose=0))
+
+
+def test_embedding_gradients_reach_the_optimizer_sparse(tiny_schema, data):
+    seen = {}
+
+    class Spy(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            seen[variable.shape[0]] = type(gradient)
+            return super().update_step(gradient, variable, learning_rate)
+
+    model = small(tiny_schema)
+    model.compile(optimizer=Spy(), clip_norm=1.0)  # clipping must not make them dense
+    model.fit(*data, epochs=1, verbose=0)
+    assert seen.pop(tiny_schema.table_rows) is tf.IndexedSlices
+    assert tf.IndexedSlices not in seen.values()
+
+
+def run_mirrored(devices, clip_norm):
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("mirrored_losses.py")), str(devices), str(clip_norm)],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    return json.loads(run.stdout)
+
+
+def test_two_devices_give_the_losses_of_one():
+    # A clip norm this small clips at every step: the norm must be that of the global batch.
+    one, two = run_mirrored(1, 0.05), run_mirrored(2, 0.05)
+    assert one["ctr"][0] != one["ctr"][-1]
+    np.testing.assert_allclose(two.pop("val_auc"), one.pop("val_auc"), atol=5e-4)  # a last bit can swap two ranks
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=2e-5, err_msg=name)
+
+
+def test_non_finite_loss_names_term_and_step(tiny_schema, data):
+    ids, labels = data
+    model = small(tiny_schema)
+    model.fit(ids[:64], labels[:64], batch_size=32, epochs=1, verbose=0)
+    before = model.get_weights()
+    weights = np.where(np.arange(64) < 40, 1.0, np.inf).astype("float32")[:, None]
+    with pytest.raises(TrainingError, match="'ctr' became inf at step 3"):
+        model.fit(ids[:64], labels[:64], sample_weight=weights, batch_size=32, epochs=1, shuffle=False, verbose=0)
+    after = model.get_weights()
+    assert all(np.isfinite(weight).all() for weight in after)
+    assert any((left != right).any() for left, right in zip(before, after, strict=True))  # step 2 was finite
+
+
+def test_misspelt_argument_fails(tiny_schema):
+    with pytest.raises(TypeError, match="embeding_dim"):
+        TF4CTR(tiny_schema, embeding_dim=4)
+    with pytest.raises(ConfigError, match="l2_scope"):
+        DNN(tiny_schema, l2_scope="tables")
+
+
+def test_l2_of_the_batch_trains_its_rows_only(tiny_schema, data):
+    ids, labels = data
+    model = small(tiny_schema, cls=DNN, embedding_l2=1.0, l2_scope="batch")
+    before = model.embeddings[0].get_weights()[0]
+    # Stock SGD: a row without a gradient does not move.
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    model.fit(ids[:4], labels[:4], epochs=1, verbose=0)
+    moved = (model.embeddings[0].get_weights()[0] != before).any(axis=1)
+    assert 0 < moved.sum() <= ids[:4].size
+
+
+def test_all_models_share_one_form():
+    assert issubclass(DeepFM, CTRModel)
+    assert issubclass(CTRModel, keras.Model)
+    # Keras puts its functional class under a model at the first construction; both stay what they were declared to be.
+    assert DeepFM.__bases__ == (CTRModel,)

@@ -1,0 +1,44 @@
+from tfctr.layers import MLP
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+from tfctr.models.twin import make_fusion, make_selection, twin_outputs
+
+
+@register
+class DualMLP(CTRModel):
+    """Two MLPs of different depth over the same fields, added: the base model of TF4CTR.
+
+    `logit = w_s . MLP_s(fields) + w_c . MLP_c(fields)`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        simple_hidden_units, complex_hidden_units, activation, dropout, batch_norm: of the two `MLP`s.
+        selection, fusion: as in `TF4CTR`.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Mao et al., 2023](https://arxiv.org/abs/2304.00902), section 3.1;
+    [Li et al., 2024](https://arxiv.org/abs/2405.03167), table 2.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        simple_hidden_units=(400,),
+        complex_hidden_units=(400, 400, 400),
+        activation="relu",
+        dropout=0.0,
+        batch_norm=False,
+        selection="shared",
+        fusion="sum",
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        selection = make_selection(selection, schema, embedding_dim)
+        simple = MLP(simple_hidden_units, activation, dropout, batch_norm)
+        complex_ = MLP(complex_hidden_units, activation, dropout, batch_norm)
+        outputs = twin_outputs(ids, selection, simple, complex_, make_fusion(fusion))
+        super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

@@ -1,0 +1,53 @@
+"""Models by name."""
+
+import inspect
+
+import keras
+
+from tfctr.errors import ConfigError, choose, suggest
+from tfctr.layers import ENCODERS, FUSIONS, SELECTIONS
+
+MODELS = {}
+
+
+def register(cls):
+    """Make a model known by its class name: to `build`, the command line, `.keras` files and the contract tests."""
+    MODELS[cls.__name__] = keras.saving.register_keras_serializable("tfctr")(cls)
+    return cls
+
+
+def build(name, schema, /, **arguments):
+    """The registered model `name`, from plain arguments such as a YAML file holds.
+
+    An argument that is a layer is written `{"type": "MLP", "hidden_units": [400, 400]}`.
+
+    Raises:
+        ConfigError: an unknown or missing argument, an unknown model or layer, with the closest name.
+    """
+    layers = {key: _layer(key, value, schema) for key, value in arguments.items()}
+    return _construct(choose(MODELS, name, "model"), schema, **layers)
+
+
+def _layer(argument, value, schema):
+    if not isinstance(value, dict):
+        return value
+    options = dict(value)
+    kind = options.pop("type", None)
+    if argument == "selection":
+        return _construct(choose(SELECTIONS, kind, argument), schema, **options)
+    return _construct(choose(FUSIONS if argument == "fusion" else ENCODERS, kind, argument), **options)
+
+
+def _construct(cls, /, *schema, **options):
+    """`cls(*schema, **options)`, with a `ConfigError` for an argument that it does not have or that is missing."""
+    signature = inspect.signature(cls.__init__)
+    known = [name for name, parameter in signature.parameters.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    known = [name for name in known if name not in ("self", "schema")]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"{cls.__name__} has no argument {option!r}.", fix=suggest(option, known))
+    try:
+        signature.bind(None, *schema, **options)
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}.", fix="see its documentation") from error
+    return cls(*schema, **options)

@@ -1,0 +1,72 @@
+from tfctr.layers import MLP
+from tfctr.losses import TwinFocusLoss
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+from tfctr.models.twin import make_fusion, make_selection, twin_outputs
+
+
+@register
+class TF4CTR(CTRModel):
+    """Easy and hard samples go to different encoders, each with its own loss.
+
+    `loss = ctr(logit) + alpha * simple_focus(simple) + (1 - alpha) * complex_focus(complex) + l2`
+
+    Three plug-ins around any two encoders: the selection decides what each of them reads, the twin focus loss which samples
+    each of them learns from, the fusion what their logits are worth.
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the (larger) embedding table.
+        selection: `"shared"`, `"separate"` (SER), `"gated"` (GM), `"experts"` (MMoE), or a layer from ids to two views.
+        fusion: `"sum"`, `"weighted_sum"`, `"voting"`, `"concatenation"`, `"experts"`, or a layer from two representations to
+            the logits `logit`, `simple` and `complex`.
+        simple_encoder, complex_encoder: layers from a view to a representation; by default `MLP([400])` and
+            `MLP([400, 400, 400])`.
+        alpha, c, gamma: of `tfctr.losses.TwinFocusLoss`; `gamma=0` is plain deep supervision.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Raises:
+        ConfigError: an unknown selection or fusion, a loss parameter out of range, a schema that is not fitted.
+
+    >>> from tfctr import Categorical, Schema
+    >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
+    >>> sorted(TF4CTR(schema, embedding_dim=4).output)
+    ['complex', 'logit', 'simple']
+
+    Reference: [Li et al., 2024](https://arxiv.org/abs/2405.03167), eq. 3-12; `gamma` and `c` as in eq. 7 for both labels.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        selection="separate",
+        fusion="weighted_sum",
+        simple_encoder=None,
+        complex_encoder=None,
+        alpha=0.25,
+        c=0.7,
+        gamma=1.0,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        selection = make_selection(selection, schema, embedding_dim)
+        outputs = twin_outputs(
+            ids,
+            selection,
+            simple_encoder or MLP([400]),
+            complex_encoder or MLP([400, 400, 400]),
+            make_fusion(fusion),
+        )
+        super().__init__(
+            schema,
+            ids,
+            outputs,
+            embeddings=selection.embeddings,
+            auxiliary={"twin_focus": TwinFocusLoss(alpha, c, gamma)},
+            embedding_l2=embedding_l2,
+            l2_scope=l2_scope,
+            name=name,
+        )
