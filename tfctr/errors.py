@@ -76,6 +76,6 @@ def suggest(name, options):
 
 def choose(options, name, what):
     """`options[name]`, or a `ConfigError` that lists the names there are."""
-    if name not in options:
+    if name not in tuple(options):
         raise ConfigError(f"Unknown {what} {name!r}.", fix=suggest(name, options))
     return options[name]

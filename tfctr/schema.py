@@ -11,14 +11,12 @@ feature's `offset` added, so it is a row of the shared table.
 import dataclasses
 import json
 import keyword
-import math
 import re
+import sys
 from pathlib import Path
 
-import yaml
-
 from tfctr.errors import ConfigError, StorageError, choose, suggest
-from tfctr.storage import atomic_file, read_yaml
+from tfctr.storage import atomic_file, read_json, read_yaml, yaml_text
 
 PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
 
@@ -26,7 +24,7 @@ TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
 POOLINGS = ("mean", "sum", "sqrtn")
 
 # A name becomes an input of the served model: TensorFlow Serving takes these characters and no Python keyword.
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.\-/]*$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]*")
 
 
 def _require(condition, problem, fix):
@@ -36,7 +34,7 @@ def _require(condition, problem, fix):
 
 def _require_name(name, what):
     _require(
-        isinstance(name, str) and _NAME.match(name) and not keyword.iskeyword(name) and name != "self",
+        isinstance(name, str) and _NAME.fullmatch(name) and not keyword.iskeyword(name) and name != "self",
         f"{what} {name!r} cannot be the name of a served input.",
         "use letters, digits and _ . - / only, begin with a letter or digit, and use no Python keyword",
     )
@@ -176,16 +174,27 @@ class Numeric:
         if self.buckets is not None:
             _require_count(self, "buckets", least=2)
         _require(
-            self.edges is not None or self.transform != "edges",
+            self.edges or self.transform != "edges",
             f"feature {self.name!r}: the transform 'edges' needs `edges`.",
             "list the edges in ascending order",
         )
-        for list_name in ("edges", "interval_ids"):
-            if getattr(self, list_name) is not None:
-                object.__setattr__(self, list_name, tuple(getattr(self, list_name)))
+        _require(
+            self.edges is None or self.transform != "scaled",
+            f"feature {self.name!r}: `edges` have no meaning for the transform 'scaled'.",
+            "remove `edges`, or use the transform 'edges'",
+        )
+        for argument in ("edges", "interval_ids"):
+            values = getattr(self, argument)
+            if values is not None:
+                _require(
+                    isinstance(values, list | tuple),
+                    f"feature {self.name!r}: `{argument}` is {values!r}.",
+                    "give a list of numbers",
+                )
+                object.__setattr__(self, argument, tuple(values))
         if self.edges is not None:
             _require(
-                all(isinstance(edge, int | float) and math.isfinite(edge) for edge in self.edges)
+                all(isinstance(edge, int | float) and abs(edge) <= sys.float_info.max for edge in self.edges)
                 and all(left < right for left, right in zip(self.edges, self.edges[1:], strict=False)),
                 f"feature {self.name!r}: `edges` must be finite and strictly ascending.",
                 "sort them and drop the doubles",
@@ -237,6 +246,12 @@ class Schema:
     def __post_init__(self):
         object.__setattr__(self, "features", tuple(self.features))
         _require(len(self.features) > 0, "the schema has no features.", "name at least one")
+        for feature in self.features:
+            _require(
+                isinstance(feature, Feature),
+                f"{feature!r} is not a feature.",
+                "use Categorical, Sequence and Numeric",
+            )
         names = [feature.name for feature in self.features]
         taken = [*names, self.label, *([self.weight] if self.weight else [])]
         for name in taken:
@@ -324,7 +339,7 @@ class Schema:
         text = (
             json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
             if Path(path).suffix == ".json"
-            else yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+            else yaml_text(self.to_dict())
         )
         with atomic_file(path) as file:
             file.write(text)
@@ -333,7 +348,7 @@ class Schema:
     def load(cls, path):
         """Read a `.yaml`, `.yml` or `.json` file. Raises `ConfigError` or `StorageError`, naming the file."""
         path = Path(path)
-        values = read_yaml(path)
+        values = read_json(path) if path.suffix == ".json" else read_yaml(path)
         try:
             return cls.from_dict(values, folder=str(path.parent.resolve()))
         except ConfigError as error:

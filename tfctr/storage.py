@@ -1,13 +1,14 @@
 """Files that are either whole or absent: temporary name, fsync, rename.
 
-A process killed at any moment leaves the previous version in place, and at most an orphan named `.tmp-<pid>-...` beside it,
-which the next writer in that folder removes.
+A process killed at any moment leaves the previous version in place, and at most an orphan named `.tmp-<pid>-<host>-...` beside
+it, which the next writer of that host in that folder removes.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -17,21 +18,25 @@ import yaml
 
 from tfctr.errors import ConfigError, StorageError
 
-_ORPHAN = re.compile(r"^\.tmp-(\d+)-")
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # containers may share a folder, but not process ids
+_ORPHAN = re.compile(rf"^\.tmp-(\d+)-{_HOST}-")
+
+# YAML 1.1 reads 1e-3 as text; everybody who writes it means the number.
+_EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 @contextlib.contextmanager
 def atomic_file(path, mode="w"):
     """Open `path` for writing under a temporary name; it appears under its own name only when the block ends well."""
     path = Path(path)
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     try:
         with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -46,15 +51,15 @@ def atomic_folder(path):
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(f"{path} already exists.", fix="choose another folder, or remove this one first")
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     temporary.mkdir()
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
-            _fsync_folder(file) if file.is_dir() else _fsync_file(file)
-        _fsync_folder(temporary)
+            fsync_folder(file) if file.is_dir() else _fsync_file(file)
+        fsync_folder(temporary)
         os.rename(temporary, path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -67,28 +72,50 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Read a JSON file; a missing or broken one is a `StorageError` that names it."""
+    """Read a JSON file; a missing or broken one, or one with a key given twice, is a `StorageError` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist.", fix="check the path") from error
-    except ValueError as error:
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path} is not valid JSON: {error}", fix="restore the file or make it again") from error
 
 
 def read_yaml(path):
     """Read a YAML (or JSON) file as plain data. A missing file is a `StorageError`, a broken one a `ConfigError`."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return _UniqueKeyLoader(file).get_single_data()
+        return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML or JSON: {error}", fix="correct the file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid YAML or JSON: {error}", fix="write the file as UTF-8") from error
+
+
+def parse_yaml(text, name):
+    """YAML text as plain data. Raises `ConfigError`, which calls the text by `name`."""
+    try:
+        return _UniqueKeyLoader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date
+        raise ConfigError(f"{name} is not valid YAML or JSON: {error}", fix="correct the file, or the value") from error
+
+
+def yaml_text(value):
+    """Plain data as YAML that `read_yaml` reads back."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _unique_keys(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} is given twice")
+    return values
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
+    """Safe YAML that refuses a key given twice, and reads 1e-3 as a number."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -98,16 +125,25 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Plain data as YAML; text that looks like a number is quoted."""
+
+
+for _class in (_UniqueKeyLoader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
 def sha256(path):
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _temporary_path(path):
+def temporary_path(path):
+    """A free hidden name beside `path`, marked with this process, so that it is removed if this one is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path.parent)
-    return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-", suffix=f"-{path.name}", dir=path.parent))
+    return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-{_HOST}-", suffix=f"-{path.name}", dir=path.parent))
 
 
 def _remove_orphans(folder):
@@ -132,7 +168,8 @@ def _fsync_file(path):
         os.fsync(file.fileno())
 
 
-def _fsync_folder(path):
+def fsync_folder(path):
+    """Make the names in a folder, such as a rename just done, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
