@@ -1,0 +1,241 @@
+"""Exact metrics of click predictions, in NumPy.
+
+All take one value a row, shape `(rows,)` or `(rows, 1)`: labels 0 or 1, scores or probabilities, and optional non-negative
+weights. A metric that is not defined is NaN, never 0, so that it cannot be taken for a bad result. Input that cannot be right
+(unequal lengths, a label that is neither 0 nor 1, a NaN score, no rows) is a `DataError`.
+
+Ranking metrics sort one integer a row, `group << 32 | score << 1 | label`: the bits of a float32 in [0, 1] are in the order of
+its value, so scores need no index sort. Other scores are replaced by their dense ranks first: slower, equally exact.
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from tfctr.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+
+# The authors' code clips here. In float32 it makes the largest probability 1 - 2^-23; our arithmetic is float64.
+SMALLEST_PROBABILITY = 1e-7
+
+
+def auc(labels, scores, weights=None):
+    """Area under the ROC curve: how often a click is ranked above a non-click.
+
+    `AUC = sum over pairs w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum over pairs w_i w_j`, for clicks i and non-clicks j.
+
+    Exact: no thresholds, ties count one half. NaN, and a logged warning, when all rows with weight have one label.
+
+    >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
+    >>> auc([1, 1], [0.1, 0.4])
+    nan
+    """
+    labels, scores, weights = _checked(labels, scores, weights)
+    value = _auc_by_group(_tied_blocks(_sort_keys(labels, scores), weights)).auc[0]
+    if np.isnan(value):
+        _LOG.warning("AUC is not defined: the %d rows have one class only.", len(labels))
+    return float(value)
+
+
+class GroupAUC(NamedTuple):
+    """A grouped AUC, the number of groups it is a mean of, and the number left out because they have one class only."""
+
+    value: float
+    groups_used: int
+    groups_skipped: int
+
+
+def group_auc(labels, scores, groups, weights=None):
+    """Grouped AUC (gAUC): the AUC within each group, averaged with the rows of each group as weight.
+
+    `gAUC = sum over groups n_g AUC_g / sum over groups n_g`, over the groups (users) that have clicks and non-clicks;
+    with `weights`, n_g is the sum of the group's weights. NaN, and a logged warning, when there is no such group.
+
+    >>> group_auc([0, 1, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.5, 0.5, 0.9], ["a", "a", "b", "b", "b", "c"])  # (2 * 1 + 3 * 0.25) / 5
+    0.55
+    """
+    return group_auc_details(labels, scores, groups, weights).value
+
+
+def group_auc_details(labels, scores, groups, weights=None):
+    """The same as `group_auc`, as a `GroupAUC` that says how many groups count.
+
+    >>> group_auc_details([0, 1, 1], [0.1, 0.2, 0.9], ["a", "a", "b"])
+    GroupAUC(value=1.0, groups_used=1, groups_skipped=1)
+    """
+    labels, scores, weights = _checked(labels, scores, weights)
+    codes = group_codes(_column(groups, "groups", len(labels)))
+    each = _auc_by_group(_tied_blocks(_sort_keys(labels, scores, codes), weights))
+    used = ~np.isnan(each.auc)
+    if not used.any():
+        _LOG.warning("Grouped AUC is not defined: each of the %d groups has one class only.", len(used))
+        return GroupAUC(float("nan"), 0, len(used))
+    value = np.average(each.auc[used], weights=each.weight[used])
+    return GroupAUC(float(value), int(used.sum()), int((~used).sum()))
+
+
+def group_codes(groups):
+    """A whole number in [0, 2^31) for each distinct value of `groups`, in sorted order.
+
+    >>> group_codes(np.array(["b", "a", "b"])).tolist()
+    [1, 0, 1]
+    """
+    if np.issubdtype(groups.dtype, np.integer) and len(groups):
+        least = groups.min()
+        if int(groups.max()) - int(least) < 2**31:
+            return groups.astype(np.int64) - least.astype(np.int64)
+    try:
+        return np.unique(groups, return_inverse=True)[1]
+    except TypeError as error:
+        raise DataError(f"groups cannot be sorted: {error}.", fix="give numbers, or text without nulls") from error
+
+
+def log_loss(labels, probabilities, weights=None):
+    """Mean negative log likelihood, natural logarithm: `-mean(y ln(p) + (1 - y) ln(1 - p))`.
+
+    Probabilities are clipped to [1e-7, 1 - 1e-7], as in the code of the papers, so that one certain error is not infinite.
+
+    >>> round(log_loss([0, 1], [0.2, 0.5]), 6)  # (-ln 0.8 - ln 0.5) / 2
+    0.458145
+    """
+    labels, probabilities, weights = _checked(labels, probabilities, weights)
+    _require_probabilities(probabilities)
+    clipped = np.clip(probabilities.astype(np.float64), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return _mean(-np.log(np.where(labels, clipped, 1 - clipped)), weights)
+
+
+def calibration(labels, probabilities, weights=None):
+    """Predicted over observed click-through rate (PCOC): 1 is calibrated, above 1 promises too many clicks; NaN without clicks.
+
+    >>> calibration([0, 1, 0, 1], [0.1, 0.5, 0.2, 0.8])
+    0.8
+    """
+    labels, probabilities, weights = _checked(labels, probabilities, weights)
+    _require_probabilities(probabilities)
+    observed = _mean(labels.astype(np.float64), weights)
+    return _mean(probabilities.astype(np.float64), weights) / observed if observed > 0 else float("nan")
+
+
+def relative_improvement(auc, base_auc):
+    """RelaImpr: how much more of the distance to a random ranking, as a fraction: `(auc - 0.5) / (base_auc - 0.5) - 1`.
+
+    CETN, Eq. 22, prints it in percent. NaN when the base is a random ranking.
+
+    >>> round(relative_improvement(0.816, 0.812), 6)  # + 1.28 %
+    0.012821
+    """
+    return (auc - 0.5) / (base_auc - 0.5) - 1 if base_auc != 0.5 else float("nan")
+
+
+# what a user passes, checked once
+
+
+def _checked(labels, scores, weights):
+    labels = _column(labels, "labels")
+    scores = _column(scores, "scores", len(labels))
+    if len(labels) == 0:
+        raise DataError("a metric of no rows is not defined.", fix="check that the table or split is not empty")
+    positive = labels == 1
+    _refuse(~(positive | (labels == 0)), labels, "labels must be 0 or 1")
+    if not np.issubdtype(scores.dtype, np.floating):
+        scores = _as_numbers(scores, "scores")
+    _refuse(np.isnan(scores), scores, "scores must be numbers")
+    if weights is not None:
+        weights = _as_numbers(_column(weights, "weights", len(labels)), "weights")
+        _refuse(~((weights >= 0) & (weights < np.inf)), weights, "weights must be finite and not negative")
+    return positive, scores, weights
+
+
+def _column(values, name, rows=None):
+    values = np.asarray(values)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or rows not in (None, len(values)):
+        expected = "(rows,) or (rows, 1)" if rows is None else f"({rows},) or ({rows}, 1)"
+        raise DataError(f"`{name}` has the shape {values.shape}.", fix=f"give one value a row, shape {expected}")
+    return values
+
+
+def _as_numbers(values, name):
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"`{name}` are not numbers: {error}.", fix="give one number a row") from error
+
+
+def _require_probabilities(values):
+    _refuse((values < 0) | (values > 1), values, "probabilities must lie in [0, 1]")
+
+
+def _refuse(wrong, values, rule):
+    if wrong.any():
+        row, count = int(np.argmax(wrong)), int(wrong.sum())
+        value = values[row : row + 1].tolist()[0]
+        raise DataError(f"{rule}; row {row} holds {value!r}.", fix=f"correct the rows like it: {count} of {len(wrong)}")
+
+
+# ranking
+
+
+class _Blocks(NamedTuple):
+    """Rows with equal group and score, merged, in ascending order: the group, the weight of clicks and of non-clicks."""
+
+    group: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+
+
+class _GroupValues(NamedTuple):
+    auc: np.ndarray
+    weight: np.ndarray
+
+
+def _sort_keys(positive, scores, groups=None):
+    keys = (_ordered_codes(scores) << 1) | positive
+    return keys if groups is None else (groups.astype(np.uint64) << 32) | keys
+
+
+def _ordered_codes(scores):
+    """Whole numbers in [0, 2^31), as uint32, in the order of the scores."""
+    if scores.dtype == np.float32 and scores.min() >= 0 and scores.max() <= 1:
+        return (scores + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
+    return np.unique(scores, return_inverse=True)[1].astype(np.uint32)
+
+
+def _tied_blocks(keys, weights):
+    order = None if weights is None else np.argsort(keys)
+    keys = np.sort(keys) if weights is None else keys[order]
+    starts, clicks = _starts(keys >> 1), keys & 1
+    if weights is None:  # whole numbers: exact, and faster
+        positive = np.add.reduceat(clicks, starts, dtype=np.int64)
+        negative = np.diff(starts, append=len(keys)) - positive
+    else:
+        positive = np.add.reduceat(weights[order] * clicks, starts)
+        negative = np.add.reduceat(weights[order] * (1 - clicks), starts)
+    return _Blocks(keys[starts].astype(np.uint64) >> 32, positive, negative)
+
+
+def _auc_by_group(blocks):
+    starts = _starts(blocks.group)
+    positive = np.add.reduceat(blocks.positive, starts)
+    negative = np.add.reduceat(blocks.negative, starts)
+    below = np.cumsum(blocks.negative) - blocks.negative  # non-clicks with a smaller score, those of earlier groups included
+    below -= np.repeat(below[starts], np.diff(starts, append=len(below)))
+    wins = np.add.reduceat(blocks.positive * (below + blocks.negative / 2), starts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.where((positive > 0) & (negative > 0), wins / (positive * negative), np.nan)
+    return _GroupValues(value, positive + negative)
+
+
+def _starts(values):
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+
+
+def _mean(values, weights):
+    if weights is not None and not weights.any():
+        return float("nan")
+    return float(np.average(values, weights=weights))
