@@ -1,0 +1,332 @@
+"""Prepared data: ids on disk, checked, and cut into batches.
+
+    DATA/schema.json  DATA/vocabulary/*.txt  DATA/manifest.json
+    DATA/train/ids-00000.npy labels-00000.npy [groups-00000.npy] [weights-00000.npy]  ids-00001.npy ...
+
+The order of the rows in an epoch is a function of (seed, epoch) alone, so a resumed run sees what the uninterrupted one would
+have seen.
+"""
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.metrics import group_codes
+from tfctr.schema import Numeric, Schema
+from tfctr.storage import read_json, sha256
+
+FORMAT = 1
+DTYPES = {"ids": np.int32, "labels": np.float32, "groups": np.int64, "weights": np.float32}
+
+# A split of up to so many bytes of ids is shuffled in memory as one matrix. A larger one is read in blocks, in a permuted
+# order, and shuffled within windows of blocks: 128 MiB. To change these constants is to change the order.
+MEMORY_LIMIT = 2 << 30
+BLOCK_BYTES, WINDOW_BLOCKS = 2 << 20, 64
+
+_PREPARE_AGAIN = "restore the folder, or prepare the data again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A folder that `tfctr.prepare` wrote: the fitted schema, and a `Split` for each table.
+
+    `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`.
+    """
+
+    schema: Schema
+    splits: dict
+    folder: Path
+
+    @classmethod
+    def load(cls, folder, verify=True):
+        """Open a prepared folder. Ids stay on disk until they are used; labels, groups and weights are read.
+
+        Args:
+            folder: what was `out` of `tfctr.prepare`.
+            verify: read every file once and compare its SHA-256 with the manifest; without it only sizes are compared.
+
+        Raises:
+            StorageError: a file is missing, truncated, changed, or of another format.
+        """
+        folder = Path(folder)
+        manifest = read_json(folder / "manifest.json")
+        try:
+            return cls._from_manifest(folder, manifest, verify)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StorageError(f"{folder / 'manifest.json'} is not a manifest: {error!r}.", fix=_PREPARE_AGAIN) from error
+
+    @classmethod
+    def _from_manifest(cls, folder, manifest, verify):
+        _require(manifest["format"] == FORMAT, folder, f"has the format {manifest['format']}, this tfctr reads {FORMAT}")
+        if verify:
+            _check_sha256(folder / "schema.json", manifest["schema_sha256"])
+        schema = Schema.load(folder / "schema.json")
+        _require(schema.is_fitted, folder / "schema.json", "is not a fitted schema")
+        _require(schema.width == manifest["width"], folder / "schema.json", "has another width than the manifest")
+        _check_vocabularies(schema, manifest["vocabulary"], verify)
+        splits = {
+            name: _load_split(folder / name, name, description, schema, verify)
+            for name, description in manifest["splits"].items()
+        }
+        return cls(schema, splits, folder)
+
+    @property
+    def train(self):
+        return self._split("train")
+
+    @property
+    def valid(self):
+        return self._split("valid")
+
+    @property
+    def test(self):
+        return self._split("test")
+
+    def _split(self, name):
+        if name not in self.splits:
+            raise ConfigError(
+                f"the dataset in {self.folder} has no {name} split; it has: {', '.join(self.splits)}.",
+                fix=f"prepare it with a {name} table",
+            )
+        return self.splits[name]
+
+
+class Split:
+    """Rows of ids with their labels, and optionally groups and weights.
+
+    Made by `Dataset.load` or `Split.from_arrays`.
+
+    Attributes:
+        rows, width: the shape of `ids`.
+        labels: 0 or 1, float32, `(rows,)`.
+        groups: int64 codes for gAUC, `(rows,)`, or None.
+        weights: float32, `(rows,)`, or None.
+        memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
+
+    >>> split = Split.from_arrays(ids=[[3, 8], [4, 7], [2, 9]], labels=[1, 0, 0], name="valid")
+    >>> split.rows, split.width
+    (3, 2)
+    >>> [tuple(labels.shape) for ids, labels in split.batches(2)]
+    [(2, 1), (1, 1)]
+    """
+
+    def __init__(self, name, shards, labels, groups=None, weights=None):
+        self.name, self.labels, self.groups, self.weights = name, labels, groups, weights
+        self.memory_limit = MEMORY_LIMIT
+        self._shards = shards
+        self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
+
+    @classmethod
+    def from_arrays(cls, ids, labels, groups=None, weights=None, name="train"):
+        """A split of arrays in memory: integers `(rows, columns)`, and one value a row each for the others.
+
+        Raises:
+            DataError: shapes that do not agree, no rows, ids beyond int32, a label that is neither 0 nor 1, a weight that is
+                negative or not finite.
+        """
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
+            raise DataError(f"`ids` has the shape {ids.shape} and type {ids.dtype}.", fix="give integers, (rows, columns)")
+        _require_values("ids", (ids >= -(2**31)) & (ids < 2**31), "do not fit int32")
+        columns = {"labels": labels, "groups": groups, "weights": weights}
+        columns = {name: np.asarray(values) for name, values in columns.items() if values is not None}
+        for column, values in columns.items():
+            if values.shape != (len(ids),):
+                raise DataError(f"`{column}` has the shape {values.shape}.", fix=f"give one value a row, ({len(ids)},)")
+        _require_values("labels", np.isin(columns["labels"], (0, 1)), "are neither 0 nor 1")
+        if "weights" in columns:
+            finite = np.isfinite(columns["weights"]) & (columns["weights"] >= 0)
+            _require_values("weights", finite, "are negative or not finite")
+        if "groups" in columns:
+            columns["groups"] = group_codes(columns["groups"])
+        columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
+        return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
+
+    @property
+    def rows(self):
+        return len(self.labels)
+
+    @property
+    def width(self):
+        return self._shards[0].shape[1]
+
+    @functools.cached_property
+    def ids(self):
+        """All ids, int32, `(rows, width)`: the file itself where there is only one, else read into memory."""
+        return self._read(0, self.rows)
+
+    def batches(self, batch_size, shuffle=None, seed=0, drop_remainder=False, first_epoch=0):
+        """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.
+
+        An iteration that reaches its last batch ends an epoch, and the next iteration has the order of the next epoch,
+        which is a function of `(seed, epoch)` alone. One that is left before does not count. Iterate it once at a time.
+
+        Args:
+            batch_size: rows a batch, over all devices.
+            shuffle: whether to permute the rows; by default only those of the train split.
+            seed: of the order.
+            drop_remainder: leave out the last batch where it is smaller than the others.
+            first_epoch: the epoch of the first iteration, for a run that resumes.
+
+        Shapes:
+            ids int32 `(batch, width)`, labels and weights float32 `(batch, 1)`.
+        """
+        _require_least("batch_size", batch_size, 1)
+        _require_least("seed", seed, 0)
+        _require_least("first_epoch", first_epoch, 0)
+        number = self.rows // batch_size if drop_remainder else -(-self.rows // batch_size)
+        if number == 0:
+            raise ConfigError(f"the split has {self.rows} rows, fewer than one batch of {batch_size}.", fix="use a smaller one")
+        shuffle = self.name == "train" if shuffle is None else shuffle
+
+        def pieces(epoch):
+            return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
+
+        return _to_tensorflow(
+            lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), number),
+            shapes=[(batch_size if drop_remainder else None, column.shape[1]) for column in self._columns(0, 1)],
+            number=number,
+            first_epoch=first_epoch,
+        )
+
+    def _in_order(self, size):
+        for start in range(0, self.rows, size):
+            yield self._columns(start, start + size)
+
+    def _shuffled(self, size, seed, epoch):
+        rng = np.random.default_rng([seed, epoch])
+        for window in self._windows(rng):
+            order = rng.permutation(len(window[0]))
+            for start in range(0, len(order), size):
+                yield [column.take(order[start : start + size], axis=0) for column in window]
+
+    def _windows(self, rng):
+        row_bytes = 4 * self.width
+        if self.rows * row_bytes <= self.memory_limit:
+            yield [self.ids, *self._columns(0, self.rows)[1:]]
+            return
+        block = max(1, BLOCK_BYTES // row_bytes)
+        starts = rng.permutation(np.arange(0, self.rows, block))
+        for first in range(0, len(starts), WINDOW_BLOCKS):
+            blocks = [self._columns(start, start + block) for start in starts[first : first + WINDOW_BLOCKS]]
+            yield [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+    def _columns(self, start, stop):
+        values = [self.labels] if self.weights is None else [self.labels, self.weights]
+        return [self._read(start, stop), *(column[start:stop, None] for column in values)]
+
+    def _read(self, start, stop):
+        parts = [
+            shard[max(start - begin, 0) : stop - begin]
+            for shard, begin in zip(self._shards, self._begins, strict=True)
+            if begin < stop and start < begin + len(shard)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _cut(pieces, size):
+    """The same rows in batches of exactly `size`; the last one may be smaller."""
+    rest = None
+    for piece in pieces:
+        if rest is not None:
+            piece = [np.concatenate(pair) for pair in zip(rest, piece, strict=True)]
+        while len(piece[0]) >= size:
+            yield tuple(column[:size] for column in piece)
+            piece = [column[size:] for column in piece]
+        rest = piece if len(piece[0]) else None
+    if rest is not None:
+        yield tuple(rest)
+
+
+def _to_tensorflow(batches_of, shapes, number, first_epoch):
+    """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration."""
+    import tensorflow as tf  # only here: to prepare or to inspect data does not need it
+
+    epoch = first_epoch
+
+    def generate():
+        yield from batches_of(epoch)
+
+    def count_steps():
+        nonlocal epoch
+        yield from range(number - 1)
+        epoch += 1
+        yield number - 1
+
+    types = [tf.int32] + [tf.float32] * (len(shapes) - 1)
+    specs = tuple(tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True))
+    batches = tf.data.Dataset.from_generator(generate, output_signature=specs).prefetch(2)
+    # Counted behind the prefetch, by batches that were taken: Keras begins iterations that it drops (one to build the
+    # model, one after each epoch), and those must not use up an epoch. TensorFlow's own rewrites would read ahead of it.
+    steps = tf.data.Dataset.from_generator(count_steps, output_signature=tf.TensorSpec((), tf.int64))
+    counted = tf.data.Dataset.zip((batches, steps)).map(lambda batch, step: batch)
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
+
+
+def _require_values(name, good, problem):
+    if not good.all():
+        row = int(np.argmin(good.reshape(len(good), -1).all(axis=1)))
+        raise DataError(f"`{name}` holds values that {problem}, first in row {row}.", fix="correct or drop such rows")
+
+
+def _require_least(argument, value, least):
+    if value < least:
+        raise ConfigError(f"`{argument}` must be at least {least}. Received: {value}.")
+
+
+# reading a folder
+
+
+def _check_vocabularies(schema, digests, verify):
+    for feature in schema.features:
+        if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+            path = schema.vocabulary_file(feature)
+            _require(path.is_file(), path, "is missing")
+            if verify:
+                _check_sha256(path, digests[path.name])
+
+
+def _load_split(folder, name, description, schema, verify):
+    names = ["ids", "labels", *(["groups"] if schema.group else []), *(["weights"] if schema.weight else [])]
+    columns = {column: [] for column in names}
+    for number, shard in enumerate(description["shards"]):
+        for column in names:
+            file = f"{column}-{number:05d}.npy"
+            shape = (shard["rows"], schema.width) if column == "ids" else (shard["rows"],)
+            array = _open_array(folder / file, DTYPES[column], shape)
+            if verify:
+                _check_sha256(folder / file, shard["files"][file])
+            columns[column].append(array)
+    rows = sum(shard["rows"] for shard in description["shards"])
+    _require(rows == description["rows"] and rows > 0, folder, f"has {rows} rows, the manifest says {description['rows']}")
+    shards = columns.pop("ids")
+    return Split(name, shards, **{column: np.concatenate(arrays) for column, arrays in columns.items()})
+
+
+def _open_array(path, dtype, shape):
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} is missing.", fix=_PREPARE_AGAIN) from error
+    except (ValueError, OSError) as error:
+        raise StorageError(f"{path} is truncated or corrupt: {error}", fix=_PREPARE_AGAIN) from error
+    found, expected = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
+    _require(found == expected, path, f"holds {found}, the manifest says {expected}")
+    return array.view(np.ndarray)
+
+
+def _check_sha256(path, expected):
+    _require(path.is_file(), path, "is missing")
+    _require(sha256(path) == expected, path, "is not the file that was written: its SHA-256 is not the manifest's")
+
+
+def _require(condition, path, problem):
+    if not condition:
+        raise StorageError(f"{path} {problem}.", fix=_PREPARE_AGAIN)
