@@ -1,0 +1,131 @@
+"""A click table whose true probabilities are known, so that the best possible AUC and log loss are known too.
+
+The click of a row depends on its columns in this way; every hidden number is drawn once from the seed:
+
+    signal = 1.5 cos(taste[user] - style[item])                    two fields that match or not
+           + 1.0 side[device] side[daypart] side[weekend]          -1 or 1 each: no two of the three say anything
+           + 0.5 mean(appeal[genre] for genre in genres)           a multi-valued field; 0 where it is empty
+           + 0.5 exp(-ln(price / 20)^2 / 2)                        a number, neither cheap nor dear; 0 where it is null
+           + 0.6 habit[user] + 0.6 charm[item] + 0.3 mood[city]    fields that say something alone
+    logit  = sharpness[slot] (signal - 0.8) - 0.6
+
+The slot decides how hard a row is: its sharpness is 4 where the click is almost certain either way, 1.5, and 0.4 where it is
+almost a coin. Users and items follow Zipf's law, so a few are frequent and most are rare.
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from tfctr.errors import ConfigError
+from tfctr.metrics import auc, group_auc, log_loss
+from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.storage import atomic_file
+
+USERS, ITEMS = 400, 200
+GENRES = np.array(["action", "comedy", "drama", "documentary", "family", "film noir", "science fiction", "театр"])
+CITIES = np.array(["Köln", "Lagos", "São Paulo", "Zürich", "東京", "القاهرة"])
+SIDES = {"device": ["desktop", "phone"], "daypart": ["evening", "morning"], "weekend": ["no", "yes"]}
+SHARPNESS = {"top": 4.0, "middle": 1.5, "footer": 0.4}
+
+
+def synthetic(rows, seed=0):
+    """A `pyarrow.Table` of raw columns with the label `click`, and the true `probability`, which is no feature.
+
+    The seed draws the hidden numbers too: tables of two seeds are two worlds. To split one world, slice one table.
+
+    >>> synthetic(1000).schema.names
+    ['user', 'item', 'city', 'device', 'daypart', 'weekend', 'slot', 'genres', 'price', 'click', 'probability']
+    """
+    if rows < 1:
+        raise ConfigError(f"`rows` must be at least 1. Received: {rows}.")
+    rng = np.random.default_rng(seed)
+    taste, style = (rng.uniform(0, 2 * np.pi, size) for size in (USERS, ITEMS))
+    habit, charm, mood, appeal = (rng.normal(size=size) for size in (USERS, ITEMS, len(CITIES), len(GENRES)))
+
+    user, item = _draw_zipf(rng, USERS, rows), _draw_zipf(rng, ITEMS, rows)
+    city, slot = rng.integers(len(CITIES), size=rows), rng.integers(len(SHARPNESS), size=rows)
+    sides = rng.integers(2, size=(len(SIDES), rows))
+    genres = _draw_subsets(rng, len(GENRES), rows)
+    price = np.round(20 * np.exp(rng.normal(size=rows)), 2)
+    price[rng.random(rows) < 0.1] = np.nan
+
+    signal = (
+        1.5 * np.cos(taste[user] - style[item])
+        + 1.0 * np.prod(2 * sides - 1, axis=0)
+        + 0.5 * (genres @ appeal) / np.maximum(genres.sum(axis=1), 1)
+        + 0.5 * np.nan_to_num(np.exp(-(np.log(price / 20) ** 2) / 2))
+        + 0.6 * habit[user]
+        + 0.6 * charm[item]
+        + 0.3 * mood[city]
+    )
+    logit = np.array([*SHARPNESS.values()])[slot] * (signal - 0.8) - 0.6
+    probability = 1 / (1 + np.exp(-logit))
+    return pa.table(
+        {
+            "user": user + 1,
+            "item": np.array([f"item {number}" for number in range(1, ITEMS + 1)])[item],
+            "city": CITIES[city],
+            **{name: np.array(tokens)[side] for (name, tokens), side in zip(SIDES.items(), sides, strict=True)},
+            "slot": np.array([*SHARPNESS])[slot],
+            "genres": ["|".join(GENRES[chosen]) for chosen in genres],
+            "price": pa.array(price, from_pandas=True),  # NaN becomes null
+            "click": (rng.random(rows) < probability).astype(np.int8),
+            "probability": probability,
+        }
+    )
+
+
+def synthetic_schema():
+    """The schema of `synthetic` tables, one feature of each kind; gAUC groups by user."""
+    tokens = [Categorical(name) for name in ("user", "item", "city", *SIDES, "slot")]
+    features = [*tokens, Sequence("genres", max_length=3), Numeric("price", "quantile", buckets=10)]
+    return Schema(features=features, label="click", group="user")
+
+
+def best_possible(table):
+    """What a model that knows the true probabilities gets on these rows: `auc`, `group_auc` and `log_loss`.
+
+    No model can do better, but for the luck of the rows.
+
+    >>> sorted(best_possible(synthetic(1000)))
+    ['auc', 'group_auc', 'log_loss']
+    """
+    labels, probability, users = (table[name].to_numpy() for name in ("click", "probability", "user"))
+    return {
+        "auc": auc(labels, probability),
+        "group_auc": group_auc(labels, probability, users),
+        "log_loss": log_loss(labels, probability),
+    }
+
+
+def write_synthetic(folder, rows, seed=0):
+    """Write `train.parquet`, `valid.parquet` and `test.parquet` (8 : 1 : 1 of one table) and `schema.yaml` into `folder`.
+
+    Each file is written atomically. Returns `{"train": path, "valid": path, "test": path}`.
+    """
+    if rows < 10:
+        raise ConfigError(f"`rows` must be at least 10, so that each table has some. Received: {rows}.")
+    table, folder = synthetic(rows, seed), Path(folder)
+    edges = [0, rows * 8 // 10, rows * 9 // 10, rows]
+    paths = {name: folder / f"{name}.parquet" for name in ("train", "valid", "test")}
+    for path, (start, stop) in zip(paths.values(), itertools.pairwise(edges), strict=True):
+        with atomic_file(path, "wb") as file:
+            parquet.write_table(table.slice(start, stop - start), file)
+    synthetic_schema().save(folder / "schema.yaml")
+    return paths
+
+
+def _draw_zipf(rng, number, rows):
+    """`rows` of 0 .. number - 1, the k-th as often as 1 / (k + 5)."""
+    frequency = 1 / (np.arange(number) + 5)
+    return rng.choice(number, size=rows, p=frequency / frequency.sum())
+
+
+def _draw_subsets(rng, number, rows):
+    """Boolean `(rows, number)`: none, one, two or three of `number`, each set of a size equally likely."""
+    sizes = rng.choice(4, size=(rows, 1), p=[0.05, 0.35, 0.35, 0.25])
+    return rng.random((rows, number)).argsort(axis=1) < sizes
