@@ -20,7 +20,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     keywords="click-through rate, CTR, recommender systems, advertising, Keras, TensorFlow Serving",
     packages=find_packages(include=["tfctr", "tfctr.*"]),
-    package_data={"tfctr.serving": ["*.binpb"]},
+    package_data={"tfctr.serving": ["protocol.binpb", "NOTICE"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.20,<2.22",

@@ -1,0 +1,64 @@
+"""Small hand-written SavedModels, for tests that must not depend on how tfctr exports."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+KNOWN = ["60", "2438", "café", "naïve"]
+INPUTS = [tf.TensorSpec([None], "string", name="user"), tf.TensorSpec([None], "float64", name="price")]
+TYPES = ("string", "float64", "float32", "int32", "int64", "bool")
+
+
+class Scorer(keras.layers.Layer):
+    """`sigmoid(weight * price + position of the user in KNOWN)`, position -1 when unknown."""
+
+    def build(self, input_shape=None):
+        self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
+        positions = tf.lookup.KeyValueTensorInitializer(KNOWN, tf.range(len(KNOWN), dtype=tf.int64))
+        self.positions = tf.lookup.StaticHashTable(positions, default_value=-1)
+
+    def call(self, user, price):
+        return tf.sigmoid(self.weight * tf.cast(price, "float32") + tf.cast(self.positions.lookup(user), "float32"))
+
+
+def export_scorer(folder, weight=0.5, serving_default=None):
+    """Signatures `serving_default` (user: text, price: double) and `ids` (int32, 3 columns), both to `probability`."""
+    scorer = Scorer()
+    scorer.build()
+    scorer.weight.assign(weight)
+
+    def score(user, price):
+        rows = tf.debugging.assert_equal(tf.shape(user)[0], tf.shape(price)[0], "the inputs differ in rows")
+        with tf.control_dependencies([rows]):
+            return {"probability": scorer(user, tf.where(tf.math.is_nan(price), tf.zeros_like(price), price))}
+
+    def ids(ids):
+        return {"probability": tf.sigmoid(scorer.weight * tf.cast(tf.reduce_sum(ids, axis=1), "float32"))}
+
+    archive = keras.export.ExportArchive()
+    archive.track(scorer)
+    archive.add_endpoint("serving_default", serving_default or score, input_signature=INPUTS)
+    archive.add_endpoint("ids", ids, input_signature=[tf.TensorSpec([None, 3], "int32", name="ids")])
+    archive.write_out(str(folder), verbose=False)
+
+
+def export_identities(folder):
+    """One signature for each type, named after it, that gives back its input `value` as `same`."""
+    archive = keras.export.ExportArchive()
+    for dtype in TYPES:
+        spec = tf.TensorSpec([None], dtype, name="value")
+        archive.add_endpoint(dtype, lambda value: {"same": tf.identity(value)}, input_signature=[spec])
+    archive.write_out(str(folder), verbose=False)
+
+
+def probabilities(users, prices, weight=0.5):
+    """What `serving_default` must answer, from its formula, in float64."""
+    positions = [KNOWN.index(user) if user in KNOWN else -1 for user in users]
+    return 1 / (1 + np.exp(-(weight * np.nan_to_num(prices) + positions)))
+
+
+def texts(*values):
+    """An `object` array of `bytes`."""
+    array = np.empty(len(values), object)
+    array[:] = [value.encode() if isinstance(value, str) else value for value in values]
+    return array

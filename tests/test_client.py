@@ -1,0 +1,263 @@
+"""What the client sends, and how it behaves towards servers that are slow, away or wrong."""
+
+import contextlib
+import math
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pytest
+
+from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.serving import protocol
+from tfctr.serving.client import PredictionClient
+
+TEXT, DOUBLE, FLOAT = 7, 2, 1
+
+
+class FakeServing:
+    """A server with one model, whose Predict is `answer(request, context)`. It keeps the requests that it got."""
+
+    def __init__(self, answer, signatures=None):
+        self.answer = answer
+        self.signatures = signatures or {"serving_default": ({"user": TEXT, "price": DOUBLE}, ["probability"])}
+        self.requests, self.metadata_requests = [], 0
+
+    def predict(self, request, context):
+        self.requests.append(request)
+        return self.answer(request, context)
+
+    def metadata(self, request, context):
+        self.metadata_requests += 1
+        definitions = protocol.SignatureDefMap()
+        for name, (inputs, outputs) in self.signatures.items():
+            for column, dtype in inputs.items():
+                definitions.signature_def[name].inputs[column].dtype = dtype
+                definitions.signature_def[name].inputs[column].tensor_shape.dim.add(size=-1)
+            for output in outputs:
+                definitions.signature_def[name].outputs[output].dtype = FLOAT
+        response = protocol.GetModelMetadataResponse()
+        response.metadata["signature_def"].Pack(definitions)
+        return response
+
+    @contextlib.contextmanager
+    def serving(self):
+        def handler(respond, request):
+            return grpc.unary_unary_rpc_method_handler(respond, request.FromString, lambda answer: answer.SerializeToString())
+
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        handlers = {
+            "Predict": handler(self.predict, protocol.PredictRequest),
+            "GetModelMetadata": handler(self.metadata, protocol.GetModelMetadataRequest),
+        }
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(protocol.PREDICTION_SERVICE, handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(grace=None)
+
+
+def answer_price(request, context):
+    """The price itself as the probability, so that an answer tells its row."""
+    prices = protocol.from_tensor(request.inputs["price"]).astype("f4")
+    return protocol.PredictResponse(outputs={"probability": protocol.to_tensor(prices)})
+
+
+def rows(count):
+    return {"user": ["60"] * count, "price": np.arange(float(count))}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [1]), (7, [7]), (8, [7, 1]), (20, [7, 7, 6]), (0, [])])
+def test_large_inputs_are_split_and_rejoined_in_order(count, expected):
+    fake = FakeServing(answer_price)
+    with fake.serving() as target, PredictionClient(target, model="m", max_rows=7) as client:
+        answer = client.predict(rows(count))
+    assert [len(request.inputs["user"].string_val) for request in fake.requests] == expected
+    assert answer.dtype == np.float32
+    assert answer.tolist() == list(range(count))
+
+
+def test_requests_stay_below_the_bytes_asked_for():
+    fake = FakeServing(answer_price)
+    table = {"user": ["x" * 1000] * 100, "price": np.arange(100.0)}
+    with fake.serving() as target, PredictionClient(target, model="m", max_bytes=10_000) as client:
+        assert client.predict(table).tolist() == list(range(100))
+    assert len(fake.requests) == 12  # nine rows of 1011 bytes fit into 10,000
+    assert max(request.ByteSize() for request in fake.requests) < 10_000 + 200
+
+
+def test_the_default_limits():
+    fake = FakeServing(answer_price)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict(rows(2500))
+        client.predict({"user": ["x" * 2**20, "x" * 2**20, ""], "price": [0, 1, 2]})
+    assert [len(request.inputs["user"].string_val) for request in fake.requests] == [1000, 1000, 500, 1, 1, 1]
+
+
+def test_no_rows_need_no_server():
+    assert PredictionClient("127.0.0.1:1", model="m").predict([]).shape == (0,)
+
+
+def test_what_is_sent():
+    fake = FakeServing(answer_price, {"explain": ({"user": TEXT, "price": DOUBLE}, ["probability", "simple"])})
+    with fake.serving() as target, PredictionClient(target, model="m", signature="explain", version=3) as client:
+        client.predict({"price": [1, None], "user": [60, None]})
+    (request,) = fake.requests
+    assert (request.model_spec.name, request.model_spec.version.value, request.model_spec.signature_name) == ("m", 3, "explain")
+    assert list(request.output_filter) == ["probability"]
+    assert list(request.inputs["user"].string_val) == [b"60", b""]
+    assert request.inputs["price"].dtype == DOUBLE
+    np.testing.assert_array_equal(np.frombuffer(request.inputs["price"].tensor_content), [1.0, np.nan])
+
+
+@pytest.mark.parametrize("form", ["float_val", "tensor_content", "column"])
+def test_forms_of_answers(form):
+    def answer(request, context):
+        tensor = protocol.to_tensor(np.array([[0.25], [0.5]] if form == "column" else [0.25, 0.5], np.float32))
+        if form == "float_val":
+            tensor.float_val.extend([0.25, 0.5])
+            tensor.tensor_content = b""
+        return protocol.PredictResponse(outputs={"probability": tensor})
+
+    with FakeServing(answer).serving() as target, PredictionClient(target, model="m") as client:
+        assert client.predict(rows(2)).tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("values", [np.zeros(3, np.float32), np.zeros(2), np.zeros(0, np.float32)])
+def test_answers_that_do_not_fit_the_rows(values):
+    def answer(request, context):
+        return protocol.PredictResponse(outputs={"probability": protocol.to_tensor(values)})
+
+    problem = f"answered {len(values)} {values.dtype} values for 2 rows"
+    with FakeServing(answer).serving() as target, pytest.raises(StorageError, match=problem):
+        PredictionClient(target, model="m").predict(rows(2))
+
+
+@pytest.mark.parametrize("tensor", [{}, {"dtype": 1, "tensor_shape": {"dim": [{"size": 2}]}, "tensor_content": b"123"}])
+def test_broken_answers(tensor):
+    def answer(request, context):
+        return protocol.PredictResponse(outputs={"probability": tensor})
+
+    with FakeServing(answer).serving() as target, pytest.raises(StorageError, match="answered with a broken tensor"):
+        PredictionClient(target, model="m").predict(rows(2))
+
+
+def test_the_deadline_holds_against_a_slow_server():
+    release = threading.Event()
+
+    def answer(request, context):
+        release.wait(10)
+        return answer_price(request, context)
+
+    with FakeServing(answer).serving() as target, PredictionClient(target, model="m", timeout=0.5) as client:
+        client.metadata()
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=r"did not answer within 0\.5 s\.\n  fix: raise `timeout`"):
+            client.predict(rows(1))
+        waited = time.monotonic() - start
+        release.set()
+    assert 0.4 < waited < 2
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts", "error"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, 3, StorageError),
+        (grpc.StatusCode.INVALID_ARGUMENT, 1, DataError),
+        (grpc.StatusCode.FAILED_PRECONDITION, 1, ConfigError),
+        (grpc.StatusCode.NOT_FOUND, 1, StorageError),
+        (grpc.StatusCode.INTERNAL, 1, StorageError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 1, StorageError),
+    ],
+)
+def test_only_unavailable_is_retried(code, attempts, error):
+    fake = FakeServing(lambda request, context: context.abort(code, "the server's words"))
+    with fake.serving() as target, pytest.raises(error, match="the server's words"):
+        PredictionClient(target, model="m").predict(rows(1))
+    assert len(fake.requests) == attempts
+
+
+def test_a_retry_that_succeeds_is_not_seen():
+    def answer(request, context):
+        if len(fake.requests) < 3:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+        return answer_price(request, context)
+
+    fake = FakeServing(answer)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        assert client.predict(rows(2)).tolist() == [0.0, 1.0]
+    assert len(fake.requests) == 3
+
+
+def test_metadata_is_asked_once_and_again_after_a_refusal():
+    def answer(request, context):
+        if len(fake.requests) == 3:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "input size does not match signature")
+        return answer_price(request, context)
+
+    fake = FakeServing(answer)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict(rows(1))
+        client.predict(rows(1))
+        assert fake.metadata_requests == 1
+        with pytest.raises(DataError):
+            client.predict(rows(1))
+        client.predict(rows(1))
+    assert fake.metadata_requests == 2
+
+
+def test_bad_rows_are_never_sent():
+    fake = FakeServing(answer_price)
+    with fake.serving() as target, pytest.raises(DataError, match="Did you mean 'price'"):
+        PredictionClient(target, model="m").predict({"user": ["60"], "prise": [1.0]})
+    assert fake.requests == []
+
+
+def test_signatures_and_outputs_that_are_not_there():
+    fake = FakeServing(answer_price, {"explain": ({"user": TEXT, "price": DOUBLE}, ["simple", "complex"])})
+    with fake.serving() as target:
+        with pytest.raises(ConfigError, match=r"Unknown signature 'serving_default'\.\n.*explain"):
+            PredictionClient(target, model="m").predict(rows(1))
+        with pytest.raises(ConfigError, match="Unknown output 'probability'"):
+            PredictionClient(target, model="m", signature="explain").predict(rows(1))
+
+
+def test_no_server():
+    with pytest.raises(StorageError, match=r"no server answers at 127.0.0.1:1: .*(?s:.*)tfctr serve"):
+        PredictionClient("127.0.0.1:1", model="m").predict(rows(1))
+
+
+def test_another_server():
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with pytest.raises(StorageError, match="UNIMPLEMENTED"):
+        PredictionClient(f"127.0.0.1:{port}", model="m").predict(rows(1))
+    server.stop(None)
+
+
+def test_a_web_proxy_is_not_asked(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with FakeServing(answer_price).serving() as target, PredictionClient(target, model="m") as client:
+        assert client.predict(rows(1)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": "localhost"},
+        {"target": 8500},
+        {"model": ""},
+        {"timeout": 0},
+        {"timeout": math.nan},
+        {"max_rows": 0},
+        {"max_bytes": 0},
+    ],
+)
+def test_options_that_cannot_be_used(options):
+    with pytest.raises(ConfigError, match=f"`.*{next(iter(options))}.*` is"):
+        PredictionClient(**{"target": "localhost:8500", "model": "m", **options})

@@ -1,0 +1,179 @@
+"""Any form of rows becomes the arrays that a model takes, and every mistake is named by column and row."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfctr.errors import ConfigError, DataError
+from tfctr.serving.rows import slices, to_arrays
+
+INPUTS = {"user": (np.dtype(object), (None,)), "price": (np.dtype("f8"), (None,))}
+IDS = {"ids": (np.dtype("i4"), (None, 2))}
+
+
+def read_text(values, separator="|"):
+    return to_arrays({"user": values}, {"user": INPUTS["user"]}, separator)["user"].tolist()
+
+
+def read_numbers(values, dtype="f8"):
+    return to_arrays({"price": values}, {"price": (np.dtype(dtype), (None,))})["price"]
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [
+        ("60", b"60"),
+        ("", b""),
+        ("Zoë\0東京", "Zoë\0東京".encode()),
+        (b"\xff", b"\xff"),
+        (60, b"60"),
+        (-(10**30), b"-1000000000000000000000000000000"),
+        (np.int64(7), b"7"),
+        (60.0, b"60"),
+        (-0.0, b"0"),
+        (np.float32(60), b"60"),
+        (True, b"true"),
+        (np.False_, b"false"),
+        (None, b""),
+        (math.nan, b""),
+        (np.float32("nan"), b""),
+        (pd.NA, b""),
+        (pd.NaT, b""),
+        (["Comedy", 7, None, "Drama"], b"Comedy|7||Drama"),
+        ((), b""),
+        (np.array([1, 2]), b"1|2"),
+        ([b"\xff", "x"], b"\xff|x"),
+    ],
+)
+def test_one_value_is_one_token(value, token):
+    assert read_text([value]) == [token]
+    assert read_text(["x", value]) == [b"x", token]
+
+
+@pytest.mark.parametrize("value", [1.5, math.inf, 1j, object(), {"a": 1}, [["nested"]], [1.5], pd.Timestamp(0), "\ud800"])
+def test_a_value_that_is_no_token_is_named(value):
+    with pytest.raises(DataError, match=r"column 'user', row 1: .* is neither text nor a whole number"):
+        read_text(["x", value])
+
+
+@pytest.mark.parametrize("separator", ["|", " ", "東"])
+def test_lists_are_joined_by_the_separator(separator):
+    assert read_text([["a", "b"]], separator) == [f"a{separator}b".encode()]
+
+
+def test_columns_may_have_their_own_separators():
+    inputs = dict.fromkeys(("genres", "tags", "user"), INPUTS["user"])
+    lists = {"genres": [["a", "b"]], "tags": [["a", "b"]], "user": ["a"]}
+    arrays = to_arrays(lists, inputs, {"genres": "|", "tags": ","})
+    assert [array.tolist() for array in arrays.values()] == [[b"a|b"], [b"a,b"], [b"a"]]
+    with pytest.raises(DataError, match="column 'user', row 0"):
+        to_arrays({**lists, "user": [["a"]]}, inputs, {"genres": "|", "tags": ","})
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_any_text_is_its_utf8(texts):
+    assert read_text(texts) == [text.encode() for text in texts]
+    assert read_text(np.array(texts, object)) == [text.encode() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        ([1, 2.5, None, math.nan], [1.0, 2.5, math.nan, math.nan]),
+        ([True, np.float32(0.1)], [1.0, float(np.float32(0.1))]),
+        (np.array([1, 2], "u1"), [1.0, 2.0]),
+        (np.array([0.1], "f4"), [float(np.float32(0.1))]),
+        (pd.Series([1, None], dtype="Int64"), [1.0, math.nan]),
+        (pa.chunked_array([[1.5, None]]), [1.5, math.nan]),
+    ],
+)
+def test_numbers(values, numbers):
+    np.testing.assert_array_equal(read_numbers(values), numbers)
+    assert read_numbers(values).dtype == np.float64
+
+
+@pytest.mark.parametrize("value", ["3.5", b"1", 10**400, [1.0], pd.Timestamp(0), object()])
+def test_a_value_that_is_no_number_is_named(value):
+    with pytest.raises(DataError, match=r"column 'price', row 1: .* is not a number \(float64\)"):
+        read_numbers([1.0, value])
+
+
+@pytest.mark.parametrize("value", [1.5, None, 2**31, -(2**31) - 1])
+def test_a_value_that_is_no_int32(value):
+    assert read_numbers([1, 2.0, -(2**31)], "i4").tolist() == [1, 2, -(2**31)]
+    with pytest.raises(DataError, match="row 0"):
+        read_numbers([value], "i4")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"price": [1, 2], "user": ["60", None]},
+        [{"user": "60", "price": 1.0}, {"price": 2, "user": None}],
+        pd.DataFrame({"user": ["60", None], "price": [1, 2]}),
+        pd.DataFrame({"user": [60, math.nan], "price": [1, 2]}),
+        pd.DataFrame({"user": pd.Categorical(["60", None]), "price": [1, 2]}, index=[7, 7]),
+        pa.table({"user": ["60", None], "price": [1, 2]}),
+    ],
+    ids=["dict", "list", "pandas", "float ids", "pandas categorical", "pyarrow"],
+)
+def test_every_form_of_rows(rows):
+    arrays = to_arrays(rows, INPUTS)
+    assert arrays["user"].tolist() == [b"60", b""]
+    assert arrays["price"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("rows", [[[1, 2], [3, 4]], np.array([[1, 2], [3, 4]]), {"ids": np.array([[1, 2], [3, 4]], "i4")}])
+def test_a_matrix_of_ids(rows):
+    ids = to_arrays(rows, IDS)["ids"]
+    assert ids.dtype == np.int32
+    assert ids.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "inputs", "problem"),
+    [
+        ({"usr": ["60"], "price": [1]}, INPUTS, "no input 'usr'.*Did you mean 'user'"),
+        ({"user": ["60"], "price": [1], "click": [0]}, INPUTS, "no input 'click'.*drop or rename"),
+        ({"price": [1]}, INPUTS, "column 'user' is missing"),
+        ({}, INPUTS, "column 'user' is missing, and 1 more: price"),
+        ({"user": ["60", "7"], "price": [1]}, INPUTS, "differ in rows: user 2, price 1"),
+        ({"user": "60", "price": [1]}, INPUTS, "'60' is one value, not a column.*write {'user': \\['60'\\]}"),
+        ({"user": ["60"], "price": 1.0}, INPUTS, "column 'price': 1.0 is one value"),
+        ({"user": ["60"], "price": np.float64(1)}, INPUTS, "column 'price'.*is one value"),
+        ({"user": ["60"], "price": np.ones((1, 1))}, INPUTS, "column 'price', row 0"),
+        ([{"user": "60", "price": 1}, {"user": "7"}], INPUTS, "row 1: column 'price' is in row 0, but not in this row"),
+        ([{"user": "60"}, {"user": "7", "price": 1}], INPUTS, "row 1: column 'price' is in this row, but not in row 0"),
+        (pd.DataFrame([["60", 1, 2]], columns=["user", "price", "price"]), INPUTS, "column 'price' is in the table twice"),
+        ([[1, 2, 3]], IDS, r"has the shape \(1, 3\); the model takes \(rows, 2\)"),
+        ([[1, 2], [3]], IDS, "differ in length"),
+        ([[1, 2**31]], IDS, "not int32"),
+        (np.ones((1, 2)), IDS, "holds float64 values that are not int32"),
+        (np.array([["1", "2"]]), IDS, "not int32"),
+    ],
+)
+def test_rows_that_do_not_fit(rows, inputs, problem):
+    with pytest.raises(DataError, match=f"(?s){problem}"):
+        to_arrays(rows, inputs)
+
+
+@pytest.mark.parametrize("rows", [None, "60", 7, [1, 2], [{"user": "60"}, 7], iter([])])
+def test_what_is_no_rows(rows):
+    with pytest.raises(ConfigError, match="cannot read rows from"):
+        to_arrays(rows, INPUTS)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=60), st.integers(1, 9), st.integers(1, 100))
+def test_slices_cover_all_rows_within_the_limits(texts, max_rows, max_bytes):
+    arrays = {"user": np.array([*texts, None], object)[:-1], "price": np.zeros(len(texts))}
+    sizes = [len(text) + 3 + 8 for text in texts]
+    parts = list(slices(arrays, max_rows, max_bytes))
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(len(texts)))
+    for part in parts:
+        assert part.stop - part.start <= max_rows
+        assert sum(sizes[part]) <= max_bytes or part.stop - part.start == 1

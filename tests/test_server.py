@@ -1,0 +1,381 @@
+"""The local stand-in: TensorFlow Serving's answers and refusals, and its versions, also while requests run."""
+
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from saved_models import export_scorer, probabilities, texts
+
+from tfctr.errors import ConfigError, StorageError
+from tfctr.serving import protocol
+from tfctr.serving.client import PredictionClient
+from tfctr.serving.publish import publish
+from tfctr.serving.server import LocalServer, serve, tensorflow_serving_command
+
+WEIGHTS = {"light": 0.5, "heavy": 0.75}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two SavedModels that differ in one weight, and one that is broken."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, weight in WEIGHTS.items():
+        export_scorer(folder / name, weight)
+    shutil.copytree(folder / "light", folder / "broken")
+    (folder / "broken" / "saved_model.pb").write_bytes(b"no SavedModel")
+    return folder
+
+
+@pytest.fixture
+def base(models, tmp_path):
+    """A base path named `frappe` with version 1."""
+    base = tmp_path / "frappe"
+    put(base, models / "light")
+    return base
+
+
+def put(base, model):
+    return publish(base, lambda folder: shutil.copytree(model, folder, dirs_exist_ok=True))
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def server(models, tmp_path_factory):
+    base = tmp_path_factory.mktemp("serving") / "frappe"
+    put(base, models / "light")
+    with LocalServer(base, port=0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def call(server):
+    """`call(method, request)` sends one raw message, and gives the answer."""
+    answers = {
+        "Predict": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
+        "GetModelMetadata": (protocol.PREDICTION_SERVICE, protocol.GetModelMetadataResponse),
+        "GetModelStatus": (protocol.MODEL_SERVICE, protocol.GetModelStatusResponse),
+        "Classify": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
+    }
+    with grpc.insecure_channel(server.target) as channel:
+
+        def send(method, request):
+            service, answer = answers[method]
+            data = request if isinstance(request, bytes) else request.SerializeToString()
+            return channel.unary_unary(f"/{service}/{method}", response_deserializer=answer.FromString)(data, timeout=10)
+
+        yield send
+
+
+def request(spec=None, inputs=None, outputs=()):
+    """A good Predict request of four rows, or what is given instead."""
+    values = {"user": texts("60", "café", "", "x"), "price": np.array([1.0, -2.0, np.nan, 3.0])} if inputs is None else inputs
+    message = protocol.PredictRequest(model_spec={"name": "frappe"} if spec is None else spec, output_filter=outputs)
+    for name, value in values.items():
+        tensor = protocol.to_tensor(value) if isinstance(value, np.ndarray) else protocol.TensorProto(**value)
+        message.inputs[name].CopyFrom(tensor)
+    return message
+
+
+# answers
+
+
+def test_probabilities_by_their_formula(server):
+    users, prices = ["60", "2438", "nobody", None], [1.0, -2.0, None, 3]
+    with PredictionClient(server.target, model="frappe") as client:
+        answer = client.predict({"user": users, "price": prices})
+    np.testing.assert_allclose(answer, probabilities(users, [1.0, -2.0, np.nan, 3.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 512])
+def test_grpc_answers_the_bits_of_the_saved_model(server, models, rows):
+    rng = np.random.default_rng(rows)
+    users, prices = rng.choice(["60", "2438", "café", "x", ""], rows), rng.normal(size=rows)
+    ids = rng.integers(-5, 5, size=(rows, 3), dtype=np.int32)
+    signatures = tf.saved_model.load(models / "light").signatures
+    by_name = signatures["serving_default"](user=tf.constant(users), price=tf.constant(prices))["probability"].numpy()
+    by_id = signatures["ids"](ids=tf.constant(ids))["probability"].numpy()
+    with PredictionClient(server.target, model="frappe") as client:
+        assert client.predict({"user": users, "price": prices}).tobytes() == by_name.tobytes()
+    with PredictionClient(server.target, model="frappe", signature="ids") as client:
+        assert client.predict(ids).tobytes() == by_id.tobytes()
+
+
+def test_the_answer_names_its_model(call):
+    answer = call("Predict", request())
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("frappe", 1)
+    assert answer.model_spec.signature_name == "serving_default"
+    assert list(answer.outputs) == ["probability"]
+    assert list(call("Predict", request(outputs=["probability"])).outputs) == ["probability"]
+    assert call("Predict", request({"name": "frappe", "version": {"value": 1}})).outputs == answer.outputs
+
+
+def test_metadata(server):
+    with PredictionClient(server.target, model="frappe") as client:
+        assert client.metadata() == {
+            "serving_default": {
+                "inputs": {"user": ("string", (None,)), "price": ("double", (None,))},
+                "outputs": {"probability": ("float", (None,))},
+            },
+            "ids": {"inputs": {"ids": ("int32", (None, 3))}, "outputs": {"probability": ("float", (None,))}},
+        }
+
+
+TWO, FOUR = np.zeros(2), np.zeros(4)
+NAMES = texts("60", "café", "", "x")
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "words"),
+    [
+        (request({}), "INVALID_ARGUMENT", "ModelSpec has no name"),
+        (request({"name": "other"}), "NOT_FOUND", r"Servable not found for request: Latest\(other\)"),
+        (request({"name": "frappe", "version": {"value": 7}}), "NOT_FOUND", r"Specific\(frappe, 7\)"),
+        (request({"name": "frappe", "version_label": "stable"}), "INVALID_ARGUMENT", "version_label"),
+        (request({"name": "frappe", "signature_name": "rank"}), "FAILED_PRECONDITION", 'signature key "rank" not found'),
+        (request(inputs={}), "INVALID_ARGUMENT", r"0!=2 len\({}\) != len\({price,user}\).*Missing but required: {price,user}"),
+        (request(inputs={"user": NAMES}), "INVALID_ARGUMENT", "Missing but required: {price}"),
+        (
+            request(inputs={"user": NAMES, "prise": FOUR}),
+            "INVALID_ARGUMENT",
+            "Sent extra: {prise}. Missing but required: {price}",
+        ),
+        (
+            request(inputs={"user": NAMES, "price": FOUR, "x": FOUR}),
+            "INVALID_ARGUMENT",
+            "Sent extra: {x}. Missing but required: {}",
+        ),
+        (
+            request(inputs={"user": NAMES, "price": FOUR.astype("f4")}),
+            "INVALID_ARGUMENT",
+            "Expects arg.* to be double but float",
+        ),
+        (request(inputs={"user": FOUR, "price": FOUR}), "INVALID_ARGUMENT", "Expects arg.* to be string but double"),
+        (request(inputs={"user": NAMES, "price": TWO}), "INVALID_ARGUMENT", "the inputs differ in rows"),
+        (request(inputs={"user": NAMES, "price": FOUR[:1]}), "INVALID_ARGUMENT", "the inputs differ in rows"),
+        (request(inputs={"user": NAMES, "price": {"dtype": 19}}), "INVALID_ARGUMENT", "not supported"),
+        (request(inputs={"user": NAMES, "price": {}}), "INVALID_ARGUMENT", "not supported"),
+        (
+            request(
+                inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": 4}]}, "tensor_content": b"123"}}
+            ),
+            "INVALID_ARGUMENT",
+            "3 bytes of content do not fill the shape",
+        ),
+        (
+            request(inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": -4}]}}}),
+            "INVALID_ARGUMENT",
+            "cannot have the shape",
+        ),
+        (
+            request(inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": 2**40}]}}}),
+            "INVALID_ARGUMENT",
+            "0 values do not fit the shape",
+        ),
+        (
+            request(
+                inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": 1}]}, "double_val": [1, 2]}}
+            ),
+            "INVALID_ARGUMENT",
+            "2 values do not fit the shape",
+        ),
+        (request(outputs=["score"]), "INVALID_ARGUMENT", "not found in signature: score"),
+        (request(outputs=["probability", "probability"]), "INVALID_ARGUMENT", "duplicate output tensor alias"),
+    ],
+)
+def test_malformed_requests(call, message, code, words):
+    with pytest.raises(grpc.RpcError, match=f"(?s){words}") as raised:
+        call("Predict", message)
+    assert raised.value.code() is grpc.StatusCode[code]
+
+
+def test_other_calls(call):
+    spec = {"name": "frappe"}
+    for method, message, code in (
+        ("GetModelMetadata", protocol.GetModelMetadataRequest(model_spec=spec), "INVALID_ARGUMENT"),
+        ("GetModelMetadata", protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["x"]), "INVALID_ARGUMENT"),
+        ("GetModelStatus", protocol.GetModelStatusRequest(model_spec={"name": "other"}), "NOT_FOUND"),
+        ("GetModelStatus", protocol.GetModelStatusRequest(model_spec={**spec, "version": {"value": 7}}), "NOT_FOUND"),
+        ("Classify", request(), "UNIMPLEMENTED"),
+    ):
+        with pytest.raises(grpc.RpcError) as raised:
+            call(method, message)
+        assert raised.value.code() is grpc.StatusCode[code], method
+
+
+def test_edges_of_good_requests(call):
+    empty = call("Predict", request(inputs={"user": texts(), "price": np.zeros(0)}))
+    assert protocol.from_tensor(empty.outputs["probability"]).shape == (0,)
+    large = call("Predict", request(inputs={"user": texts("x" * 5_000_000), "price": np.zeros(1)}))
+    np.testing.assert_allclose(protocol.from_tensor(large.outputs["probability"]), [0.26894143], rtol=1e-6)  # sigmoid(-1)
+
+
+def test_mutated_requests_never_end_the_server(call):
+    moments = random.Random(5)
+    good, seen = request().SerializeToString(deterministic=True), set()
+    golden = call("Predict", good).SerializeToString(deterministic=True)
+    for _ in range(1000):
+        mutated = bytearray(good)
+        for _ in range(moments.randint(1, 4)):
+            mutated[moments.randrange(len(mutated))] = moments.randrange(256)
+        try:
+            call("Predict", bytes(mutated))
+            seen.add("OK")
+        except grpc.RpcError as error:
+            seen.add(error.code().name)
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= seen
+    # Bytes that are no message at all fail before any handler of ours: gRPC says INTERNAL.
+    assert seen <= {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "INTERNAL"}
+    assert call("Predict", good).SerializeToString(deterministic=True) == golden
+
+
+# versions
+
+
+def test_a_new_version_is_served(base, models):
+    with LocalServer(base, port=0, poll_seconds=0.05) as server, PredictionClient(server.target, model="frappe") as client:
+        assert client.predict({"user": ["60"], "price": [2.0]})[0] == pytest.approx(probabilities(["60"], [2.0], 0.5)[0])
+        put(base, models / "heavy")
+        wait_for(lambda: server.version == 2)
+        assert client.predict({"user": ["60"], "price": [2.0]})[0] == pytest.approx(probabilities(["60"], [2.0], 0.75)[0])
+
+
+def test_a_broken_version_leaves_the_old_one(base, models):
+    with LocalServer(base, port=0, poll_seconds=0.05) as server, PredictionClient(server.target, model="frappe") as client:
+        put(base, models / "broken")
+        wait_for(lambda: len(client.status()) == 2)
+        broken, old = client.status()
+        assert (broken["version"], broken["state"]) == (2, "END")
+        assert "corrupt" in broken["error"]
+        assert old == {"version": 1, "state": "AVAILABLE", "error": ""}
+        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
+        # Repaired in place it is still not tried again: a published version is never edited. A new number is.
+        shutil.copy(models / "heavy" / "saved_model.pb", base / "2" / "saved_model.pb")
+        time.sleep(0.3)
+        assert server.version == 1
+        put(base, models / "heavy")
+        wait_for(lambda: server.version == 3)
+
+
+def test_removed_versions(base, models):
+    put(base, models / "heavy")
+    with LocalServer(base, port=0, poll_seconds=0.05) as server, PredictionClient(server.target, model="frappe") as client:
+        assert server.version == 2
+        shutil.rmtree(base / "2")
+        wait_for(lambda: server.version == 1)
+        base.rename(base.with_name("elsewhere"))  # a base path that is away for a moment unloads nothing
+        time.sleep(0.3)
+        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
+        base.mkdir()  # an empty one does
+        wait_for(lambda: server.version is None)
+        with pytest.raises(StorageError, match="Servable not found"):
+            client.predict({"user": ["60"], "price": [0.0]})
+
+
+def test_requests_never_fail_while_versions_change(base, models):
+    rows = {"user": ["60"] * 20, "price": np.linspace(-4, 4, 20)}
+    bits, failures, stop = [set() for _ in range(4)], [], threading.Event()
+    counts = [0] * 4
+
+    def hammer(worker):
+        with PredictionClient(server.target, model="frappe") as client:
+            while not stop.is_set():
+                try:
+                    bits[worker].add(client.predict(rows).tobytes())
+                except Exception as error:
+                    failures.append(error)
+                counts[worker] += 1
+
+    with LocalServer(base, port=0, poll_seconds=0.02) as server, PredictionClient(server.target, model="frappe") as watcher:
+        threads = [threading.Thread(target=hammer, args=(worker,)) for worker in range(4)]
+        for thread in threads:
+            thread.start()
+        for version, name in enumerate(["heavy", "light", "broken", "heavy", "light", "heavy"], start=2):
+            put(base, models / name)
+            wait_for(lambda version=version: any(known["version"] == version for known in watcher.status()))
+        wait_for(lambda: sum(counts) >= 3000, seconds=60)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert server.version == 7
+    assert failures == []
+    expected = set()
+    for name in WEIGHTS:
+        score = tf.saved_model.load(models / name).signatures["serving_default"]
+        answer = score(user=tf.constant(rows["user"]), price=tf.constant(rows["price"]))
+        expected.add(answer["probability"].numpy().tobytes())
+    assert set.union(*bits) == expected
+
+
+# starting and stopping
+
+
+def test_a_taken_port_is_an_error(base):
+    with LocalServer(base, port=0) as first, pytest.raises(StorageError, match=f"cannot listen on 127.0.0.1:{first.port}"):
+        LocalServer(base, port=first.port).__enter__()
+
+
+@pytest.mark.parametrize("layout", ["absent", "empty", "one version", "broken"])
+def test_folders_that_cannot_be_served(tmp_path, models, layout):
+    folder, problem = tmp_path / "frappe", "holds no published version"
+    if layout == "empty":
+        folder.mkdir()
+    if layout == "one version":
+        folder, problem = models / "light", f"is one version.(?s:.*)serve the folder of all versions: {models}"
+    if layout == "broken":
+        put(folder, models / "broken")
+        problem = "frappe/1 cannot be loaded: .* is corrupt"
+    with pytest.raises(StorageError, match=problem):
+        serve(folder, port=0, stand_in=True)
+
+
+SERVE = """
+import logging, sys
+from tfctr.serving.server import serve
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+serve(sys.argv[1], port=int(sys.argv[2]))
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_runs_until_a_signal(base, number):
+    child = subprocess.Popen([sys.executable, "-c", SERVE, str(base), "0"], stdout=subprocess.PIPE, text=True)
+    lines = [child.stdout.readline(), child.stdout.readline()]
+    target = lines[1].split()[2].rstrip(":")
+    assert "a local stand-in, not TensorFlow Serving" in lines[1]
+    with PredictionClient(target, model="frappe") as client:
+        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
+    child.send_signal(number)
+    assert child.wait(10) == 0
+    child.stdout.close()
+
+
+def test_serve_prefers_tensorflow_serving(base, tmp_path):
+    program = tmp_path / "bin" / "tensorflow_model_server"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-c", SERVE, str(base), "8511"]
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert "listens on every interface" in said[0]
+    assert said[1:] == tensorflow_serving_command(program, base, 8511)[1:]
+    assert said[1:4] == ["--port=8511", "--model_name=frappe", f"--model_base_path={base}"]
+    with pytest.raises(ConfigError, match="`port` is 0"):
+        tensorflow_serving_command(program, base, 0)
