@@ -7,7 +7,7 @@ from keras import ops
 
 from tfctr.errors import ConfigError
 from tfctr.losses import LogLoss
-from tfctr.metrics import auc
+from tfctr.metrics import auc, log_loss
 from tfctr.optimizers import Adam, minimize, stop_on_non_finite
 from tfctr.schema import Schema
 
@@ -110,9 +110,9 @@ class CTRModel(keras.Model):
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose=0, sample_weight=None, steps=None, return_dict=False, **kwargs):
-        """Loss of the prediction and exact AUC, over all rows: `{"loss": ..., "auc": ...}` or a list of the two.
+        """`{"loss": ..., "log_loss": ..., "auc": ...}` over all rows, exact; or a list of the three.
 
-        Takes what Keras' `evaluate` takes. AUC is NaN where only one class is present.
+        `loss` is the compiled loss of the prediction. Takes what Keras' `evaluate` takes. AUC is NaN where there is one class only.
         """
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
@@ -121,6 +121,7 @@ class CTRModel(keras.Model):
         losses = scored["losses"] if weights is None else scored["losses"] * weights
         exact = {
             "loss": float(losses.mean(dtype="float64")),
+            "log_loss": log_loss(scored["labels"], scored["probabilities"], weights),
             "auc": auc(scored["labels"], scored["probabilities"], weights),
         }
         return exact if return_dict else list(exact.values())

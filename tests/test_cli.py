@@ -1,0 +1,300 @@
+"""The command line: the whole chain, what goes to stdout and stderr, and the exit codes."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+import tfctr
+from tfctr import cli
+from tfctr.data.synthetic import write_synthetic
+from tfctr.storage import read_json
+from tfctr.training import load_run
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("evaluate", "export", "infer", "models", "predict", "prepare", "serve", "train")
+
+
+def tfctr_(*arguments):
+    """Run the program in this process."""
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def done(*arguments):
+    """Its standard output, when it ends well."""
+    result = tfctr_(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small synthetic table as Parquet files, its schema, and a run configuration."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_synthetic(folder, rows=1000)
+    encoder = {"type": "MLP", "hidden_units": [8]}
+    model = {"name": "TF4CTR", "embedding_dim": 4, "simple_encoder": encoder, "complex_encoder": encoder}
+    run = {"model": model, "training": {"batch_size": 100, "epochs": 3}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(run))
+    return folder
+
+
+def tables(folder):
+    return [argument for name in ("train", "valid", "test") for argument in (f"--{name}", folder / f"{name}.parquet")]
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    done("prepare", folder / "schema.yaml", *tables(folder), "--out", folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def run(folder, data):
+    arguments = ["--data", data, "--out", folder / "run", "--set", "training.epochs=2", "--seed", 3]
+    result = tfctr_("train", folder / "run.yaml", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == {"folder": str(folder / "run"), **read_json(folder / "run" / "metrics.json")}
+    assert result.stderr.count("rows/s") == 2
+    assert "next: tfctr evaluate" in result.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(folder, run):
+    assert json.loads(done("export", run, folder / "serving", "--json")) == {"folder": str(folder / "serving" / "1")}
+    return folder / "serving"
+
+
+# the chain
+
+
+def test_prepare_says_what_it_wrote(folder, data, tmp_path):
+    printed = done("prepare", folder / "schema.yaml", *tables(folder), "--out", tmp_path / "data", "--memory-limit", "256MB")
+    words = dict(line.split(maxsplit=1) for line in printed.splitlines())
+    schema = tfctr.Dataset.load(data).schema
+    assert words == {
+        "folder": str(tmp_path / "data"),
+        "train_rows": "800",
+        "valid_rows": "100",
+        "test_rows": "100",
+        "columns": str(schema.width),
+        "ids": str(schema.table_rows),
+    }
+
+
+def test_prepare_splits_one_table(folder, tmp_path):
+    arguments = ["--train", folder / "train.parquet", "--valid", 0.2, "--test", 0.1, "--out", tmp_path / "data", "--json"]
+    rows = json.loads(done("prepare", folder / "schema.yaml", *arguments))
+    assert rows["train_rows"] + rows["valid_rows"] + rows["test_rows"] == 800
+    assert rows["valid_rows"] > rows["test_rows"] > 0
+
+
+def test_overrides_reach_the_run(run):
+    training = load_run(run).config.training
+    assert (training.epochs, training.seed, training.batch_size) == (2, 3, 100)
+
+
+def test_evaluate_for_machines_and_for_people(run):
+    values = json.loads(done("evaluate", run, "--split", "test", "--json"))
+    assert values["rows"] == 100
+    assert 0 < values["auc"] < 1
+    assert values["undefined"] == {}
+    printed = done("evaluate", run)
+    assert f"auc              {values['auc']:.6g}" in printed.splitlines()
+
+
+def test_what_is_not_defined_is_null(run, monkeypatch):
+    undefined = {"auc": float("nan"), "rows": 2, "undefined": {"auc": "one class"}}
+    monkeypatch.setattr("tfctr.evaluation.evaluate", lambda *_, **__: dict(undefined))
+    assert json.loads(done("evaluate", run, "--json")) == {"auc": None, "rows": 2, "undefined": {"auc": "one class"}}
+    result = tfctr_("evaluate", run)
+    assert result.stdout.splitlines()[0].split() == ["auc", "not", "defined"]
+    assert "auc is not defined: one class" in result.stderr
+
+
+def test_models_are_listed_with_their_first_line():
+    listed = json.loads(done("models", "--json"))
+    assert set(listed) == set(tfctr.models.MODELS)
+    assert all(line and "\n" not in line for line in listed.values())
+
+
+def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dataset = load_run(run).dataset()
+    names = [feature.name for feature in dataset.schema.features]
+    rows = tmp_path / "rows.jsonl"
+    table = parquet.read_table(folder / "test.parquet", columns=names).slice(0, 20)
+    rows.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    expected = load_run(run).model.predict(dataset.test.ids[:20], verbose=0)[:, 0]
+
+    with subprocess.Popen([sys.executable, "-m", "tfctr", "serve", exported, "--port", str(port)], cwd=ROOT) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while (result := tfctr_("predict", f"127.0.0.1:{port}", rows, "--model", "serving", "--json")).exit_code == 6:
+                assert time.monotonic() < deadline, result.stdout
+                time.sleep(0.2)
+            assert result.exit_code == 0, result.stdout
+            served = np.array(json.loads(result.stdout)["probabilities"])
+            np.testing.assert_array_equal(served, expected)
+            printed = done("predict", f"127.0.0.1:{port}", rows, "--model", "serving")
+            np.testing.assert_array_equal(list(map(float, printed.split())), expected)
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert server.returncode in (0, 130)
+
+
+def test_infer_writes_a_schema_that_loads(tmp_path, monkeypatch):
+    schema = tfctr.Schema(features=[tfctr.Categorical("user")], label="click")
+    monkeypatch.setattr(tfctr.Schema, "infer", staticmethod(lambda table, label: schema), raising=False)
+    file = tmp_path / "schema.yaml"
+    assert yaml.safe_load(done("infer", "clicks.csv", "--label", "click")) == schema.to_dict()
+    assert json.loads(done("infer", "clicks.csv", "--label", "click", "--json")) == schema.to_dict()
+    assert done("infer", "clicks.csv", "--label", "click", "--out", file) == ""
+    assert tfctr.Schema.load(file).to_dict() == schema.to_dict()
+    result = tfctr_("infer", "clicks.csv", "--label", "click", "--out", file)
+    assert (result.exit_code, "already exists" in result.stderr) == (6, True)
+
+
+# what goes wrong
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["train", "run.yaml", "--data", "data", "--out", "new", "--set", "training.epoch=3"], 2, "Did you mean 'epochs'"),
+        (["train", "run.yaml", "--data", "data", "--out", "new", "--set", "model.name=DMN"], 2, "Did you mean 'DNN'"),
+        (["train", "run.yaml", "--data", "nowhere", "--out", "new"], 6, "nowhere"),
+        (["train", "run.yaml", "--data", "data", "--out", "run"], 6, "already exists"),
+        (["train", "none.yaml", "--data", "data", "--out", "new"], 6, "none.yaml"),
+        (["evaluate", "run", "--split", "tset"], 2, "Did you mean 'test'"),
+        (["evaluate", "data"], 6, "is not a run"),
+        (["export", "nowhere", "new"], 6, "is not a run"),
+        (["prepare", "run.yaml", "--train", "train.parquet", "--out", "new"], 2, "'model'"),
+        (["prepare", "schema.yaml", "--train", "bad.csv", "--out", "new"], 3, "bad.csv"),
+        (["predict", "127.0.0.1:1", "bad.csv", "--model", "m"], 3, "line 1 is not JSON"),
+        (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m"], 3, "line 2 is not a JSON object"),
+        (["predict", "127.0.0.1:1", "empty.jsonl", "--model", "m"], 3, "holds no rows"),
+        (["predict", "127.0.0.1:1", "none.jsonl", "--model", "m"], 6, "none.jsonl"),
+    ],
+)
+def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, run, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "bad.csv").write_text("user,click\n1,2\n")
+    (folder / "list.jsonl").write_text('{"user": "1"}\n[1]\n')
+    (folder / "empty.jsonl").write_text("\n")
+    result = tfctr_(*arguments, *(["--json"] if as_json else []))
+    assert result.exit_code == code
+    assert "Traceback" not in result.stderr
+    assert not (folder / "new").exists()
+    if as_json:
+        error = json.loads(result.stdout)["error"]
+        assert error["exit_code"] == code
+        assert expected in error["problem"] + str(error["fix"])
+        assert error["fix"]
+    else:
+        assert result.stdout == ""
+        assert expected in result.stderr
+        assert "fix:" in result.stderr
+
+
+def test_training_that_becomes_non_finite_is_code_4(folder, data, tmp_path):
+    arguments = ["--data", data, "--out", tmp_path / "run", "--set", "training.learning_rate=1e38"]
+    config = tmp_path / "run.yaml"
+    config.write_text("model: {name: DNN, hidden_units: [8]}\ntraining: {batch_size: 100}\n")
+    result = tfctr_("train", config, *arguments)
+    assert result.exit_code == 4
+    assert "step" in result.stderr
+
+
+def test_a_bug_is_code_70_with_its_traceback(run, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("tfctr.training.load_run", broken)
+    result = tfctr_("evaluate", run, "--json")
+    assert result.exit_code == 70
+    assert "Traceback" in result.stderr
+    assert json.loads(result.stdout)["error"] == {"problem": "KeyError: 'surprise'", "fix": None, "exit_code": 70}
+    assert "bug in tfctr" in tfctr_("evaluate", run).stderr
+
+
+def test_control_c_is_code_130(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfctr.training.load_run", interrupted)
+    assert tfctr_("evaluate", run).exit_code == 130
+
+
+def test_misspelt_commands_and_options_are_code_2():
+    assert tfctr_("trian").exit_code == 2
+    assert tfctr_("evaluate", "run", "--splat", "test").exit_code == 2
+    assert tfctr_("evaluate").exit_code == 2
+
+
+# help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_an_example(command):
+    assert f"Example: tfctr {command} " in " ".join(done(command, "--help").split()) + " "
+
+
+def test_help_lists_the_commands_and_version_prints_it():
+    assert set(COMMANDS) <= set(done("--help").split())
+    assert done("--version").strip() == tfctr.__version__
+
+
+def test_help_answers_within_a_second_and_without_tensorflow():
+    program = """if True:
+        import sys
+        from tfctr.cli import main
+        try:
+            main()
+        finally:
+            assert not {"tensorflow", "keras", "numpy", "duckdb"} & set(sys.modules)
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    help_ = subprocess.run([sys.executable, "-c", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "evaluate" in help_.stdout
+    # Processor time: what other processes do on this machine does not count.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_a_wrong_configuration_is_reported_before_tensorflow_is_imported(folder):
+    program = "import sys; from tfctr.cli import main\ntry: main()\nfinally: assert 'tensorflow' not in sys.modules"
+    arguments = ["train", "run.yaml", "--data", "data", "--out", "new", "--set", "training.epoch=3"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, *arguments]
+    wrong = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "AssertionError" not in wrong.stderr
+    assert "Did you mean 'epochs'" in wrong.stderr
+
+
+# examples
+
+
+def test_the_quickstart_serves_what_it_predicts():
+    quickstart = [sys.executable, str(ROOT / "examples" / "quickstart.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(quickstart, env=environment, capture_output=True, text=True, check=True).stdout
+    served, offline = printed.splitlines()[-2:]
+    assert served.removeprefix("served: ") == offline.removeprefix("offline:")
+    assert served.count("0.") == 5

@@ -1,0 +1,309 @@
+"""The command line: `tfctr prepare | infer | train | evaluate | export | serve | predict | models`.
+
+Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error included. Exit codes: those of `tfctr.errors`,
+and 130 after Ctrl-C. TensorFlow is imported inside the commands that need it, so `--help` answers at once.
+"""
+
+import functools
+import json as json_format
+import logging
+import math
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfctr import __version__
+from tfctr.errors import DataError, StorageError, TfctrError
+
+app = typer.Typer(
+    help="Click-through-rate prediction, from a raw table to a gRPC answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
+Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
+
+
+def main():
+    """The entry point of the `tfctr` program."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
+    talk = logging.StreamHandler(sys.stderr)
+    logging.getLogger("tfctr").addHandler(talk)
+    logging.getLogger("tfctr").setLevel(logging.INFO)
+    app()
+
+
+def command(function):
+    """A command whose expected errors are printed as their text, without a traceback, and end with their exit code."""
+
+    @app.command()
+    @functools.wraps(function)
+    def guarded(**arguments):
+        try:
+            return function(**arguments)
+        except (TfctrError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            if not isinstance(error, TfctrError):
+                error = StorageError(f"{error.filename or 'the disk'}: {error.strerror}.", fix="check space and permissions")
+            failure, text, code = {"problem": error.problem, "fix": error.fix}, f"error: {error}", error.exit_code
+        except Exception as error:
+            traceback.print_exc()
+            failure, code = {"problem": f"{type(error).__name__}: {error}", "fix": None}, 70
+            text = "This is a bug in tfctr. Please report it with the lines above."
+        if arguments.get("json"):
+            _print_json({"error": {**failure, "exit_code": code}})
+        else:
+            typer.echo(text, err=True)
+        raise typer.Exit(code)
+
+    return guarded
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False):
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@command
+def prepare(
+    schema: Annotated[Path, typer.Argument(metavar="SCHEMA", help="A schema, such as examples/frappe.yaml.")],
+    train: Annotated[str, typer.Option(help="A CSV, Parquet or JSON lines file, or a glob of them.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    valid: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
+    memory_limit: Annotated[str, typer.Option(help="What the engine may hold at a time.")] = "1GB",
+    json: Json = False,
+):
+    """Turn a raw table into ids on disk.
+
+    Example: tfctr prepare examples/frappe.yaml --train train.parquet --valid valid.parquet --test test.parquet --out runs/data
+    """
+    from tfctr.data import prepare
+    from tfctr.schema import Schema
+
+    tables = {"train": train, "valid": _share(valid), "test": _share(test)}
+    dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit)
+    rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
+    _show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
+    _suggest(f"tfctr train CONFIG --data {out} --out RUN")
+
+
+@command
+def infer(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV, Parquet or JSON lines file, or a glob of them.")],
+    label: Annotated[str, typer.Option(help="The column with 0 and 1.")],
+    out: Annotated[Path | None, typer.Option(help="The YAML file to write; stdout if absent.")] = None,
+    json: Json = False,
+):
+    """Write a first schema for a new table.
+
+    Example: tfctr infer clicks.csv --label click --out schema.yaml
+    """
+    from tfctr.schema import Schema
+    from tfctr.storage import yaml_text
+
+    schema = Schema.infer(table, label=label)
+    if out is not None:
+        if out.exists():
+            raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
+        schema.save(out)
+        _suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table} --out DIR")
+    if json:
+        _print_json(schema.to_dict())
+    elif out is None:
+        typer.echo(yaml_text(schema.to_dict()), nl=False)
+
+
+@command
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A run: examples/frappe_tf4ctr.yaml.")],
+    data: Annotated[Path, typer.Option(help="The --out folder of `tfctr prepare`.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replace one value; may be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same as --set training.seed=N.")] = None,
+    json: Json = False,
+):
+    """Train a model; early stopping and the learning rate follow the papers.
+
+    Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
+    """
+    from tfctr.config import Config
+
+    overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
+    config = Config.load(config, overrides)  # before TensorFlow is imported: a typing error shows at once
+
+    from tfctr.training import train
+
+    run = train(config, data, out)
+    _show({"folder": str(out), **run.metrics}, json)
+    _suggest(f"tfctr evaluate {out} --split test")
+
+
+@command
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    data: Moved = None,
+    json: Json = False,
+):
+    """Print exact AUC, gAUC and log loss of a run.
+
+    Example: tfctr evaluate runs/tf4ctr --split test --json
+    """
+    from tfctr.evaluation import evaluate
+    from tfctr.training import load_run
+
+    values = evaluate(load_run(run), split, data=data)
+    undefined = values.pop("undefined")
+    _show({**values, "undefined": undefined} if json else values, json)
+    for name, reason in undefined.items():
+        typer.echo(f"{name} is not defined: {reason}", err=True)
+
+
+@command
+def export(
+    run: RunFolder,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")],
+    data: Moved = None,
+    json: Json = False,
+):
+    """Export a run as the next SavedModel version, after a strict check.
+
+    Example: tfctr export runs/tf4ctr serving/frappe
+    """
+    from tfctr import serving
+    from tfctr.training import load_run
+
+    run = load_run(run)
+    metrics = {f"valid_{name}": value for name, value in run.metrics["valid"].items()}
+    version = serving.export(run.model, folder, vocabularies=data, metrics=metrics)
+    _show({"folder": str(version)}, json)
+    _suggest(f"tfctr serve {folder}")
+
+
+@command
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")],
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8500,
+):
+    """Answer gRPC requests on this machine, until Ctrl-C.
+
+    A local stand-in, unless tensorflow_model_server is on PATH. Example: tfctr serve serving/frappe --port 8500
+    """
+    from tfctr import serving
+
+    serving.serve(folder, port=port)
+
+
+@command
+def predict(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="host:port of the server.")],
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="One JSON object a line; - for stdin.")],
+    model: Annotated[str, typer.Option(help="The model's name on the server.")],
+    json: Json = False,
+):
+    """Print the click probability of each row, one a line.
+
+    Example: tfctr predict localhost:8500 --model frappe rows.jsonl
+    """
+    from tfctr.serving import PredictionClient
+
+    table = _read_rows(rows)
+    with PredictionClient(target, model=model) as client:
+        probabilities = client.predict(table).tolist()
+    if json:
+        _print_json({"probabilities": probabilities})
+    else:
+        typer.echo("\n".join(map(str, probabilities)))
+
+
+@command
+def models(json: Json = False):
+    """List the models.
+
+    Example: tfctr models
+    """
+    from tfctr.models import MODELS
+
+    _show({name: cls.__doc__.strip().splitlines()[0] for name, cls in sorted(MODELS.items())}, json)
+
+
+def _share(text):
+    """A number, if `text` is one, else `text`: a file, or none."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _read_rows(path):
+    """The rows of a JSON lines file. Raises `DataError` with the line that is no JSON object."""
+    try:
+        lines = sys.stdin.read().splitlines() if str(path) == "-" else path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            rows.append(_read_row(line, f"{path}, line {number}"))
+    if not rows:
+        raise DataError(f"{path} holds no rows.", fix="give one JSON object a line")
+    return rows
+
+
+def _read_row(line, where):
+    try:
+        row = json_format.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is not a JSON object.", fix='write a row as {"user": "60", "item": "2438"}')
+    return row
+
+
+def _show(values, json):
+    if json:
+        return _print_json(values)
+    values = dict(_flat(values))
+    width = max(map(len, values))
+    for name, value in values.items():
+        typer.echo(f"{name:<{width}}  {_text(value)}")
+
+
+def _flat(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}_")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value):
+    if isinstance(value, float):
+        return "not defined" if math.isnan(value) else f"{value:.6g}"
+    return "none" if value is None else str(value)
+
+
+def _print_json(value):
+    typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False))
+
+
+def _without_nan(value):
+    """JSON has no NaN: what is not defined is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(child) for key, child in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _suggest(text):
+    typer.echo(f"next: {text}", err=True)

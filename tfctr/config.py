@@ -1,0 +1,168 @@
+"""One run, as a YAML file says it: which model, and how to train it.
+
+    model:
+      name: TF4CTR
+      alpha: 0.25
+      simple_encoder: {type: MLP, hidden_units: [400, 400], dropout: 0.2, batch_norm: true}
+    training:
+      batch_size: 10000
+
+`model` holds a name of `tfctr.models.MODELS` and that model's own arguments, checked when the model is built; `training` holds
+the keys of `Training`. Importing this module does not import TensorFlow.
+"""
+
+import math
+import reprlib
+from typing import Any, Literal
+
+import pydantic
+
+from tfctr.errors import ConfigError, suggest
+from tfctr.storage import atomic_file, parse_yaml, read_yaml, yaml_text
+
+_FIX = "correct the file, or the --set that replaces this value"
+_PLAIN = str | int | float | bool | None
+_DEEPEST = 6  # model.simple_encoder.hidden_units.0 is 4 deep
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Model(_Section):
+    """A model of the registry by name; every other key is an argument of that model."""
+
+    model_config = pydantic.ConfigDict(extra="allow", protected_namespaces=())
+
+    name: str
+    __pydantic_extra__: dict[str, Any]
+
+    @property
+    def arguments(self):
+        """What `tfctr.models.build(name, schema, **arguments)` gets."""
+        return dict(self.__pydantic_extra__)
+
+
+class Training(_Section):
+    """How a model is trained; the defaults are those of the papers.
+
+    Args:
+        batch_size: rows of one gradient step.
+        epochs: passes over the training table, at most.
+        optimizer: `"adam"`, with PyTorch's epsilon.
+        learning_rate: before the first drop.
+        loss: what the prediction is trained on.
+        clip_norm: the gradient's global norm is scaled down to this; null for no clipping.
+        monitor, patience, patience_from, learning_rate_factor, min_learning_rate: of `tfctr.training.paper_callbacks`.
+        precision: a Keras dtype policy; embedding tables and logits stay float32.
+        seed: of the initial weights, of dropout and of the order of rows.
+        steps_per_execution: gradient steps in one call of the graph; above 1 only helps with small batches.
+    """
+
+    batch_size: pydantic.PositiveInt = 10_000
+    epochs: pydantic.PositiveInt = 100
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: pydantic.PositiveFloat = 0.001
+    loss: Literal["log_loss", "focal", "robust_cross_entropy"] = "log_loss"
+    clip_norm: pydantic.PositiveFloat | None = 10.0
+    monitor: Literal["auc", "auc_minus_log_loss"] = "auc"
+    patience: pydantic.PositiveInt = 2
+    patience_from: pydantic.NonNegativeInt = 0
+    learning_rate_factor: float = pydantic.Field(0.1, gt=0, le=1)
+    min_learning_rate: pydantic.NonNegativeFloat = 1e-6
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    seed: int = pydantic.Field(1, ge=0, lt=2**31)
+    steps_per_execution: pydantic.PositiveInt = 1
+
+
+class Config(_Section):
+    """One run: the sections `model` and `training`.
+
+    >>> config = Config.from_dict({"model": {"name": "DNN", "dropout": 0.1}}, overrides=["training.batch_size=512"])
+    >>> config.model.arguments, config.training.batch_size, config.training.patience
+    ({'dropout': 0.1}, 512, 2)
+    """
+
+    model: Model
+    training: Training = Training()
+
+    @classmethod
+    def load(cls, path, overrides=()):
+        """Read a YAML or JSON file. Raises `ConfigError` or `StorageError`, naming the file and the key."""
+        values = read_yaml(path)
+        try:
+            return cls.from_dict(values, overrides)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error.problem}", fix=error.fix) from error
+
+    @classmethod
+    def from_dict(cls, values, overrides=()):
+        """The run that plain data describe, after `overrides` such as `"training.batch_size=512"`.
+
+        Raises:
+            ConfigError: an unknown key (with the closest one), a value of the wrong kind or out of range: all of them at once.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError("a run is a mapping with the section `model`.", fix="see examples/frappe_tf4ctr.yaml")
+        values = _plain(values)
+        for override in overrides:
+            _override(values, override)
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise ConfigError("\n  ".join(map(_problem, error.errors())), fix=_FIX) from error
+
+    def to_dict(self):
+        """Plain data with every default written out."""
+        return self.model_dump()
+
+    def save(self, path):
+        """Write a YAML file, atomically; `load` gives the same run back."""
+        with atomic_file(path) as file:
+            file.write(yaml_text(self.to_dict()))
+
+
+def _plain(value, *path):
+    """A copy of `value` that holds nothing but mappings with text keys, lists, text, finite numbers, booleans and null."""
+    where = ".".join(map(str, path))
+    if len(path) > _DEEPEST:
+        raise ConfigError(f"{where} is nested too deeply.", fix=_FIX)
+    if isinstance(value, dict):
+        return {_key(key, where): _plain(child, *path, key) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_plain(child, *path, index) for index, child in enumerate(value)]
+    if not isinstance(value, _PLAIN) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{where} is {reprlib.repr(value)}.", fix="use text, a finite number, true, false, null, or a list")
+    return value
+
+
+def _key(key, where):
+    if not isinstance(key, str):
+        raise ConfigError(f"{where} has the key {reprlib.repr(key)}, which is not text.", fix="quote it, or correct it")
+    return key
+
+
+def _override(values, override):
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise ConfigError(f"--set {override!r} is not `section.key=value`.", fix="--set training.batch_size=512")
+    value = _plain(parse_yaml(text, f"--set {override!r}"), *keys)
+    section = values
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {override!r}: {key!r} has no keys of its own.", fix=f"the value there is {section!r}")
+    section[keys[-1]] = value
+
+
+def _problem(details):
+    """One line for one of pydantic's errors, with the key path."""
+    *parents, key = details["loc"]
+    path = ".".join(map(str, details["loc"]))
+    if details["type"] == "extra_forbidden":
+        section = Config if not parents else Config.model_fields[parents[0]].annotation
+        return f"unknown key {path!r}. {suggest(key, section.model_fields)}"
+    if details["type"] == "missing":
+        return f"the key {path!r} is missing."
+    return f"{path} is {reprlib.repr(details['input'])}. {details['msg']}."

@@ -1,0 +1,69 @@
+"""How good a model is on rows it has not seen."""
+
+import math
+
+from tfctr import metrics
+from tfctr.errors import ConfigError, choose
+from tfctr.training import Run
+
+SPLITS = {name: name for name in ("train", "valid", "test")}
+
+
+def evaluate(model, split="test", batch_size=10_000, data=None):
+    """Exact AUC, gAUC and log loss of a run or model on one split of a prepared dataset.
+
+    Rows count by their weight where the dataset has weights. A metric that is not defined is NaN, never 0, and `undefined`
+    says why.
+
+    Args:
+        model: a `tfctr.training.Run`, or a model.
+        split: for a run, the name of a split of its dataset: `"train"`, `"valid"` or `"test"`; for a model, a split itself:
+            `dataset.test`.
+        batch_size: rows scored at a time.
+        data: for a run, the folder of its dataset, if that is no longer where the run was trained.
+
+    Returns:
+        A mapping: `auc`, `group_auc`, `log_loss`, `rows`, `groups_used`, `groups_left_out` (one class only), and `undefined`,
+        `{metric: reason}`.
+
+    Raises:
+        ConfigError: no such split.
+        StorageError: the run's model or dataset is missing, corrupt, or not the one it was trained on.
+    """
+    if isinstance(model, Run):
+        split = getattr(model.dataset(data), choose(SPLITS, split, "split"))
+        model = model.model
+    if isinstance(split, str) or split is None:
+        raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
+    probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
+    return score(split.labels, probabilities, split.groups, split.weights)
+
+
+def score(labels, probabilities, groups=None, weights=None):
+    """The metrics of `evaluate` for given probabilities.
+
+    >>> scores = score([0, 1, 1], [0.1, 0.5, 0.2], groups=["a", "a", "b"])
+    >>> scores["auc"], scores["group_auc"], scores["groups_used"], scores["groups_left_out"], scores["undefined"]
+    (1.0, 1.0, 1, 1, {})
+    """
+    values = {
+        "auc": metrics.auc(labels, probabilities, weights),
+        "group_auc": math.nan,
+        "log_loss": metrics.log_loss(labels, probabilities, weights),
+        "rows": len(labels),
+        "groups_used": 0,
+        "groups_left_out": 0,
+    }
+    if groups is not None:
+        grouped = metrics.group_auc_details(labels, probabilities, groups, weights)
+        values |= {
+            "group_auc": grouped.value,
+            "groups_used": grouped.groups_used,
+            "groups_left_out": grouped.groups_skipped,
+        }
+    reasons = {
+        "auc": "the rows have one class only",
+        "group_auc": "each group has one class only" if groups is not None else "the schema names no group column",
+        "log_loss": "all weights are 0",
+    }
+    return {**values, "undefined": {name: reason for name, reason in reasons.items() if math.isnan(values[name])}}

@@ -1,0 +1,76 @@
+"""What a run folder keeps of each epoch."""
+
+import math
+import time
+
+import keras
+
+from tfctr.storage import atomic_file, write_json
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Adds to each epoch's logs the seconds of its gradient steps, validation not counted, and the rows of them a second."""
+
+    async_safe = True  # Keras then does not wait for the device after each step
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = self.last_step = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last_step = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = self.last_step - self.start
+        logs["rows_per_second"] = self.rows / logs["seconds"]
+
+
+class RunRecorder(keras.callbacks.Callback):
+    """Keeps in the run folder, after each epoch: the model if it is the best so far, the history, and the metrics.
+
+    Each file is replaced atomically, so a killed run leaves the last whole ones. Stands behind `Stopwatch` and
+    `PlateauSchedule`, whose logs and verdict it reads.
+    """
+
+    def __init__(self, folder, schedule):
+        super().__init__()
+        self.folder, self.schedule, self.history = folder, schedule, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history.append({"epoch": epoch + 1, **{name: _finite_or_none(value) for name, value in logs.items()}})
+        if self.schedule.best_epoch == epoch + 1:
+            save_model(self.model, self.folder / "model.keras")
+        write_json(self.folder / "history.json", self.history)
+        write_json(self.folder / "metrics.json", summarize(self.history, self.schedule.best_epoch, self.model.count_params()))
+
+
+def save_model(model, path):
+    """`model.save(path)`, atomically: a killed process leaves the previous file, or none."""
+    with atomic_file(path, "wb") as file:  # Keras writes to the same file by its name
+        model.save(file.name)
+
+
+def summarize(history, best_epoch, parameters):
+    """What a run came to: validation metrics of the best epoch, and the cost of an epoch.
+
+    >>> epoch = {"epoch": 1, "val_auc": 0.7, "val_log_loss": 0.5, "seconds": 2.0, "rows_per_second": 50.0}
+    >>> summarize([epoch], 1, parameters=12)["valid"]
+    {'auc': 0.7, 'log_loss': 0.5}
+    """
+    best = history[best_epoch - 1] if best_epoch else {}
+    middle = sorted(history, key=lambda epoch: epoch["seconds"])[len(history) // 2]
+    return {
+        "best_epoch": best_epoch,
+        "epochs": len(history),
+        "valid": {"auc": best.get("val_auc"), "log_loss": best.get("val_log_loss")},
+        "parameters": parameters,
+        "seconds_per_epoch": middle["seconds"],
+        "rows_per_second": middle["rows_per_second"],
+    }
+
+
+def _finite_or_none(value):
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,77 @@
+"""The learning-rate rule and early stopping of the papers' training loop."""
+
+import math
+
+import keras
+
+from tfctr.errors import ConfigError, choose
+
+MONITORS = {
+    "auc": lambda logs: logs["val_auc"],
+    "auc_minus_log_loss": lambda logs: logs["val_auc"] - logs["val_log_loss"],
+}
+
+
+def paper_callbacks(monitor="auc", patience=2, patience_from=0, factor=0.1, min_learning_rate=1e-6, min_delta=1e-6):
+    """The early stopping and learning-rate rule of both papers' code, for `model.fit(..., validation_data=..., callbacks=...)`.
+
+    Arguments as in `PlateauSchedule`.
+
+    >>> [type(callback).__name__ for callback in paper_callbacks(patience=3)]
+    ['PlateauSchedule']
+    """
+    return [PlateauSchedule(monitor, patience, patience_from, factor, min_learning_rate, min_delta)]
+
+
+class PlateauSchedule(keras.callbacks.Callback):
+    """Each epoch without improvement lowers the learning rate; `patience` of them in a row end the training.
+
+    An epoch improves when its monitored value exceeds the best so far by more than `min_delta`. One that does not multiplies
+    the learning rate by `factor` (down to `min_learning_rate`) and counts one; an improvement sets the count back to 0. At a
+    drop the weights and the optimizer's state stay as they are; at the end the weights of the best epoch come back. An
+    undefined AUC (NaN) is never an improvement.
+
+    Args:
+        monitor: `"auc"` (exact validation AUC) or `"auc_minus_log_loss"` (CETN).
+        patience: epochs in a row without improvement that end the training.
+        patience_from: the first epoch, counted from 1, that can lower the learning rate or count; before it only the best is
+            kept. Not in the papers: with BatchNorm, validation may wobble in the first epochs.
+        factor: what a drop multiplies the learning rate by.
+        min_learning_rate: the learning rate is not lowered below this.
+        min_delta: see above.
+
+    Raises:
+        ConfigError: an unknown monitor, or `fit` without `validation_data`.
+
+    Reference: FuxiCTR 2.0.1, `checkpoint_and_earlystop`, with which both papers' results were made.
+    """
+
+    def __init__(self, monitor="auc", patience=2, patience_from=0, factor=0.1, min_learning_rate=1e-6, min_delta=1e-6):
+        super().__init__()
+        self.value_of = choose(MONITORS, monitor, "monitor")
+        self.patience, self.patience_from = patience, patience_from
+        self.factor, self.min_learning_rate, self.min_delta = factor, min_learning_rate, min_delta
+
+    def on_train_begin(self, logs=None):
+        self.best, self.best_epoch, self.best_weights, self.stalled = -math.inf, None, None, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        learning_rate = logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        if "val_auc" not in logs:
+            raise ConfigError(
+                "there is no validation AUC to monitor.", fix="model.fit(..., validation_data=dataset.valid.batches(10_000))"
+            )
+        value = self.value_of(logs)
+        if value > self.best + self.min_delta:
+            self.best, self.best_epoch, self.stalled = value, epoch + 1, 0
+            self.best_weights = self.model.get_weights()
+        elif epoch + 1 >= self.patience_from:
+            self.stalled += 1
+            # A rate that starts below the floor stays where it is.
+            self.model.optimizer.learning_rate = min(learning_rate, max(learning_rate * self.factor, self.min_learning_rate))
+            if self.stalled >= self.patience:
+                self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)

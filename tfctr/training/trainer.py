@@ -1,0 +1,148 @@
+"""From a configuration and a prepared dataset to a run folder."""
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfctr
+from tfctr import models
+from tfctr.data import Dataset
+from tfctr.errors import ConfigError, DataError, StorageError, TfctrError
+from tfctr.losses import LOSSES
+from tfctr.optimizers import Adam
+from tfctr.storage import sha256, write_json
+from tfctr.training.progress import Progress
+from tfctr.training.recorder import RunRecorder, Stopwatch
+from tfctr.training.run import load_run
+from tfctr.training.schedule import PlateauSchedule
+
+OPTIMIZERS = {"adam": Adam}
+
+
+def train(config, data, out, console=None):
+    """Train the model of `config` on a prepared dataset and keep the run in a new folder.
+
+    The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
+    the epoch is the best so far, `model.keras`; each file is replaced atomically. On a CPU the same configuration and data give
+    bitwise the same weights.
+
+    Args:
+        config: a `tfctr.config.Config`.
+        data: a prepared `Dataset`, or its folder.
+        out: the run folder; must not exist, or be empty.
+        console: a `rich` console for progress; stderr by default.
+
+    Returns:
+        The `Run`.
+
+    Raises:
+        ConfigError: a model or argument that does not exist, or a dataset without a valid split.
+        DataError: validation rows with one class only.
+        StorageError: `data` is no prepared dataset, or `out` already holds something.
+        TrainingError: a loss term became non-finite; the best epoch before it is in the folder.
+    """
+    settings, folder = config.training, Path(out)
+    dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+    _require_two_classes(dataset.valid)
+    keras.utils.set_random_seed(settings.seed)
+    with dtype_policy(settings.precision):
+        model = build_model(config, dataset.schema)
+        _new_folder(folder)
+        config.save(folder / "config.yaml")
+        write_json(folder / "environment.json", describe_environment(settings, dataset))
+        schedule = PlateauSchedule(
+            settings.monitor,
+            settings.patience,
+            settings.patience_from,
+            settings.learning_rate_factor,
+            settings.min_learning_rate,
+        )
+        progress = Progress(dataset.train.rows, settings.batch_size, schedule, console)
+        progress.say(_title(model, dataset, settings))
+        model.fit(
+            dataset.train.batches(settings.batch_size, seed=settings.seed),
+            validation_data=dataset.valid.batches(settings.batch_size),
+            epochs=settings.epochs,
+            callbacks=[Stopwatch(dataset.train.rows), schedule, RunRecorder(folder, schedule), progress],
+            verbose=0,
+        )
+    return load_run(folder)
+
+
+def build_model(config, schema):
+    """The compiled model of a configuration. Raises `ConfigError` for a model or argument that cannot be used."""
+    settings = config.training
+    try:
+        model = models.build(config.model.name, schema, **config.model.arguments)
+    except TfctrError:
+        raise
+    except (TypeError, ValueError) as error:  # from Keras: an argument of the wrong kind
+        raise ConfigError(f"model {config.model.name}: {error}", fix="correct the arguments under `model`") from error
+    model.compile(
+        optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
+        loss=LOSSES[settings.loss](),
+        clip_norm=settings.clip_norm,
+        steps_per_execution=settings.steps_per_execution,
+    )
+    return model
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Build layers under Keras' dtype policy `name`, and put back the one before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def describe_environment(settings, dataset):
+    """What else decides a result: versions, machine, devices, precision, seed, and the hash of the data."""
+    data = Path(dataset.folder).resolve()
+    return {
+        "tfctr": tfctr.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "devices": devices(),
+        "precision": settings.precision,
+        "seed": settings.seed,
+        "data": {"folder": str(data), "manifest_sha256": sha256(data / "manifest.json")},
+    }
+
+
+def devices():
+    """The names of the GPUs that TensorFlow sees, or `["CPU"]`: where the model is trained."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus] or ["CPU"]
+
+
+def _title(model, dataset, settings):
+    rows = f"{dataset.train.rows:,} training and {dataset.valid.rows:,} validation rows"
+    where = f"{', '.join(devices())} in {settings.precision}"
+    return f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {where}"
+
+
+def _new_folder(folder):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"{folder} already exists.", fix="choose another --out, or remove this one first")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _require_two_classes(valid):
+    labels = np.unique(valid.labels)
+    if len(labels) < 2:
+        raise DataError(
+            f"all {valid.rows:,} labels of the valid split are {labels[0]:.0f}, so its AUC is not defined.",
+            fix="prepare with validation rows of both classes",
+        )
