@@ -51,8 +51,10 @@ def test_scaled_number_times_its_row_and_missing():
 def test_all_kinds_against_a_loop(tiny_schema, tiny_ids):
     layer = FeatureEmbedding(tiny_schema, embedding_dim=3)
     ids = tiny_ids(64)
+    layer.build(ids.shape)
+    table = np.random.default_rng(0).normal(size=(tiny_schema.table_rows, 3))
+    layer.set_weights([table])
     fields = layer(ids).numpy()
-    table = layer.get_weights()[0].astype("float64")
     for row in range(64):
         for position, field in enumerate(tiny_schema.fields):
             cells = ids[row, field.columns]
@@ -62,7 +64,7 @@ def test_all_kinds_against_a_loop(tiny_schema, tiny_ids):
             else:
                 kept = [table[cell] for cell in cells if not (isinstance(field.feature, Sequence) and cell == field.offset)]
                 expected = np.sum(kept, axis=0) / len(kept)
-            np.testing.assert_allclose(fields[row, position], expected, rtol=1e-6, atol=1e-12)
+            np.testing.assert_allclose(fields[row, position], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gradient_is_sparse_and_the_table_is_never_read_whole(tiny_schema, tiny_ids):

@@ -1,8 +1,8 @@
 """What each column of a table means.
 
 A `Schema` is written by a user (YAML, JSON or Python) and says which columns are features, which one is the label, and which
-one groups rows for gAUC. `tfctr.prepare` fits it: every feature then knows its `size`, and the schema can say where each feature's
-ids lie, in the prepared matrix and in the one embedding table that all features share.
+one groups rows for gAUC. `tfctr.prepare` fits it: every feature then knows its `size`, and the schema can say where each
+feature's ids lie, in the prepared matrix and in the one embedding table that all features share.
 
 Ids, per feature: 0 padding, 1 missing, 2 out of vocabulary, 3.. known. In the prepared matrix each id already has its
 feature's `offset` added, so it is a row of the shared table.
@@ -353,6 +353,13 @@ class Schema:
             return cls.from_dict(values, folder=str(path.parent.resolve()))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error.problem}", fix=error.fix) from error
+
+    @classmethod
+    def infer(cls, table, label, group=None, weight=None):
+        """A draft for a new table, to be read, corrected and saved by a person: see `tfctr.data.inference.infer`."""
+        from tfctr.data.inference import infer
+
+        return infer(table, label=label, group=group, weight=weight)
 
 
 def _feature_to_dict(feature):

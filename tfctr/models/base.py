@@ -112,7 +112,7 @@ class CTRModel(keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, verbose=0, sample_weight=None, steps=None, return_dict=False, **kwargs):
         """`{"loss": ..., "log_loss": ..., "auc": ...}` over all rows, exact; or a list of the three.
 
-        `loss` is the compiled loss of the prediction. Takes what Keras' `evaluate` takes. AUC is NaN where there is one class only.
+        `loss` is the compiled loss of the prediction. Takes what Keras' `evaluate` takes. AUC is NaN where there is one class.
         """
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
