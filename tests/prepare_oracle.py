@@ -1,0 +1,148 @@
+"""The ids that `prepare` must write, found the slow way: one Python loop over rows, without Ibis, DuckDB or NumPy's search."""
+
+import bisect
+import collections
+import math
+
+import numpy as np
+
+import tfctr
+from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Schema, Sequence
+
+SCHEMA = Schema(
+    features=[
+        Categorical("user", min_count=2),
+        Categorical("city", hash_buckets=50),
+        Sequence("genres", max_length=3, min_count=2),
+        Sequence("tags", max_length=2, separator=" ", hash_buckets=7),
+        Numeric("clicks", min_count=3),
+        Numeric("price", "quantile", buckets=5),
+        Numeric("age", "edges", edges=[18, 30.5, 65]),
+        Numeric("score", "scaled"),
+    ],
+    label="click",
+    group="user",
+    weight="weight",
+)
+
+
+def table(rows=500, seed=0):
+    """A table `{column: list}` for `SCHEMA`, with missing values, rare tokens and ties of counts."""
+    rng = np.random.default_rng(seed)
+
+    def sometimes(values, missing=None):
+        return [missing if rng.random() < 0.15 else value for value in values]
+
+    def several(options, separator):
+        return [separator.join(rng.choice(options, rng.integers(0, 5))) for _ in range(rows)]
+
+    return {
+        "user": [f"{number:03d}" for number in rng.zipf(1.6, rows) % 200],
+        "city": sometimes(rng.choice(["Zürich", "東京", "Paris", "x y"], rows).tolist()),
+        "genres": sometimes(several(["Comedy", "Drama", "Film-Noir", "Sci-Fi", ""], "|")),
+        "tags": sometimes(several(["a", "b", "c"], " ")),
+        "clicks": sometimes((rng.integers(-4, 400, rows) + rng.choice([0.0, 0.5], rows)).tolist()),
+        "price": sometimes(np.round(rng.exponential(10, rows), 1).tolist()),
+        "age": sometimes(rng.integers(10, 90, rows).tolist()),
+        "score": sometimes(rng.normal(size=rows).tolist()),
+        "click": rng.integers(0, 2, rows).tolist(),
+        "weight": rng.random(rows).tolist(),
+    }
+
+
+def prepare(folder, schema=SCHEMA, **arguments):
+    return tfctr.prepare(schema, out=folder / f"data{len(list(folder.iterdir()))}", **arguments)
+
+
+def expected_ids(schema, train, rows):
+    """The prepared matrix (rows, width) of `rows`, learnt from `train`; both are `{column: list of values}`."""
+    blocks, offset = [], 0
+    for feature in schema.features:
+        block, size = _column(feature, train[feature.name], rows[feature.name])
+        scaled = isinstance(feature, Numeric) and feature.transform == "scaled"
+        blocks.append(block if scaled else block + offset)
+        offset += size
+    return np.concatenate(blocks, axis=1)
+
+
+def text(value):
+    """A raw value as a token, or None where it is missing."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) else str(value)
+
+
+def tokens_of(feature, value):
+    if not isinstance(feature, Sequence):
+        return [] if text(value) is None else [text(value)]
+    parts = [text(part) for part in value] if isinstance(value, list) else (text(value) or "").split(feature.separator)
+    return [part for part in parts if part][: feature.max_length]
+
+
+def vocabulary(feature, values):
+    counts = collections.Counter(token for value in values for token in tokens_of(feature, value))
+    known = [token for token, count in counts.items() if count >= feature.min_count and not {"\n", "\r"} & set(token)]
+    return sorted(known, key=lambda token: (-counts[token], token.encode()))
+
+
+def log2_floor(x):
+    return math.floor(math.log(x) ** 2) if x > 2 else int(x)
+
+
+def _column(feature, train, values):
+    if isinstance(feature, Numeric):
+        block, size = _numbers(feature, [_number(value) for value in train], [_number(value) for value in values])
+        return np.array(block, np.int32)[:, None], size
+    block = np.zeros((len(values), feature.width), np.int32)
+    ids, size = _token_ids(feature, train)
+    for row, value in enumerate(values):
+        found = [ids(token) for token in tokens_of(feature, value)] or [MISSING]
+        block[row, : len(found)] = found
+    return block, size
+
+
+def _token_ids(feature, train):
+    if feature.hash_buckets is not None:
+        import tensorflow as tf
+
+        buckets = feature.hash_buckets
+        return (lambda token: FIRST_KNOWN + int(tf.strings.to_hash_bucket_fast(token, buckets))), FIRST_KNOWN + buckets
+    known = {token: FIRST_KNOWN + rank for rank, token in enumerate(vocabulary(feature, train))}
+    return (lambda token: known.get(token, OUT_OF_VOCABULARY)), FIRST_KNOWN + len(known)
+
+
+def _number(value):
+    return math.nan if value is None or value == "" else float(value)
+
+
+def _numbers(feature, train, values):
+    finite = sorted(value for value in train if math.isfinite(value))
+    if feature.transform == "scaled":
+        return _scaled(finite, values), FIRST_KNOWN + 1
+    if feature.transform == "log2_floor":
+        counts = collections.Counter(map(log2_floor, finite))
+        known = sorted((b for b, count in counts.items() if count >= feature.min_count), key=lambda b: (-counts[b], b))
+        ids = {bucket: FIRST_KNOWN + rank for rank, bucket in enumerate(known)}
+        found = [
+            ids.get(log2_floor(value), OUT_OF_VOCABULARY) if math.isfinite(value) else OUT_OF_VOCABULARY for value in values
+        ]
+        size = FIRST_KNOWN + len(known)
+    else:
+        edges = _quantiles(finite, feature.buckets) if feature.transform == "quantile" else feature.edges
+        found = [FIRST_KNOWN + bisect.bisect_right(edges, value) for value in values]
+        size = FIRST_KNOWN + len(edges) + 1
+    return [MISSING if math.isnan(value) else id for value, id in zip(values, found, strict=True)], size
+
+
+def _quantiles(ascending, buckets):
+    ranks = [number * len(ascending) // buckets for number in range(1, buckets)] if ascending else []
+    return sorted({ascending[rank] for rank in ranks} - set(ascending[:1]))
+
+
+def _scaled(finite, values):
+    mean = math.fsum(finite) / len(finite)
+    scale = math.sqrt(math.fsum((x - mean) ** 2 for x in finite) / len(finite)) or 1.0
+    scaled = [np.float32((x - mean) / scale if math.isfinite(x) else math.nan) for x in values]
+    return np.array(scaled).view(np.int32)

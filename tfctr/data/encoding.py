@@ -1,0 +1,122 @@
+"""A staged split as shards of ids: blocks of rows, one feature at a time, so that memory never grows with the table."""
+
+import ibis
+import numpy as np
+
+from tfctr.data.columns import feature_column
+from tfctr.data.fitting import tokens, vocabulary_table
+from tfctr.data.hashing import hash_ids
+from tfctr.schema import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric
+from tfctr.storage import sha256
+
+_SHARD_ROWS = 1_048_576
+_SHARD_IDS = 2**26  # int32: 256 MiB, which is what a block of ids may take
+_NAN = np.uint32(0x7FC00000).view(np.int32)
+_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
+
+
+def write_split(engine, schema, split, folder, groups=None):
+    """Write one split's shards into the new folder `folder`, and return its entry of the manifest.
+
+    Args:
+        engine: the `Engine` that holds the split and the vocabularies.
+        schema: the fitted schema.
+        split: the `Staged` split.
+        groups: the table (token, id) of all groups, if the schema has a group.
+    """
+    folder.mkdir()
+    shard_rows = min(_SHARD_ROWS, max(1, _SHARD_IDS // schema.width))
+    ids = np.empty((min(shard_rows, split.rows), schema.width), np.int32)
+    shards = []
+    for number, start in enumerate(range(0, split.rows, shard_rows)):
+        rows = min(shard_rows, split.rows - start)
+        block = split.table.filter(split.table.row >= start, split.table.row < start + rows)
+        block = block.mutate(row=block.row - start)
+        arrays = {"ids": encode(engine, schema, block, ids[:rows]), "labels": _floats(engine, block, "label", rows)}
+        if schema.group:
+            arrays["groups"] = _groups(engine, block, groups, rows)
+        if schema.weight:
+            arrays["weights"] = _floats(engine, block, "weight", rows)
+        shards.append({"rows": rows, "files": _save(folder, number, arrays)})
+    return {"rows": split.rows, "shards": shards, "positives": split.positives}
+
+
+def encode(engine, schema, block, ids):
+    """Fill `ids` (rows, width) with the ids of the staged rows 0 .. rows - 1 of `block`; returns it."""
+    for index, field in enumerate(schema.fields):
+        view = ids[:, field.columns]
+        if isinstance(field.feature, Numeric):
+            _encode_numbers(engine, block, index, field, view)
+        else:
+            _encode_tokens(engine, block, index, field, view)
+    return ids
+
+
+def _encode_tokens(engine, block, index, field, ids):
+    ids[:] = field.offset + PADDING
+    ids[:, 0] = field.offset + MISSING
+    found = tokens(block, index, field.feature)
+    hash_buckets = field.feature.hash_buckets
+    if hash_buckets is None:
+        found = _look_up(found, engine.table(vocabulary_table(index)))
+    for batch in engine.stream(found):
+        known = batch["id"].to_numpy() if hash_buckets is None else hash_ids(batch["token"], hash_buckets)
+        ids[batch["row"].to_numpy(), batch["position"].to_numpy()] = field.offset + known
+
+
+def _look_up(tokens, vocabulary):
+    joined = tokens.left_join(vocabulary, tokens.token == vocabulary.token)
+    return joined.select(tokens.row, tokens.position, id=ibis.coalesce(vocabulary.id, OUT_OF_VOCABULARY).cast("int32"))
+
+
+def _encode_numbers(engine, block, index, field, ids):
+    for batch in engine.stream(block.select("row", value=block[feature_column(index)])):
+        values = batch["value"].to_numpy(zero_copy_only=False)  # null becomes NaN
+        ids[batch["row"].to_numpy(), 0] = number_ids(field, values)
+
+
+def number_ids(field, values):
+    """What the prepared matrix holds for float64 values of a numeric field.
+
+    An interval's id with the offset; or, for `"scaled"`, the bits of the float32 `(x - mean) / scale`: NaN if not finite,
+    zero if it is subnormal, since TensorFlow computes with no subnormal numbers.
+    """
+    feature = field.feature
+    if feature.transform == "scaled":
+        with np.errstate(invalid="ignore", over="ignore"):
+            scaled = (values - feature.mean) / feature.scale
+            scaled = np.where(np.abs(scaled) < _SMALLEST_NORMAL, 0.0, scaled).astype(np.float32)
+        return np.where(np.isfinite(scaled), scaled.view(np.int32), _NAN)
+    interval = np.searchsorted(np.asarray(feature.edges, np.float64), values, side="right")
+    ids = np.asarray(feature.interval_ids, np.int32)[interval]
+    return field.offset + np.where(np.isnan(values), MISSING, ids).astype(np.int32)
+
+
+def group_codes(engine, splits):
+    """The table (token, id) of the groups of all splits: dense codes from 0, in the order of the groups' text."""
+    groups = ibis.union(*[split.table.select(token="group") for split in splits], distinct=True)
+    return engine.create("groups", groups.mutate(id=ibis.row_number().over(order_by=groups.token)))
+
+
+def _groups(engine, block, groups, rows):
+    codes = np.empty(rows, np.int64)
+    found = block.join(groups, block.group == groups.token).select(block.row, groups.id)
+    for batch in engine.stream(found):
+        codes[batch["row"].to_numpy()] = batch["id"].to_numpy()
+    return codes
+
+
+def _floats(engine, block, column, rows):
+    values = np.empty(rows, np.float32)
+    for batch in engine.stream(block.select("row", value=block[column])):
+        values[batch["row"].to_numpy()] = batch["value"].to_numpy()
+    return values
+
+
+def _save(folder, number, arrays):
+    files = {}
+    for name, array in arrays.items():
+        path = folder / f"{name}-{number:05d}.npy"
+        np.save(path, array)
+        files[path.name] = sha256(path)
+    return files

@@ -1,0 +1,80 @@
+"""DuckDB behind Ibis, with a limit on memory: where a table waits between its file and its shards."""
+
+import contextlib
+import itertools
+import re
+import warnings
+from pathlib import Path
+
+import ibis
+
+from tfctr.errors import ConfigError
+
+_MEMORY = re.compile(r"^\d+(\.\d+)? ?([KMGT]i?)?B$", re.IGNORECASE)
+
+
+class Engine:
+    """One embedded database in `folder`, which holds all that does not fit into `memory_limit`.
+
+    Args:
+        folder: an existing folder; the database, its spilled data and decompressed files lie there.
+        memory_limit: what DuckDB may hold at a time, such as `"1GB"` or `"512MiB"`.
+        threads: how many DuckDB may use; None for all. Results never depend on it.
+    """
+
+    def __init__(self, folder, memory_limit="1GB", threads=None):
+        if not isinstance(memory_limit, str) or not _MEMORY.match(memory_limit):
+            raise ConfigError(f"`memory_limit` is {memory_limit!r}.", fix="write a number and a unit: '1GB', '512MiB'")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ConfigError(f"`threads` is {threads!r}.", fix="use a whole number of at least 1, or None for all")
+        self.folder = Path(folder)
+        settings = {"memory_limit": memory_limit, "temp_directory": str(self.folder / "spill")}
+        if threads is not None:
+            settings["threads"] = threads
+        self.connection = ibis.duckdb.connect(self.folder / "tables.duckdb", **settings)
+        self.connection.settings["enable_progress_bar"] = False  # DuckDB would draw one in an interactive Python
+        self._appended, self._numbers = set(), itertools.count()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.connection.disconnect()
+
+    def new_path(self, suffix):
+        """A path for a file of ours. No two are equal: DuckDB keeps what it has read of a file under its path."""
+        return self.folder / f"{next(self._numbers)}{suffix}"
+
+    def create(self, name, expression):
+        """Compute `expression` into a new table, and return that table."""
+        return self.connection.create_table(name, expression)
+
+    def append(self, name, expression):
+        """Compute `expression` into the end of the table `name`, in its own order; a first call creates the table."""
+        if name in self._appended:
+            self.connection.insert(name, expression)
+        else:
+            self.connection.create_table(name, expression)
+        self._appended.add(name)
+
+    def table(self, name):
+        """A table, with `row` = 0, 1, ... in the order in which its rows were appended."""
+        table = self.connection.table(name)
+        return table if "row" in table.columns else table.mutate(row=table.rowid())
+
+    def stream(self, expression, rows=131_072):
+        """The result as Arrow record batches of at most `rows` rows; read it to its end before the next query."""
+        return self.connection.con.sql(self.connection.compile(expression)).to_arrow_reader(rows)
+
+    def fetch(self, expression):
+        """A small result, as a list with one dictionary a row."""
+        return self.stream(expression).read_all().to_pylist()
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hold back the warnings that Ibis 12 causes: it calls methods by names that DuckDB 2 and pandas 3 have deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"fetch_\w+\(\) is deprecated", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The 'future.infer_string' option is deprecated")
+        yield

@@ -1,0 +1,151 @@
+"""What a feature learns from the training table: its vocabulary, its edges, or its mean and scale.
+
+Nothing here depends on the order of rows or on the number of threads: counts are exact, ties are broken by the token, quantiles
+are values of the column, and sums are exact before they are rounded (`math.fsum`).
+"""
+
+import collections
+import dataclasses
+import itertools
+import math
+
+import ibis
+import numpy as np
+
+from tfctr.data import log2_floor
+from tfctr.data.columns import feature_column
+from tfctr.errors import ConfigError, DataError
+from tfctr.schema import FIRST_KNOWN, Numeric, Sequence
+
+_MOST_ROWS = 2**31 - 1  # ids are int32
+
+
+def fit(engine, schema, train, folder):
+    """The fitted schema. Writes each vocabulary twice: as a file below `folder`, and as a table of `engine`.
+
+    Args:
+        engine: the `Engine` that holds the staged tables.
+        schema: the schema to fit.
+        train: the staged training table.
+        folder: where the prepared dataset will be.
+    """
+    schema = dataclasses.replace(schema, folder=str(folder))
+    (folder / "vocabulary").mkdir()
+    features = []
+    for index, feature in enumerate(schema.features):
+        if isinstance(feature, Numeric):
+            features.append(_FIT_NUMERIC[feature.transform](engine, train, index, feature))
+        elif feature.hash_buckets is not None:
+            features.append(dataclasses.replace(feature, size=FIRST_KNOWN + feature.hash_buckets))
+        else:
+            size = _fit_vocabulary(engine, train, index, feature, schema.vocabulary_file(feature))
+            features.append(dataclasses.replace(feature, size=size))
+    schema = dataclasses.replace(schema, features=features)
+    if schema.table_rows > _MOST_ROWS:
+        raise ConfigError(
+            f"the features have {schema.table_rows} ids together, more than an int32 counts.",
+            fix="raise `min_count` or use `hash_buckets`",
+        )
+    return schema
+
+
+# tokens
+
+
+def vocabulary_table(index):
+    """The table (token, id) of the feature at `index` of the schema."""
+    return f"vocabulary{index}"
+
+
+def tokens(table, index, feature):
+    """One row a token of a categorical or sequence feature: (row, position, token). Missing ones have none."""
+    column = table[feature_column(index)]
+    if not isinstance(feature, Sequence):
+        return table.select("row", position=ibis.literal(0, "int32"), token=column).filter(column.notnull())
+    kept = column.split(feature.separator).filter(lambda token: token != "")[: feature.max_length]
+    return table.select("row", token=kept).unnest("token", offset="position")
+
+
+def _fit_vocabulary(engine, train, index, feature, file):
+    seen = tokens(train, index, feature)
+    counts = seen.group_by("token").agg(count=seen.count())
+    # A vocabulary file has one token a line, so a token with a line break cannot be in it.
+    known = counts.filter(counts["count"] >= feature.min_count, ~counts.token.contains("\n"), ~counts.token.contains("\r"))
+    rank = ibis.row_number().over(order_by=[ibis.desc(known["count"]), known.token])
+    table = engine.create(vocabulary_table(index), known.select("token", id=(rank + FIRST_KNOWN).cast("int32")))
+    size = FIRST_KNOWN
+    with open(file, "wb") as lines:
+        for batch in engine.stream(table.order_by("id").select("token")):
+            lines.writelines(f"{token}\n".encode() for token in batch["token"].to_pylist())
+            size += batch.num_rows
+    return size
+
+
+# numbers
+
+
+def _values(engine, train, index, order=False):
+    """The finite values of a numeric feature, in float64 batches; ascending if `order`."""
+    column = train[feature_column(index)]
+    chosen = train.select(value=column).filter(column.notnull(), ~column.isnan(), ~column.isinf())
+    for batch in engine.stream(chosen.order_by("value") if order else chosen):
+        if batch.num_rows:
+            yield batch["value"].to_numpy()
+
+
+def _fit_scaled(engine, train, index, feature):
+    """Mean and population standard deviation; a constant column has scale 1."""
+    count = sum(len(values) for values in _values(engine, train, index))
+    if count == 0:
+        return dataclasses.replace(feature, mean=0.0, scale=1.0, size=FIRST_KNOWN + 1)
+    try:
+        mean = _sum(_values(engine, train, index)) / count
+        scale = math.sqrt(_sum(np.square(values - mean) for values in _values(engine, train, index)) / count)
+    except (OverflowError, FloatingPointError):
+        problem = f"column {feature.name!r} holds numbers that are too large to be scaled."
+        raise DataError(problem, fix="correct them, or use the transform 'quantile'") from None
+    return dataclasses.replace(feature, mean=mean, scale=scale or 1.0, size=FIRST_KNOWN + 1)
+
+
+def _sum(batches):
+    """The exact sum, rounded once: the same in whatever order the batches come."""
+    with np.errstate(over="raise"):
+        return math.fsum(itertools.chain.from_iterable(batch.tolist() for batch in batches))
+
+
+def _fit_quantile(engine, train, index, feature):
+    """Edge k is the value of rank floor(k n / buckets), from 0; equal edges are one, and none is the least value."""
+    count = sum(len(values) for values in _values(engine, train, index))
+    ranks = [number * count // feature.buckets for number in range(1, feature.buckets)]
+    edges, start, least = [], 0, None
+    for values in _values(engine, train, index, order=True):
+        least = values[0] if least is None else least
+        here = [values[rank - start] for rank in ranks if start <= rank < start + len(values)]
+        edges += [float(edge) for edge in here if edge > least]
+        start += len(values)
+    return _fit_edges(engine, train, index, dataclasses.replace(feature, edges=sorted(set(edges))))
+
+
+def _fit_edges(engine, train, index, feature):
+    known = FIRST_KNOWN + len(feature.edges) + 1
+    return dataclasses.replace(feature, interval_ids=tuple(range(FIRST_KNOWN, known)), size=known)
+
+
+def _fit_log2_floor(engine, train, index, feature):
+    counts = collections.Counter()
+    for values in _values(engine, train, index):
+        seen, count = np.unique(log2_floor.buckets(values), return_counts=True)
+        counts.update(dict(zip(map(int, seen), map(int, count), strict=True)))
+    known = [bucket for bucket, count in counts.items() if count >= feature.min_count]
+    known.sort(key=lambda bucket: (-counts[bucket], bucket))
+    ids = {bucket: FIRST_KNOWN + position for position, bucket in enumerate(known)}
+    edges, interval_ids = log2_floor.intervals(ids)
+    return dataclasses.replace(feature, edges=edges, interval_ids=interval_ids, size=FIRST_KNOWN + len(ids))
+
+
+_FIT_NUMERIC = {
+    "scaled": _fit_scaled,
+    "quantile": _fit_quantile,
+    "edges": _fit_edges,
+    "log2_floor": _fit_log2_floor,
+}

@@ -1,0 +1,103 @@
+"""A first schema for a new table: a draft that a person reads and corrects.
+
+| a column | becomes |
+|---|---|
+| lists, or text with `|` or `;` in at least one value of twenty | a sequence |
+| numbers, some with a fraction | numeric, quantile |
+| whole numbers: over 100 distinct, none below -10, the largest over 20 times the median: counts | numeric, log2_floor |
+| everything else: text, codes, ids | categorical; from 10,000 distinct tokens on with `min_count` 2 |
+| a constant; another token in each of 100 rows or more; a date or another type that `prepare` does not take | nothing |
+"""
+
+import tempfile
+
+import ibis
+
+from tfctr.data.columns import is_readable, read_list, read_number
+from tfctr.data.engine import Engine, quiet
+from tfctr.data.reading import read_parts, refuse_corrupt
+from tfctr.errors import DataError
+from tfctr.schema import Categorical, Numeric, Schema, Sequence
+
+_SEPARATORS = ("|", ";")
+_GROUPS = ("user", "user_id", "userid", "uid")
+_LONGEST = 20  # tokens a row of a sequence
+_QUANTILES = 20
+
+
+def infer(table, label, group=None, weight=None):
+    """The draft for a table; of several files the first one is read, whole.
+
+    Args:
+        table: files or a table, as in `tfctr.prepare`.
+        label, weight: the columns with those roles, which are no features.
+        group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any.
+
+    Raises:
+        DataError: there is no such column, there are no rows, or no column can be a feature.
+
+    >>> clicks = {"user": ["a", "b", "a"], "tags": ["x|y", "x", ""], "price": [1.5, 2.0, None], "click": [0, 1, 0]}
+    >>> schema = infer(clicks, label="click")
+    >>> [(type(feature).__name__, feature.name) for feature in schema.features], schema.group
+    ([('Categorical', 'user'), ('Sequence', 'tags'), ('Numeric', 'price')], 'user')
+    """
+    named = {label: "the label", group: "the group", weight: "the weight"}
+    with tempfile.TemporaryDirectory() as folder, quiet(), Engine(folder) as engine:
+        parts = read_parts(engine, table, "the table", {name: role for name, role in named.items() if name}, whole=True)
+        part = next(parts)
+        names = [name for name, column in part.columns.items() if name not in (label, weight) and _is_candidate(column.type())]
+        if names:
+            with refuse_corrupt(part.name):
+                copied = engine.create(
+                    "copied", part.table.select(**{f"c{i}": part.columns[name] for i, name in enumerate(names)})
+                )
+        features = [_feature(engine, copied, f"c{i}", name) for i, name in enumerate(names)]
+    features = [feature for feature in features if feature is not None]
+    if not features:
+        raise DataError(f"{part.name} has no column that can be a feature.", fix="write the schema by hand")
+    if group is None:
+        group = next((name for name in names if name.lower() in _GROUPS), None)
+    return Schema(features, label=label, group=group, weight=weight)
+
+
+def _is_candidate(kind):
+    kind = kind.value_type if kind.is_array() else kind
+    return is_readable(kind) and not kind.is_null()
+
+
+def _feature(engine, table, column, name):
+    is_list = table[column].type().is_array()
+    seen = engine.fetch(table.agg(rows=table.count(), **_summary(table[column], is_list)))[0]
+    if seen["distinct"] < 2 or (seen["distinct"] == seen["rows"] >= 100 and not seen["fractions"]):
+        return None
+    min_count = 2 if seen["distinct"] >= 10_000 else 1
+    for mark in _SEPARATORS:
+        if is_list or seen[f"with {mark}"] * 20 >= seen["given"]:
+            return Sequence(name, max_length=min(seen[f"longest {mark}"], _LONGEST), separator=mark, min_count=min_count)
+    is_number = seen["numbers"] == seen["given"] and not seen["zeros"]
+    if is_number and seen["fractions"]:
+        return Numeric(name, "quantile", buckets=_QUANTILES)
+    if is_number and seen["distinct"] > 100 and seen["least"] >= -10 and seen["most"] > 20 * seen["median"]:
+        return Numeric(name, "log2_floor")
+    return Categorical(name, min_count=min_count)
+
+
+def _summary(column, is_list):
+    text = read_list(_SEPARATORS[0], column)[0]
+    number = read_number(text if is_list else column)[0]
+    number = number.isnan().ifelse(None, number)
+    value = ibis.coalesce(text, number.cast("string"))
+    summary = {
+        "given": value.count(),
+        "distinct": value.nunique(),
+        "numbers": number.count(),
+        "fractions": (number != number.floor()).sum(),
+        "zeros": text.re_search("^-?0[0-9]").sum(),  # 007 is a code
+        "least": number.min(),
+        "most": number.max(),
+        "median": number.quantile(0.5),
+    }
+    for mark in _SEPARATORS:
+        summary[f"with {mark}"] = text.contains(mark).sum()
+        summary[f"longest {mark}"] = text.split(mark).length().max()
+    return {name: ibis.coalesce(total, 0) for name, total in summary.items()}

@@ -1,0 +1,140 @@
+"""`tfctr.prepare`: raw tables in, a folder of ids out, whole or not at all."""
+
+import contextlib
+import shutil
+
+import duckdb
+
+import tfctr
+from tfctr.data.dataset import FORMAT, Dataset
+from tfctr.data.encoding import group_codes, write_split
+from tfctr.data.engine import Engine, quiet
+from tfctr.data.fitting import fit
+from tfctr.data.reading import find_files, is_files
+from tfctr.data.staging import split_by_hash, stage, staged_split
+from tfctr.errors import ConfigError, StorageError, TfctrError
+from tfctr.schema import Schema
+from tfctr.storage import atomic_folder, sha256, write_json
+
+
+def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", threads=None, seed=0):
+    """Fit a schema on the training table, and write every split as ids.
+
+    A table is one of: a path, a glob or a list of those (`.csv`, `.tsv`, `.parquet`, `.jsonl`, also `.csv.gz` and the like); an
+    Ibis table of any engine; a pandas, polars or pyarrow table. Rows keep their order, and the same input gives the same bytes
+    whatever the number of threads. Tables may be larger than memory; the disk of `out` must hold them up to three times.
+
+    Args:
+        schema: the `tfctr.Schema`; one that is fitted already is fitted again.
+        train: the training table, the only one that anything is learnt from.
+        out: the new folder. It appears when all is written, and never in part.
+        valid, test: further tables; or fractions of `train`, drawn by a seeded hash of each row's whole content, so that a row
+            keeps its split when other rows come or go and when the schema changes.
+        memory_limit: what DuckDB may hold at a time; the whole process takes up to about 1 GB more.
+        threads: how many threads DuckDB may use; None for all.
+        seed: of the draw of the fractions.
+
+    Returns:
+        The `Dataset` in `out`; its `schema` is fitted.
+
+    Raises:
+        DataError: a table holds what it must not hold; the message names file, column, row and value.
+        ConfigError: an argument cannot be used.
+        StorageError: a file is missing or corrupt, `out` exists, or memory or disk do not suffice.
+
+    >>> import tempfile
+    >>> schema = tfctr.Schema(features=[tfctr.Categorical("user"), tfctr.Numeric("price", "scaled")], label="click")
+    >>> clicks = {"user": ["60", "7", "60"], "price": [1.5, 2.5, None], "click": [1, 0, 0]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dataset = prepare(schema, train=clicks, out=f"{folder}/data")
+    ...     dataset.schema.features[0].size, dataset.train.ids[:, 0].tolist()
+    (5, [3, 4, 3])
+    """
+    tables = {"train": train, **{name: table for name, table in (("valid", valid), ("test", test)) if table is not None}}
+    _check_arguments(schema, tables, seed)
+    with _refuse_storage_failures(out, memory_limit), quiet(), atomic_folder(out) as folder:
+        work = folder / "work"
+        work.mkdir()
+        with Engine(work, memory_limit, threads) as engine:
+            splits = _stage_splits(engine, schema, tables, seed)
+            fitted = fit(engine, schema, splits["train"].table, folder)
+            groups = group_codes(engine, splits.values()) if schema.group else None
+            entries = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
+        shutil.rmtree(work)
+        fitted.save(folder / "schema.json")
+        write_json(folder / "manifest.json", _manifest(fitted, folder, entries, tables))
+    return Dataset.load(out, verify=False)
+
+
+def _check_arguments(schema, tables, seed):
+    if not isinstance(schema, Schema):
+        raise ConfigError(f"`schema` is {schema!r}.", fix="pass a tfctr.Schema, for example tfctr.Schema.load('schema.yaml')")
+    if not isinstance(seed, int):
+        raise ConfigError(f"`seed` is {seed!r}.", fix="use a whole number")
+    fractions = _fractions(tables)
+    if "train" in fractions:
+        raise ConfigError(f"`train` is {tables['train']!r}.", fix="give a file or a table")
+    for name, fraction in fractions.items():
+        if not 0 < fraction < 1:
+            raise ConfigError(f"`{name}` is {fraction!r}.", fix="use a fraction between 0 and 1, or a file or table")
+    if sum(fractions.values()) >= 1:
+        raise ConfigError(f"`valid` and `test` leave nothing of `train`: {fractions}.", fix="use smaller fractions")
+    for name, table in tables.items():
+        if name not in fractions and is_files(table):
+            find_files(table)
+
+
+def _fractions(tables):
+    return {name: table for name, table in tables.items() if isinstance(table, int | float)}
+
+
+def _stage_splits(engine, schema, tables, seed):
+    fractions = _fractions(tables)
+    whats = {name: f"the {name} table" for name in tables}
+    for name, table in tables.items():
+        if name == "train" and fractions:
+            stage(engine, schema, table, "source", whats[name], digest=True)
+            split_by_hash(engine, engine.table("source"), fractions, seed)
+        elif name not in fractions:
+            stage(engine, schema, table, name, whats[name])
+    return {name: staged_split(engine, name, _describe(name, tables)) for name in tables}
+
+
+def _describe(name, tables):
+    table = tables[name]
+    if isinstance(table, float):
+        return f"{name} (a fraction of {table} of the train table)"
+    return f"{name} ({', '.join(map(str, find_files(table)))})" if is_files(table) else f"the {name} table"
+
+
+def _manifest(schema, folder, entries, tables):
+    vocabularies = sorted((folder / "vocabulary").iterdir())
+    return {
+        "format": FORMAT,
+        "tfctr": tfctr.__version__,
+        "schema_sha256": sha256(folder / "schema.json"),
+        "vocabulary": {file.name: sha256(file) for file in vocabularies},
+        "width": schema.width,
+        "splits": entries,
+        "sources": {name: _source(table) for name, table in tables.items()},
+    }
+
+
+def _source(table):
+    if isinstance(table, float):
+        return table
+    return [str(file) for file in find_files(table)] if is_files(table) else "a table in memory or of another engine"
+
+
+@contextlib.contextmanager
+def _refuse_storage_failures(out, memory_limit):
+    try:
+        yield
+    except TfctrError:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(
+            f"{memory_limit} of memory do not suffice.", fix="raise `memory_limit`, or use fewer `threads`"
+        ) from error
+    except (duckdb.IOException, OSError) as error:
+        raise StorageError(f"cannot write {out}: {error}", fix="check its permissions and the space on its disk") from error

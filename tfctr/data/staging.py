@@ -1,0 +1,119 @@
+"""A source as one checked table: tokens as text, numbers as doubles, rows in the order of the source.
+
+Staged columns: `f0`, `f1`, ... (features in the order of the schema), `label`, `group`, `weight`, and `row`.
+"""
+
+import dataclasses
+
+import ibis
+
+from tfctr.data.columns import roles_of
+from tfctr.data.reading import read_parts, refuse_corrupt
+from tfctr.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A checked split, ready to be encoded: an Ibis table with `row` = 0 .. rows - 1."""
+
+    name: str
+    table: ibis.Table
+    rows: int
+    positives: int
+
+
+def stage(engine, schema, source, name, what, digest=False):
+    """Read files or a table into the new table `name`, and check every value.
+
+    Args:
+        engine: the `Engine` that holds the table.
+        schema: which columns are needed.
+        source: as in `read_parts`.
+        name: the new table.
+        what: how errors call the source when it is no file.
+        digest: add the column `digest`: the MD5 of all columns of the source, its row's whole content.
+
+    Raises:
+        DataError: there are no rows; or a value that its column may not hold, with file, column, first such row and value.
+    """
+    roles = roles_of(schema)
+    needed = {role.column: role.what for role in reversed(roles)}
+    starts, rows = [], 0
+    for part in read_parts(engine, source, what, needed, whole=digest):
+        with refuse_corrupt(part.name):
+            engine.append(name, part.table.select(**_staged_columns(part, roles, digest)))
+        starts.append((rows, part.name))
+        rows = engine.fetch(engine.table(name).agg(rows=lambda table: table.count()))[0]["rows"]
+    if rows == 0:
+        raise DataError(f"{starts[0][1]} has no rows.", fix="give a table with rows")
+    _refuse_bad_values(engine, engine.table(name), roles, starts)
+
+
+def staged_split(engine, name, what):
+    """The checked table `name` as a split. Raises `DataError` when it is empty, or its labels are all equal."""
+    table = engine.table(name)
+    found = engine.fetch(table.agg(rows=table.count(), positives=table.label.sum()))[0]
+    rows, positives = found["rows"], int(found["positives"] or 0)
+    if rows == 0:
+        raise DataError(f"{what} has no rows.", fix="give more rows, or a larger fraction")
+    if positives in (0, rows):
+        raise DataError(
+            f"{what} has one class only: the label is {int(positives > 0)} in all {rows} rows.",
+            fix="give a split with both labels; training and AUC need them",
+        )
+    return Staged(name, table, rows, positives)
+
+
+def split_by_hash(engine, table, fractions, seed):
+    """Give each row of a staged table to one split, by a seeded hash of its content.
+
+    The draw is the MD5 of (seed, digest of the row, how many equal rows came before), read as a number in [0, 1): the first
+    `fractions` of that range are the named splits, the rest is train. So a row keeps its split when other rows are added,
+    removed or moved, when the schema changes, and on any engine; equal rows are drawn independently.
+
+    Args:
+        fractions: `{name of a new table: fraction of the rows}`.
+    """
+    copies = table.select("row", copy=ibis.row_number().over(group_by=table.digest, order_by=table.row), digest=table.digest)
+    draw = (f"{seed}/" + copies.digest + "/" + copies.copy.cast("string")).hexdigest("md5")
+    split, start = [], 0.0
+    for name, fraction in fractions.items():
+        start += fraction
+        split.append((draw < f"{round(start * 2**32):08x}", name))
+    drawn = copies.select("row", split=ibis.cases(*split, else_="train"))
+    position = ibis.row_number().over(group_by=drawn.split, order_by=drawn.row)
+    drawn = engine.create("drawn", drawn.select("row", "split", position=position))
+    for name in ("train", *fractions):
+        chosen = table.join(drawn.filter(drawn.split == name), "row").drop("row", "split", "digest")
+        engine.create(name, chosen.rename(row="position"))
+
+
+def _staged_columns(part, roles, digest):
+    columns, bad_roles, bad_values = {}, [], []
+    for index, role in enumerate(roles):
+        columns[role.staged], is_bad, raw = role.read(part)
+        bad_roles.append((is_bad, index))
+        bad_values.append((is_bad, raw))
+    columns["bad_role"] = ibis.cases(*bad_roles, else_=-1).cast("int16")
+    columns["bad_value"] = ibis.cases(*bad_values, else_=None)
+    if digest:
+        texts = [ibis.coalesce(part.columns[name].cast("string"), "\x02") for name in sorted(part.columns)]
+        columns["digest"] = ibis.literal("\x1f").join(texts).hexdigest("md5")
+    return columns
+
+
+def _refuse_bad_values(engine, table, roles, starts):
+    first = engine.fetch(table.filter(table.bad_role >= 0).agg(row=lambda bad: bad.row.min()))[0]["row"]
+    if first is None:
+        return
+    bad = engine.fetch(table.filter(table.row == first).select("bad_role", "bad_value"))[0]
+    role = roles[bad["bad_role"]]
+    alike = table.filter(table.bad_role == bad["bad_role"])
+    count = engine.fetch(alike.agg(rows=alike.count()))[0]["rows"]
+    start, part = max(start for start in starts if start[0] <= first)
+    value = "null" if bad["bad_value"] is None else repr(bad["bad_value"][:80])
+    raise DataError(
+        f"{part}: column {role.column!r}, row {first - start + 1}: found {value}; {role.what} takes {role.expected} "
+        f"({count} such row{'s' * (count > 1)}).",
+        fix=role.fix,
+    )
