@@ -1,0 +1,324 @@
+"""Exported models: the same bits as `model.predict`, whole on their own, refusing what they must refuse."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfctr
+from tfctr.errors import ConfigError, DataError, ExportError, StorageError
+from tfctr.models import MODELS
+from tfctr.schema import Categorical, Numeric, Schema
+from tfctr.serving.check import check_saved_model
+from tfctr.serving.golden import golden_rows, read_golden
+from tfctr.serving.loader import SavedModel, StatusError, read_signatures
+from tfctr.serving.raw_features import RawFeatures
+from tfctr.serving.server import LocalServer
+
+ROOT = Path(__file__).parents[1]
+EVERY_MODEL = pytest.mark.parametrize("name", sorted(MODELS))
+
+
+def spread(model, scale=0.5, seed=0):
+    """Give embeddings and biases a size at which they show in the answer; fresh ones are nearly zero."""
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        if variable.name in ("table", "bias"):
+            variable.assign(rng.normal(size=variable.shape, scale=scale))
+    return model
+
+
+def usual_rows(schema, rows, seed=0):
+    """Raw columns without extreme numbers, so that no answer is exactly 0 or 1."""
+    rng = np.random.default_rng(seed)
+    golden = golden_rows(schema, 512)
+    texts = {name: rng.choice(column, rows) for name, column in golden.items() if column.dtype == object}
+    numbers = {name: rng.normal(40.0, 12.5, rows) for name, column in golden.items() if column.dtype == np.float64}
+    return {**texts, **numbers}
+
+
+def one_row(schema, **changes):
+    """One row in which all is missing, except for `changes`."""
+    missing = {"string": np.array([b""], object), "number": np.array([math.nan])}
+    return {feature.name: changes.get(feature.name, missing[feature.raw_type]) for feature in schema.features}
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_schema, tmp_path_factory):
+    """A model, and its only version in a moved folder, without the dataset that it came from."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(tiny_schema.folder, folder / "data")
+    model = spread(MODELS["TF4CTR"](dataclasses.replace(tiny_schema, folder=str(folder / "data"))))
+    version = tfctr.serving.export(model, folder / "ctr", metrics={"auc": 0.75, "group_auc": math.nan, "rows": 512})
+    shutil.rmtree(folder / "data")
+    shutil.move(folder / "ctr", folder / "moved")
+    return model, folder / "moved" / version.name
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 4096])
+def test_every_path_gives_the_bits_of_predict(exported, tiny_schema, size, tmp_path):
+    model, version = exported
+    raw = usual_rows(tiny_schema, size)
+    ids = RawFeatures(tiny_schema)(raw).numpy()
+    expected = model.predict(ids, batch_size=size, verbose=0)[:, 0]
+    assert size == 1 or len(np.unique(expected)) > size / 2
+    model.save(tmp_path / "model.keras")
+    strict, loaded = SavedModel(version), tf.saved_model.load(version).signatures
+    answers = {
+        "strict, raw": strict.run("serving_default", raw)["probability"],
+        "strict, ids": strict.run("ids", {"ids": ids})["probability"],
+        "loaded, raw": loaded["serving_default"](**{name: tf.constant(column) for name, column in raw.items()})["probability"],
+        "loaded, ids": loaded["ids"](ids=tf.constant(ids))["probability"],
+        ".keras": keras.saving.load_model(tmp_path / "model.keras").predict(ids, batch_size=size, verbose=0)[:, 0],
+    }
+    for path, answer in answers.items():
+        np.testing.assert_array_equal(np.asarray(answer).view(np.int32), expected.view(np.int32), path)
+
+
+def test_predict_does_not_depend_on_what_was_predicted_before(tiny_schema, tiny_ids):
+    """TensorFlow regroups the sums of a graph whose batch size it knows; the served graph has none."""
+    fresh, used = (spread(MODELS["FM"](tiny_schema)) for _ in range(2))
+    for rows in (3, 5):
+        used.predict(tiny_ids(rows), verbose=0)
+    np.testing.assert_array_equal(fresh.predict(tiny_ids(512), 512, verbose=0), used.predict(tiny_ids(512), 512, verbose=0))
+
+
+@EVERY_MODEL
+def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
+    model = spread(MODELS[name](tiny_schema))
+    version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 100))
+    assert version == tmp_path / "ctr" / "1"
+    assert [len(batch["outputs"]["probability"]) for batch in golden_of(version)] == [1, 1, 3, 3, 64, 64, 4, 100, 100]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_answers_in_float32(policy, tiny_schema, tmp_path):
+    outside = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = spread(MODELS["TF4CTR"](tiny_schema))
+    finally:
+        keras.config.set_dtype_policy(outside)
+    version = tfctr.serving.export(model, tmp_path / "ctr")
+    assert all(batch["outputs"]["probability"].dtype == np.float32 for batch in golden_of(version))
+
+
+def test_rows_are_answered_in_their_order(exported, tiny_schema):
+    _, version = exported
+    raw = usual_rows(tiny_schema, 50)
+    order = np.random.default_rng(1).permutation(50)
+    answers = SavedModel(version).run("serving_default", raw)["probability"]
+    permuted = SavedModel(version).run("serving_default", {name: column[order] for name, column in raw.items()})["probability"]
+    np.testing.assert_allclose(permuted, answers[order], rtol=1e-6)  # a row's place in a batch decides its last bit
+
+
+def test_the_signatures(exported, tiny_schema):
+    _, version = exported
+    served = {
+        signature: {
+            name: (tf.dtypes.as_dtype(tensor.dtype).name, [dim.size for dim in tensor.tensor_shape.dim])
+            for name, tensor in [*definition.inputs.items(), *definition.outputs.items()]
+        }
+        for signature, definition in read_signatures(version).items()
+    }
+    text, number, probability = ("string", [-1]), ("float64", [-1]), ("float32", [-1])
+    assert served == {
+        "serving_default": {
+            **{"user": text, "item": text, "genres": text, "age": number, "price": number},
+            "probability": probability,
+        },
+        "ids": {"ids": ("int32", [-1, tiny_schema.width]), "probability": probability},
+    }
+
+
+def golden_of(version):
+    return read_golden(version / "assets.extra" / "golden.json")
+
+
+def test_a_serving_team_can_replay_the_golden_answers(exported):
+    _, version = exported
+    golden = golden_of(version)
+    assert {batch["signature"] for batch in golden} == {"serving_default", "ids"}
+    assert check_saved_model(version, golden) == {"ids": 72, "serving_default": 68}
+    golden[0]["outputs"]["probability"] = np.nextafter(golden[0]["outputs"]["probability"], np.float32(1))
+    with pytest.raises(ExportError, match=r"serving_default.*row 0"):
+        check_saved_model(version, golden)
+    request = json.loads((version / "assets.extra" / "golden.json").read_text())[0]["request"]
+    assert request["modelSpec"] == {"name": "ctr", "signatureName": "serving_default"}
+
+
+def test_golden_rows_hold_every_kind_of_value(tiny_schema):
+    rows = golden_rows(tiny_schema)
+    assert {len(column) for column in rows.values()} == {64}
+    assert [row.decode() for row in rows["user"][:3]] == ["60", "", "a token that no table has"]
+    assert np.isnan(rows["age"][1])
+    assert np.isnan(rows["price"][1])
+    ids = RawFeatures(tiny_schema)(rows).numpy()
+    seen = {field.feature.name: set((ids[:, field.columns] - field.offset).ravel().tolist()) for field in tiny_schema.fields}
+    assert seen["user"] == set(range(1, 7))
+    assert seen["genres"] == set(range(8))
+    assert seen["price"] == {1, 3, 4, 5, 6}
+
+
+def test_the_model_card(exported, tiny_schema):
+    model, version = exported
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text())
+    assert (card["model"], card["parameters"]) == ("TF4CTR", model.count_params())
+    assert card["config"]["gamma"] == model.get_config()["gamma"]
+    assert card["metrics"] == {"auc": 0.75, "group_auc": None, "rows": 512}
+    assert card["created"].endswith("+00:00")
+    assert card["versions"]["keras"] == keras.__version__
+    assert Schema.load(version / "assets.extra" / "schema.json").to_dict() == tiny_schema.to_dict()
+
+
+def test_vocabularies_are_files_of_the_saved_model(exported):
+    _, version = exported
+    assert (version / "assets" / "user.txt").read_text() == "60\n7\nZoë\n東京\n"
+    assert "東京".encode() not in (version / "saved_model.pb").read_bytes()
+
+
+# requests that must be refused, as TensorFlow Serving lets them through
+
+
+@pytest.mark.parametrize("name", ["user", "genres", "age", "price"])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_columns_of_different_lengths_are_never_broadcast(exported, tiny_schema, name, rows):
+    request = {other: np.repeat(column, rows if other == name else 4) for other, column in one_row(tiny_schema).items()}
+    with pytest.raises(StatusError, match=r"same number of rows: user, item, genres, age, price\.") as error:
+        SavedModel(exported[1]).run("serving_default", request)
+    assert error.value.code == 3  # invalid argument
+
+
+@pytest.mark.parametrize("name", ["user", "genres", "age", "price"])
+def test_a_column_of_another_rank_is_refused_by_name(exported, tiny_schema, name):
+    _, version = exported
+    column = one_row(tiny_schema)[name]
+    for wrong in (column[0:1].reshape(()), column[:, None]):
+        with pytest.raises(StatusError, match=rf"serving_default_{name}.* is not compatible with expected shape"):
+            SavedModel(version).run("serving_default", one_row(tiny_schema, **{name: wrong}))
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (2, 6), (7,), (2, 7, 1)])
+def test_ids_of_another_shape_are_refused(exported, tiny_schema, shape):
+    assert tiny_schema.width == 7
+    with pytest.raises(StatusError, match="is not compatible with expected shape"):
+        SavedModel(exported[1]).run("ids", {"ids": np.zeros(shape, np.int32)})
+
+
+# requests that must be answered
+
+
+def test_an_empty_request_has_an_empty_answer(exported, tiny_schema):
+    request = {name: column[:0] for name, column in one_row(tiny_schema).items()}
+    assert SavedModel(exported[1]).run("serving_default", request)["probability"].shape == (0,)
+
+
+def test_an_id_out_of_range_is_out_of_vocabulary(exported, tiny_schema):
+    model, version = exported
+    unknown = np.array([[field.offset + 2 for field in tiny_schema.fields for _ in range(field.feature.width)]], np.int32)
+    age = next(field.column for field in tiny_schema.fields if field.feature.name == "age")
+    unknown[:, age] = 0  # z = 0.0
+    expected = model.predict(unknown, verbose=0)[:, 0]
+    for foreign in (-1, -(2**31), tiny_schema.table_rows, 2**31 - 1):
+        ids = np.where(np.arange(tiny_schema.width) == age, 0, np.full_like(unknown, foreign))
+        np.testing.assert_array_equal(SavedModel(version).run("ids", {"ids": ids.astype(np.int32)})["probability"], expected)
+
+
+def test_every_answer_is_a_probability(tmp_path):
+    features = [Numeric("x", "scaled", mean=0.0, scale=1.0, size=4), Numeric("y", "scaled", mean=0.0, scale=1.0, size=4)]
+    schema = Schema(features=features, label="click")
+    model = spread(MODELS["FM"](schema, embedding_dim=2), scale=10.0)
+    ids = np.float32([[3e38, -3e38]]).view(np.int32)
+    assert np.isnan(model.predict(ids, verbose=0)).all()
+    served = SavedModel(tfctr.serving.export(model, tmp_path / "ctr"))
+    missing = served.run("serving_default", {"x": np.array([math.nan]), "y": np.array([math.nan])})["probability"]
+    assert 0 < missing[0] < 1
+    np.testing.assert_array_equal(served.run("ids", {"ids": ids})["probability"], missing)
+    x, y = np.meshgrid([math.nan, math.inf, -math.inf, 1e308, 3e38, -3e38, 1e30, 1e-310, 0.0], [1e300, 3e38, -3e38, 5e-324])
+    answers = served.run("serving_default", {"x": x.ravel(), "y": y.ravel()})["probability"]
+    assert ((answers >= 0) & (answers <= 1)).all()
+
+
+# the scripts in export/
+
+
+def run_script(name, *arguments):
+    command = [sys.executable, ROOT / "export" / name, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_the_scripts_publish_replay_and_call(exported, tiny_schema, tmp_path):
+    model, version = exported
+    base = tmp_path / "polled"
+    assert run_script("publish_version.py", version, base) == [str(base / "1")]
+    rows = [
+        {"user": "60", "item": None, "genres": "Drama|Noir", "age": 40.0, "price": 5},
+        dict.fromkeys(golden_rows(tiny_schema)),
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with LocalServer(base, port=0, name="ctr") as server:
+        replayed = run_script("replay_golden.py", server.target, "ctr", base / "1")
+        called = run_script("call.py", server.target, "ctr", tmp_path / "rows.jsonl")
+    assert [line.split(": ")[1] for line in replayed] == ["0.0"] * 7
+    ids = np.int32(
+        [[3, 7 + 1, 19 + 4, 19 + 2, 19, 0, 31 + 4], [1, 7 + 1, 19 + 1, 19, 19, np.float32("nan").view("int32"), 31 + 1]]
+    )
+    assert [np.float32(text) for text in called] == model.predict(ids, verbose=0)[:, 0].tolist()
+
+
+# models that must not be exported
+
+
+def test_vocabularies_may_have_moved(tiny_schema, tmp_path):
+    shutil.copytree(tiny_schema.folder, tmp_path / "moved")
+    model = MODELS["LR"](dataclasses.replace(tiny_schema, folder=str(tmp_path / "gone")))
+    with pytest.raises(StorageError, match=r"gone.*\n  fix: .*`vocabularies=`"):
+        tfctr.serving.export(model, tmp_path / "ctr")
+    assert tfctr.serving.export(model, tmp_path / "ctr", vocabularies=tmp_path / "moved", check=False).name == "1"
+
+
+@pytest.mark.parametrize("names", [("user", "User"), ("a.b", "a-b"), ("a/b", "a_b"), ("1a", "arg_1a")])
+def test_names_that_tensorflow_takes_for_one_are_refused(names, tmp_path):
+    schema = Schema(features=[Categorical(name, hash_buckets=2, size=5) for name in names], label="click")
+    with pytest.raises(ConfigError, match=f"features '{names[0]}' and '{names[1]}'"):
+        tfctr.serving.export(MODELS["LR"](schema), tmp_path / "ctr")
+
+
+def test_names_with_punctuation_are_served_as_they_are(tmp_path):
+    names = ["1st", "a/b", "a", "a.c", "ids", "probability", "x-y"]
+    schema = Schema(features=[Categorical(name, hash_buckets=2, size=5) for name in names], label="click")
+    version = tfctr.serving.export(MODELS["LR"](schema), tmp_path / "ctr")
+    assert set(read_signatures(version)["serving_default"].inputs) == set(names)
+
+
+def test_a_model_without_a_schema_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="Sequential has no `schema`"):
+        tfctr.serving.export(keras.Sequential(), tmp_path / "ctr")
+
+
+def test_a_weight_that_is_not_finite_is_refused(tiny_schema, tmp_path):
+    model = MODELS["LR"](tiny_schema)
+    model.weights[0].assign(np.where(np.arange(model.weights[0].shape[0]) == 3, math.nan, 0.0)[:, None])
+    with pytest.raises(ExportError, match=r"weight .*table.* is not finite"):
+        tfctr.serving.export(model, tmp_path / "ctr")
+    assert not (tmp_path / "ctr").exists()
+
+
+def test_examples_that_do_not_fit_are_refused(tiny_schema, tmp_path):
+    with pytest.raises(DataError, match="'user'"):
+        tfctr.serving.export(MODELS["LR"](tiny_schema), tmp_path / "ctr", examples={"usr": ["60"]})
+
+
+def test_the_package_loads_without_tensorflow():
+    code = "import sys; from tfctr.serving import PredictionClient, versions; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,148 @@
+"""One meaning, two faces: what `prepare` writes for a raw value is what the served graph computes for it, bit for bit."""
+
+import itertools
+import math
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import tfctr
+from tfctr import Categorical, Numeric, Schema, Sequence, prepare
+from tfctr.models import TF4CTR
+from tfctr.serving.loader import SavedModel
+from tfctr.serving.raw_features import RawFeatures
+from tfctr.serving.rows import to_arrays
+
+EDGES = (-1e300, -1.5, -5e-324, 0.0, 5e-324, 1e-300, 0.1, 2.0, 1e16, 1e300)
+TOKENS = ["60", "a", "A", " a", "a ", "Zoë", "Zoe\u0308", "東京", "🎬", "–", "a|b", "0.1", "null"]
+TOKENS += ["x\0y", "\0", "\u2028", "\ufeff60"]
+SCHEMA = Schema(
+    features=[
+        Numeric("scaled", "scaled"),
+        Categorical("token"),
+        Numeric("count", "log2_floor", min_count=2),
+        Sequence("genres", max_length=3),
+        Categorical("hashed", hash_buckets=11),
+        Numeric("edges", "edges", edges=EDGES),
+        Sequence("dashed", max_length=2, separator="–", min_count=2),
+        Sequence("hashes", max_length=4, separator=" ", hash_buckets=5),
+        Numeric("quantile", "quantile", buckets=6),
+        Categorical("year", min_count=2),
+        Categorical("rare", min_count=1000),
+        Sequence("tags", max_length=2, separator=","),
+    ],
+    label="click",
+)
+TRAIN = {
+    "scaled": [0.1 * row for row in range(40)],
+    "token": [TOKENS[row % len(TOKENS)] for row in range(40)],
+    "count": [(-3.0, 0.0, 1.0, 5.0, 5.0, 70.0, 1e5, None)[row % 8] for row in range(40)],
+    "genres": ["|".join(TOKENS[row % 15 : row % 15 + row % 4]) for row in range(40)],
+    "hashed": ["any"] * 40,
+    "edges": [0.0] * 40,
+    "dashed": ["–".join(["a", "60", "東京"][: row % 4]) for row in range(40)],
+    "hashes": ["any"] * 40,
+    "quantile": [math.exp(row / 3 - 5) for row in range(40)],
+    "year": [1900 + row % 25 for row in range(40)],
+    "rare": ["60"] * 40,
+    "tags": [["a", "60", None][: row % 4] for row in range(40)],
+    "click": [row % 2 for row in range(40)],
+}
+
+texts = st.none() | st.text(max_size=20) | st.sampled_from(TOKENS) | st.integers().map(str)
+texts |= st.builds(str.__add__, st.sampled_from(TOKENS), st.sampled_from(["\r", "\n", "\r\n", " ", "\0", "\t", "|"]))
+texts |= st.sampled_from(["é" * 500, "|" * 500, "NaN", "", "\x85"])
+edges = (*EDGES, math.e, math.exp(math.sqrt(2.0)))
+NEAR = [math.nextafter(edge, side) for edge in edges for side in (-math.inf, edge, math.inf)]
+numbers = st.none() | st.floats() | st.sampled_from([*NEAR, *TRAIN["quantile"]]) | st.integers(-(2**70), 2**70).map(float)
+COLUMNS = {
+    "scaled": numbers,
+    "token": texts,
+    "count": numbers,
+    "genres": texts | st.lists(st.sampled_from([*TOKENS, ""]), max_size=6).map("|".join),
+    "hashed": texts,
+    "edges": numbers,
+    "dashed": texts | st.lists(st.sampled_from([*TOKENS, ""]), max_size=6).map("–".join),
+    "hashes": texts | st.lists(st.sampled_from([*TOKENS, ""]), max_size=6).map(" ".join),
+    "quantile": numbers,
+    "year": st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(1890, 1930),
+    "rare": texts,
+    "tags": st.none() | st.lists(texts, max_size=4),
+}
+TYPES = {
+    **dict.fromkeys(["scaled", "count", "edges", "quantile"], pyarrow.float64()),
+    **dict.fromkeys(["token", "genres", "hashed", "dashed", "hashes", "rare"], pyarrow.string()),
+    **{"year": pyarrow.int64(), "tags": pyarrow.list_(pyarrow.string()), "click": pyarrow.int8()},
+}
+
+
+def table(columns):
+    return pyarrow.table({name: pyarrow.array(values, TYPES[name]) for name, values in columns.items()})
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    dataset = prepare(SCHEMA, train=table(TRAIN), out=tmp_path_factory.mktemp("parity") / "data", threads=1)
+    return dataset.schema, RawFeatures(dataset.schema)
+
+
+def to_online(schema, columns):
+    """Raw columns as a client sends them."""
+    dtypes = {"string": np.dtype(object), "number": np.dtype(np.float64)}
+    inputs = {feature.name: (dtypes[feature.raw_type], (None,)) for feature in schema.features}
+    return to_arrays({name: columns[name] for name in inputs}, inputs, ",")
+
+
+def check_both_faces(fitted, columns, folder):
+    schema, raw = fitted
+    test = table({**columns, "click": [row % 2 for row in range(len(columns["year"]))]})
+    dataset = prepare(SCHEMA, train=table(TRAIN), test=test, out=folder / "data", threads=1)
+    assert dataset.schema.to_dict() == schema.to_dict()
+    online = raw(to_online(schema, columns))
+    for field in schema.fields:
+        np.testing.assert_array_equal(dataset.test.ids[:, field.columns], online[:, field.columns], field.feature.name)
+
+
+def test_both_faces_agree_on_every_trap(fitted, tmp_path):
+    ends = ["", "\r", "\n", "\r\n", " ", "\t", "|", "\0"]
+    traps = {
+        pyarrow.string(): [None, "", "|", " ", "–", "a" * 2**20, *(token + end for token in TOKENS for end in ends)],
+        pyarrow.float64(): [None, math.nan, math.inf, -math.inf, -0.0, 1e-39, 3.4e38, 1e39, -1e308, *NEAR, *TRAIN["quantile"]],
+        pyarrow.int64(): [None, 1899, 1900, 1914, 1915, -(2**63), 2**63 - 1],
+        pyarrow.list_(pyarrow.string()): [None, [], [""], ["a", None, "60"], ["a,60"], ["a\r", "b", "60"]],
+    }
+    rows = max(map(len, traps.values()))
+    columns = {name: list(itertools.islice(itertools.cycle(traps[TYPES[name]]), rows)) for name in COLUMNS}
+    check_both_faces(fitted, columns, tmp_path)
+
+
+# Each example prepares a dataset: too slow to be shrunk.
+@settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(st.fixed_dictionaries(COLUMNS), min_size=20, max_size=100))
+def test_both_faces_agree_on_any_value(fitted, tmp_path_factory, rows):
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    check_both_faces(fitted, columns, tmp_path_factory.mktemp("parity"))
+
+
+def test_80_000_real_rows_are_served_as_they_were_prepared(real_data, tmp_path):
+    """Every id of every row, and every probability that a model gives for the test rows, has the same bits on both faces."""
+    splits = {name: real_data("criteo-80k") / f"{name}.parquet" for name in ("train", "valid", "test")}
+    counts = [Numeric(f"I{number}", min_count=2) for number in range(1, 11)]
+    numbers = [Numeric("I11", "scaled"), Numeric("I12", "quantile", 5), Numeric("I13", "quantile", 20)]
+    tokens = [Categorical(f"C{number}", min_count=2) for number in range(1, 26)]
+    schema = Schema(features=[*counts, *numbers, *tokens, Categorical("C26", hash_buckets=1000)], label="label")
+    dataset = prepare(schema, **splits, out=tmp_path / "data")
+    model = TF4CTR(dataset.schema, embedding_dim=8)
+    model.compile()
+    model.fit(dataset.valid.batches(500), verbose=0)
+    served = SavedModel(tfctr.serving.export(model, tmp_path / "serving"))
+    raw = RawFeatures(dataset.schema)
+    for name, file in splits.items():
+        columns = to_online(dataset.schema, pyarrow.parquet.read_table(file))
+        np.testing.assert_array_equal(raw(columns), getattr(dataset, name).ids)
+    expected = model.predict(dataset.test.ids, batch_size=len(dataset.test.ids), verbose=0)[:, 0]
+    np.testing.assert_array_equal(served.run("serving_default", columns)["probability"], expected)
