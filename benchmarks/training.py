@@ -3,8 +3,9 @@
     python benchmarks/training.py [--models TF4CTR DNN] [--rounds 7] [--steps 10] [--batch-size 10000] [--json]
 
 Each round measures the rate of float32 matrix multiplication (NumPy's BLAS, the three products of a 400 x 400 layer: forward,
-and both of its gradients) and then `steps` training steps of each model through `fit`, so that a busy machine disturbs all alike.
-The share is `multiply-adds of the dense kernels * 6 * samples a second / rate`: two operations each, forward and twice backward.
+and both of its gradients) and then `steps` training steps of each model through `fit`, so that a busy machine disturbs all
+alike. The share is `multiply-adds of the dense kernels * 6 * samples a second / rate`: two operations each, forward and twice
+backward.
 """
 
 import argparse

@@ -1,0 +1,44 @@
+"""The examples run as a reader would run them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfctr.config import Config
+from tfctr.models import MODELS
+from tfctr.schema import Schema
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script, *arguments):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / script), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+def test_demo_serves_the_bits_it_predicted(tmp_path):
+    printed = run("demo.py", "--rows", "8000", "--out", str(tmp_path / "demo"))
+    assert "0 bits differ" in printed
+    aucs = {name: float(auc) for name, auc in re.findall(r"(LR|DNN|TF4CTR|best possible)\W+([01]\.\d{4})", printed)}
+    assert set(aucs) == {"LR", "DNN", "TF4CTR", "best possible"}
+    assert 0.5 < aucs["LR"] < aucs["best possible"]
+    assert 0.5 < aucs["TF4CTR"] < aucs["best possible"]
+    assert (tmp_path / "demo" / "serving" / "tf4ctr" / "1" / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize("name", ["frappe", "ml1m"])
+def test_example_files_are_valid(name):
+    schema = Schema.load(ROOT / "examples" / f"{name}.yaml")
+    config = Config.load(ROOT / "examples" / f"{name}_tf4ctr.yaml")
+    assert schema.group in [feature.name for feature in schema.features]
+    assert config.model.name in MODELS
