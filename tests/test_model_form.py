@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tfctr import losses
-from tfctr.errors import ConfigError, TrainingError
+from tfctr.errors import ConfigError, DataError, TrainingError
 from tfctr.layers import MLP, FactorizationMachine
 from tfctr.metrics import auc
 from tfctr.models import DNN, TF4CTR, CTRModel, DeepFM
@@ -131,9 +131,9 @@ def test_embedding_gradients_reach_the_optimizer_sparse(tiny_schema, data):
     assert tf.IndexedSlices not in seen.values()
 
 
-def run_mirrored(devices, clip_norm):
+def run_mirrored(devices, clip_norm, l2_scope):
     run = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("mirrored_losses.py")), str(devices), str(clip_norm)],
+        [sys.executable, str(Path(__file__).with_name("mirrored_losses.py")), str(devices), str(clip_norm), l2_scope],
         capture_output=True,
         check=True,
         text=True,
@@ -142,9 +142,10 @@ def run_mirrored(devices, clip_norm):
     return json.loads(run.stdout)
 
 
-def test_two_devices_give_the_losses_of_one():
+@pytest.mark.parametrize("l2_scope", ["batch", "table"])
+def test_two_devices_give_the_losses_of_one(l2_scope):
     # A clip norm this small clips at every step: the norm must be that of the global batch.
-    one, two = run_mirrored(1, 0.05), run_mirrored(2, 0.05)
+    one, two = run_mirrored(1, 0.05, l2_scope), run_mirrored(2, 0.05, l2_scope)
     assert one["ctr"][0] != one["ctr"][-1]
     np.testing.assert_allclose(two.pop("val_auc"), one.pop("val_auc"), atol=5e-4)  # a last bit can swap two ranks
     for name in one:
@@ -167,8 +168,27 @@ def test_non_finite_loss_names_term_and_step(tiny_schema, data):
 def test_misspelt_argument_fails(tiny_schema):
     with pytest.raises(TypeError, match="embeding_dim"):
         TF4CTR(tiny_schema, embeding_dim=4)
-    with pytest.raises(ConfigError, match="l2_scope"):
-        DNN(tiny_schema, l2_scope="tables")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"l2_scope": "tables"},
+        {"embedding_l2": "0.1"},
+        {"embedding_l2": -0.1},
+        {"embedding_l2": np.nan},
+        {"embedding_dim": 4.0},
+        {"embedding_dim": True},
+        {"embedding_dim": 0},
+        {"alpha": "0.3"},
+        {"gamma": None},
+        {"simple_encoder": "MLP"},
+        {"schema": {"label": "click"}},
+    ],
+)
+def test_an_argument_that_cannot_be_is_named(arguments, tiny_schema):
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        TF4CTR(**{"schema": tiny_schema, **arguments})
 
 
 def test_l2_of_the_batch_trains_its_rows_only(tiny_schema, data):
@@ -182,8 +202,101 @@ def test_l2_of_the_batch_trains_its_rows_only(tiny_schema, data):
     assert 0 < moved.sum() <= ids[:4].size
 
 
-def test_all_models_share_one_form():
-    assert issubclass(DeepFM, CTRModel)
-    assert issubclass(CTRModel, keras.Model)
-    # Keras puts its functional class under a model at the first construction; both stay what they were declared to be.
+def test_all_models_share_one_form(tiny_schema):
+    # Keras puts its functional class under a model at the first construction; it stays what it was declared to be.
+    assert isinstance(small(tiny_schema, cls=DeepFM), CTRModel)
     assert DeepFM.__bases__ == (CTRModel,)
+    assert issubclass(CTRModel, keras.Model)
+
+
+def trained(model, data, loss, **fit):
+    keras.utils.set_random_seed(1)
+    model.compile(keras.optimizers.SGD(0.1), loss=loss)
+    model.fit(*data, batch_size=64, epochs=1, shuffle=False, verbose=0, **fit)
+    return model.evaluate(*data, sample_weight=fit.get("sample_weight"))
+
+
+@pytest.mark.parametrize("form", ["labels", "weights", "both", "class_weight", "integers", "batches"])
+def test_labels_and_weights_of_rank_1_are_those_of_rank_2(form, tiny_schema, data):
+    ids, labels = data
+    weights = np.where(labels == 1, 2.0, 0.5).astype("float32")
+    expected = trained(small(tiny_schema), data, losses.LogLoss(), sample_weight=weights)
+    if form in ("labels", "both", "batches"):
+        labels = labels[:, 0]
+    if form in ("weights", "both", "batches"):
+        weights = weights[:, 0]
+    if form == "integers":
+        labels = labels.astype("int64")
+    model = small(tiny_schema)
+    if form == "class_weight":
+        trained(model, (ids, labels[:, 0]), losses.LogLoss(), class_weight={0: 0.5, 1: 2.0})
+        values = model.evaluate(ids, labels, sample_weight=weights)
+    elif form == "batches":
+        batches = tf.data.Dataset.from_tensor_slices((ids, labels, weights)).batch(64)
+        model.compile(keras.optimizers.SGD(0.1))
+        model.fit(batches, epochs=1, verbose=0)
+        values = model.evaluate(batches)
+    else:
+        values = trained(model, (ids, labels), losses.LogLoss(), sample_weight=weights)
+    assert values == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_stock_loss_on_logits_is_log_loss(tiny_schema, data):
+    stock = keras.losses.BinaryCrossentropy(from_logits=True)
+    ours, theirs = (trained(small(tiny_schema), data, loss) for loss in ("log_loss", stock))
+    assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["binary_crossentropy", keras.losses.BinaryCrossentropy(), keras.ops.mean, None])
+def test_a_loss_that_does_not_read_logits_is_refused(loss, tiny_schema):
+    with pytest.raises(ConfigError, match="loss"):
+        small(tiny_schema).compile(loss=loss)
+
+
+@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"clip_norm": "10"}, {"clip_norm": -1}])
+def test_compile_refuses_what_it_cannot_do(arguments, tiny_schema):
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        small(tiny_schema).compile(**arguments)
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.5, np.nan])
+def test_a_label_that_is_not_0_or_1_is_refused(label, tiny_schema, data):
+    ids, labels = data[0], data[1].copy()
+    labels[7] = label
+    for method in ("fit", "evaluate"):
+        with pytest.raises(DataError, match="row 7"):
+            getattr(small(tiny_schema), method)(ids, labels)
+    with pytest.raises(TrainingError, match="'ctr' became nan"):  # batches cannot be looked through before
+        small(tiny_schema).fit(tf.data.Dataset.from_tensor_slices((ids, labels)).batch(64), verbose=0)
+
+
+@pytest.mark.parametrize("columns", [2, 0])
+def test_labels_of_another_shape_are_refused(columns, tiny_schema, data):
+    batches = tf.data.Dataset.from_tensor_slices((data[0], np.zeros((256, columns), "float32"))).batch(64)
+    with pytest.raises(ConfigError, match="labels has the shape"):
+        small(tiny_schema).fit(batches, verbose=0)
+
+
+def test_evaluate_knows_its_arguments_and_its_loss(tiny_schema, data):
+    with pytest.raises(TypeError, match="bach_size"):
+        small(tiny_schema).evaluate(*data, bach_size=3)
+    with pytest.raises(ConfigError, match="not compiled"):
+        DNN(tiny_schema).evaluate(*data)
+    model = small(tiny_schema)
+    assert model.test_on_batch(*data) == pytest.approx(model.evaluate(*data)[0], rel=1e-5)
+
+
+def test_keras_file_keeps_how_the_model_was_compiled(tiny_schema, tmp_path):
+    model = small(tiny_schema)
+    model.compile(clip_norm=None, run_eagerly=True, steps_per_execution=3)
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+    assert (restored.clip_norm, restored.run_eagerly, restored.steps_per_execution) == (None, True, 3)
+
+
+def test_a_fresh_process_loads_a_saved_model(tiny_schema, data, tmp_path):
+    model = small(tiny_schema)
+    model.save(tmp_path / "model.keras")
+    code = "import sys, tfctr; print(type(tfctr.load_model(sys.argv[1])).__name__)"
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "TF4CTR"

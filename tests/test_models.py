@@ -285,7 +285,7 @@ def test_build_from_plain_arguments(tiny_schema):
         "TF4CTR",
         tiny_schema,
         embedding_dim=4,
-        selection={"type": "gated", "embedding_dim": 4, "dropout": 0.5},
+        selection={"type": "gated", "dropout": 0.5},
         simple_encoder={"type": "FactorizationMachine"},
         complex_encoder={"type": "MLP", "hidden_units": [3]},
     )
@@ -293,6 +293,7 @@ def test_build_from_plain_arguments(tiny_schema):
     assert arguments["simple_encoder"]["class_name"] == "FactorizationMachine"
     assert arguments["complex_encoder"]["config"]["hidden_units"] == [3]
     assert arguments["selection"]["config"]["dropout"] == 0.5
+    assert arguments["selection"]["config"]["embedding_dim"] == 4  # that of the model
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,8 @@ def test_build_from_plain_arguments(tiny_schema):
         ("TF4CTR", {"selection": "seperate"}, "Did you mean 'separate'"),
         ("TF4CTR", {"fusion": "vote"}, "Did you mean 'voting'"),
         ("TF4CTR", {"simple_encoder": {"type": "MPL"}}, "Did you mean 'MLP'"),
+        ("TF4CTR", {"simple_encoder": {"hidden_units": [3]}}, "`simple_encoder` has no `type`"),
+        ("TF4CTR", {"embedding_dim": 8, "selection": {"type": "gated", "embedding_dim": 4}}, "is 8, and 4 in `selection`"),
         ("TF4CTR", {"simple_encoder": {"type": "MLP", "hiden_units": [3]}}, "Did you mean 'hidden_units'"),
     ],
 )

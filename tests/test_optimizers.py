@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfctr.errors import TrainingError
-from tfctr.optimizers import Adam, clip_by_global_norm, merge_duplicates, minimize, stop_on_non_finite
+from tfctr.errors import ConfigError, TrainingError
+from tfctr.optimizers import Adam, global_norm, merge_duplicates, minimize, scale, stop_on_non_finite
 
 
 def slices(rows, values, size=5):
@@ -16,18 +16,41 @@ def test_merge_duplicates_sums_each_row_once():
     assert dict(zip(merged.indices.numpy().tolist(), merged.values.numpy().ravel().tolist(), strict=True)) == {4: 4.0, 1: 2.0}
 
 
-def test_clip_scales_dense_and_sparse_together_and_keeps_sparse_sparse():
-    # norm = sqrt(3^2 + 4^2) = 5, so a norm of 1 scales by 1/5
-    dense, sparse = clip_by_global_norm([tf.constant([3.0]), slices([2], [[4.0]])], 1.0)
-    np.testing.assert_allclose(dense, [0.6], rtol=1e-6)
+def test_global_norm_and_scale_of_dense_and_sparse():
+    gradients = [tf.constant([3.0]), slices([2], [[4.0]])]
+    assert float(global_norm(gradients)) == 5.0  # sqrt(3^2 + 4^2)
+    dense, sparse = (scale(gradient, 0.5) for gradient in gradients)
+    assert dense.numpy().tolist() == [1.5]
     assert isinstance(sparse, tf.IndexedSlices)
-    np.testing.assert_allclose(sparse.values, [[0.8]], rtol=1e-6)
+    assert (sparse.indices.numpy().tolist(), sparse.values.numpy().tolist()) == ([2], [[2.0]])
 
 
-def test_clip_leaves_small_and_zero_gradients_alone():
-    for value in ([0.3], [0.0]):
-        (gradient,) = clip_by_global_norm([tf.constant(value)], 1.0)
-        assert gradient.numpy().tolist() == tf.constant(value).numpy().tolist()
+@pytest.mark.parametrize("gradient", [0.3, 0.0])
+def test_clip_leaves_small_and_zero_gradients_alone(gradient):
+    variable = keras.Variable([0.0])
+    minimize(keras.optimizers.SGD(1.0), lambda: {"ctr": gradient * variable.value[0]}, [variable], clip_norm=1.0)
+    np.testing.assert_array_equal(variable.numpy(), np.float32([-gradient]))
+
+
+def test_non_finite_gradient_of_a_finite_term_stops_before_the_weights():
+    variable = keras.Variable([0.0])
+    with pytest.raises(TrainingError, match=r"the norm of the gradient became (nan|inf) at step 0"), stop_on_non_finite():
+        minimize(keras.optimizers.SGD(0.1), lambda: {"ctr": tf.sqrt(variable.value[0])}, [variable], clip_norm=1.0)
+    assert variable.numpy().tolist() == [0.0]
+
+
+def test_loss_scaling_clips_the_unscaled_gradient_and_leaves_out_an_overflow():
+    variable = keras.Variable([0.0])
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=2.0**10)
+    minimize(optimizer, lambda: {"ctr": 5.0 * variable.value[0]}, [variable], clip_norm=2.0)
+    assert variable.numpy().tolist() == [-2.0]
+    minimize(optimizer, lambda: {"ctr": tf.sqrt(variable.value[0] + 2.0)}, [variable], clip_norm=2.0)  # infinite slope
+    assert variable.numpy().tolist() == [-2.0]
+
+
+def test_adam_refuses_amsgrad():
+    with pytest.raises(ConfigError, match="amsgrad"):
+        Adam(amsgrad=True)
 
 
 def adam_by_hand(weights, gradients, lr, b1=0.9, b2=0.999, epsilon=1e-8):

@@ -7,7 +7,20 @@ import importlib
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("data", "layers", "losses", "metrics", "models", "optimizers", "serving", "training", "evaluation")
+_SUBMODULES = (
+    "config",
+    "data",
+    "errors",
+    "evaluation",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "schema",
+    "serving",
+    "training",
+)
 _NAMES = {
     "Schema": "schema",
     "Categorical": "schema",
@@ -15,6 +28,7 @@ _NAMES = {
     "Sequence": "schema",
     "prepare": "data",
     "Dataset": "data",
+    "load_model": "training",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]

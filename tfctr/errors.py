@@ -15,6 +15,8 @@ one line with the fix. The command line prints that text and exits with the clas
 """
 
 import difflib
+import math
+import numbers
 
 
 class TfctrError(Exception):
@@ -74,8 +76,33 @@ def suggest(name, options):
     return f"{hint}Expected one of: {', '.join(options)}."
 
 
-def choose(options, name, what):
-    """`options[name]`, or a `ConfigError` that lists the names there are."""
+def require_one_of(options, name, what):
+    """Raise `ConfigError`, which lists the names there are, unless `name` is one of them."""
     if name not in tuple(options):
         raise ConfigError(f"Unknown {what} {name!r}.", fix=suggest(name, options))
+
+
+def choose(options, name, what):
+    """`options[name]`, or a `ConfigError` that lists the names there are."""
+    require_one_of(options, name, what)
     return options[name]
+
+
+def require_number(argument, value, least=-math.inf, most=math.inf):
+    """Raise `ConfigError`, naming the argument, unless `value` is a finite number in [least, most].
+
+    >>> require_number("alpha", "0.3", 0, 1)
+    Traceback (most recent call last):
+    tfctr.errors.ConfigError: `alpha` is '0.3'.
+      fix: use a number in [0, 1]
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most:
+        return
+    bounds = f"in [{least}, {most}]" if most < math.inf else f"of at least {least}" if least > -math.inf else ""
+    raise ConfigError(f"`{argument}` is {value!r}.", fix=f"use a number {bounds}".rstrip())
+
+
+def require_count(argument, value, least=1):
+    """Raise `ConfigError`, naming the argument, unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"`{argument}` is {value!r}.", fix=f"use a whole number of at least {least}")

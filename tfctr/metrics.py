@@ -133,18 +133,24 @@ def relative_improvement(auc, base_auc):
 # what a user passes, checked once
 
 
-def _checked(labels, scores, weights):
+def is_positive(labels):
+    """Which labels are 1. Raises `DataError` for one that is neither 0 nor 1, with its row."""
     labels = _column(labels, "labels")
-    scores = _column(scores, "scores", len(labels))
-    if len(labels) == 0:
-        raise DataError("a metric of no rows is not defined.", fix="check that the table or split is not empty")
     positive = labels == 1
     _refuse(~(positive | (labels == 0)), labels, "labels must be 0 or 1")
+    return positive
+
+
+def _checked(labels, scores, weights):
+    positive = is_positive(labels)
+    scores = _column(scores, "scores", len(positive))
+    if len(positive) == 0:
+        raise DataError("a metric of no rows is not defined.", fix="check that the table or split is not empty")
     if not np.issubdtype(scores.dtype, np.floating):
         scores = _as_numbers(scores, "scores")
     _refuse(np.isnan(scores), scores, "scores must be numbers")
     if weights is not None:
-        weights = _as_numbers(_column(weights, "weights", len(labels)), "weights")
+        weights = _as_numbers(_column(weights, "weights", len(positive)), "weights")
         _refuse(~((weights >= 0) & (weights < np.inf)), weights, "weights must be finite and not negative")
     return positive, scores, weights
 

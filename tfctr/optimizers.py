@@ -6,40 +6,64 @@ import re
 import keras
 import tensorflow as tf
 
-from tfctr.errors import TrainingError
+from tfctr.errors import ConfigError, TrainingError
 
 
-def minimize(optimizer, compute_terms, variables, clip_norm=None):
+def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None):
     """One gradient step on the sum of named loss terms.
 
-    `compute_terms()` gives `{name: scalar}`, each a mean over this replica's rows. Duplicate ids are merged, the gradient of
-    the global batch is scaled to a global norm of at most `clip_norm`, and applied once. Returns the terms.
+    `compute_terms()` gives `{name: scalar}`, each a mean over this replica's rows. The gradient is that of the mean over the
+    rows of all replicas; duplicate ids are merged; it is scaled to a global norm of at most `clip_norm`, and applied once.
+    Returns the terms.
+
+    Args:
+        rows: how many rows this replica has; None where all replicas have as many.
 
     Raises:
-        tf.errors.InvalidArgumentError: a term is not finite; `stop_on_non_finite` makes it a `TrainingError`.
+        tf.errors.InvalidArgumentError: a term or the gradient is not finite; `stop_on_non_finite` makes it a `TrainingError`.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     with tf.GradientTape() as tape:
         terms = compute_terms()
-        loss = optimizer.scale_loss(tf.add_n([tf.cast(term, tf.float32) for term in terms.values()]) / replicas)
+        total = tf.add_n([tf.cast(term, tf.float32) for term in terms.values()])
+        loss = optimizer.scale_loss(total * _share(rows, replicas))
     gradients = tape.gradient(loss, variables)
     # A head that no term trains has no gradient: it stays as it is.
     trained = [(merge_duplicates(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     gradients, trained_variables = map(list, zip(*trained, strict=True))
+    if replicas > 1 and clip_norm is not None:
+        # The norm is that of the global batch, so the replicas' gradients are added before it is taken. `optimizer.apply` will
+        # add the replicas' (now equal) gradients once more.
+        summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradients = [scale(merge_duplicates(gradient), 1 / replicas) for gradient in summed]
+    norm = global_norm(gradients)
     if clip_norm is not None:
-        gradients = _clip_global_batch(gradients, clip_norm * optimizer.scale_loss(1.0), replicas)
+        most = clip_norm * optimizer.scale_loss(1.0) / replicas
+        gradients = [scale(gradient, most / tf.maximum(norm, most)) for gradient in gradients]
     if not optimizer.built:
         optimizer.build(variables)
-    with tf.control_dependencies([_assert_finite(name, term, optimizer.iterations) for name, term in terms.items()]):
+    checked = dict(terms)
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which leaves out such a step by itself
+        checked[_GRADIENT] = norm
+    with tf.control_dependencies([_assert_finite(name, value, optimizer.iterations) for name, value in checked.items()]):
         optimizer.apply(gradients, trained_variables)
     return terms
 
 
-_NON_FINITE = "tfctr: a loss term is not finite"
+def _share(rows, replicas):
+    """This replica's share of the rows of all replicas."""
+    if replicas == 1 or rows is None:
+        return 1 / replicas
+    rows = tf.cast(rows, tf.float32)
+    return rows / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, rows)
 
 
-def _assert_finite(name, term, step):
-    return tf.debugging.Assert(tf.math.is_finite(term), [_NON_FINITE, name, tf.convert_to_tensor(step), term])
+_NON_FINITE = "tfctr: not finite"
+_GRADIENT = "gradient_norm"
+
+
+def _assert_finite(name, value, step):
+    return tf.debugging.Assert(tf.math.is_finite(value), [_NON_FINITE, name, tf.convert_to_tensor(step), value])
 
 
 @contextlib.contextmanager
@@ -48,13 +72,14 @@ def stop_on_non_finite():
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(rf"{_NON_FINITE}\W+(\w+)\D+(\d+)\W+(-?\w+)", str(error))
+        found = re.search(rf"{_NON_FINITE}\W+(?:b')?(\w+)\D+(\d+)\W+(-?\w+)", str(error))
         if found is None:
             raise
-        term, step, value = found.groups()
+        name, step, value = found.groups()
+        what = "the norm of the gradient" if name == _GRADIENT else f"the loss term {name!r}"
         raise TrainingError(
-            f"the loss term {term!r} became {value} at step {step}; the weights are those of the step before.",
-            fix="lower the learning rate, or set a smaller clip_norm; check numeric columns for huge values",
+            f"{what} became {value} at step {step}; the weights are those of the step before.",
+            fix="lower the learning rate, or set a smaller clip_norm; check labels, weights and numeric columns",
         ) from error
 
 
@@ -70,26 +95,16 @@ def merge_duplicates(gradient):
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def clip_by_global_norm(gradients, norm):
-    """Scale all gradients by `min(1, norm / global norm)`. Duplicates must be merged before; sparse gradients stay sparse."""
-    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-    scale = norm / tf.maximum(tf.linalg.global_norm(values), norm)
-    return [
-        tf.IndexedSlices(g.values * scale, g.indices, g.dense_shape) if isinstance(g, tf.IndexedSlices) else g * scale
-        for g in gradients
-    ]
+def global_norm(gradients):
+    """The square root of the sum of squares of all gradients. Duplicates must be merged before."""
+    return tf.linalg.global_norm([g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients])
 
 
-def _clip_global_batch(gradients, norm, replicas):
-    if replicas == 1:
-        return clip_by_global_norm(gradients, norm)
-    # The norm is that of the global batch, so the replicas' gradients are added before it is taken. `optimizer.apply` will add
-    # the replicas' (now equal) gradients once more.
-    summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-    return [
-        tf.IndexedSlices(g.values / replicas, g.indices, g.dense_shape) if isinstance(g, tf.IndexedSlices) else g / replicas
-        for g in clip_by_global_norm([merge_duplicates(g) for g in summed], norm)
-    ]
+def scale(gradient, factor):
+    """`gradient * factor`; a sparse gradient stays sparse."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
+    return gradient * factor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -98,14 +113,19 @@ class Adam(keras.optimizers.Adam):
 
     `m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + epsilon)`
 
-    The same result as `keras.optimizers.Adam` with a dense gradient; sparse gradients are merged first, so it also has it with
-    a sparse one. `epsilon` is that of the papers' PyTorch code.
+    The same result as `keras.optimizers.Adam` with a dense gradient, and with a sparse one that of the dense gradient it stands
+    for. `epsilon` is that of the papers' PyTorch code.
+
+    Raises:
+        ConfigError: `amsgrad=True`, which the kernel does not know.
 
     Reference: [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980), algorithm 1 and the note under it.
     """
 
     def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="adam", **kwargs):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
+        if self.amsgrad:
+            raise ConfigError("`amsgrad` is True.", fix="use keras.optimizers.Adam(amsgrad=True, epsilon=1e-8)")
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -120,7 +140,7 @@ class Adam(keras.optimizers.Adam):
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
-            grad=tf.convert_to_tensor(merge_duplicates(gradient)),
+            grad=tf.convert_to_tensor(gradient),  # which adds up duplicates
         )
 
 

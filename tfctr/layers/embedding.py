@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import require_count
 from tfctr.schema import FIRST_KNOWN, MISSING, Numeric, Schema, Sequence
 
 
@@ -39,9 +39,8 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def __init__(self, schema, embedding_dim, **kwargs):
         super().__init__(**kwargs)
+        require_count("embedding_dim", embedding_dim)
         self.schema, self.embedding_dim = Schema.from_config(schema), embedding_dim
-        if embedding_dim < 1:
-            raise ConfigError(f"`embedding_dim` is {embedding_dim}.", fix="use at least 1")
         self.fields = self.schema.fields
         scaled = np.full(self.schema.width, False)
         for field in self.fields:
@@ -69,9 +68,11 @@ class FeatureEmbedding(keras.layers.Layer):
         return keras.KerasTensor((ids.shape[0], len(self.fields), self.embedding_dim), dtype=self.compute_dtype)
 
     def squared_norm(self, ids=None):
-        """Sum of squares of the whole table, or of the distinct rows that `ids` names."""
+        """Sum of squares of the whole table, or of the distinct rows that `ids` names, on all devices together."""
         if ids is None:
             return ops.sum(ops.square(self.table))
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            ids = tf.distribute.get_replica_context().all_gather(ids, axis=0)
         rows, _ = tf.unique(tf.reshape(self._rows(ids)[0], [-1]))
         return ops.sum(ops.square(self._gather(rows)))
 

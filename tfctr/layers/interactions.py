@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import require_count
 from tfctr.layers.mlp import linear
 
 
@@ -80,8 +80,7 @@ class CrossNetwork(keras.layers.Layer):
 
     def __init__(self, num_layers=3, **kwargs):
         super().__init__(**kwargs)
-        if num_layers < 1:
-            raise ConfigError(f"`num_layers` is {num_layers}.", fix="use at least 1")
+        require_count("num_layers", num_layers)
         self.num_layers = num_layers
 
     def build(self, input_shape):

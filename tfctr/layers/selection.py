@@ -78,7 +78,7 @@ class SeparateEmbedding(Selection):
 
     def __init__(self, schema, embedding_dim, simple_dim=None, **kwargs):
         super().__init__(schema, embedding_dim, **kwargs)
-        if simple_dim is None and embedding_dim < 2:
+        if simple_dim is None and embedding_dim == 1:
             raise ConfigError(f"`embedding_dim` is {embedding_dim}: no half.", fix="use at least 2, or give `simple_dim`")
         self.simple_dim = embedding_dim // 2 if simple_dim is None else simple_dim
         self.embeddings = [self.table(self.simple_dim), *self.embeddings]

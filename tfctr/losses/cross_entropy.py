@@ -1,15 +1,17 @@
 """Cross-entropy on logits, plain and robust."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, require_number
 
 
 def signed_logits(labels, logits):
     """The logit of the true class: `logits` where the label is 1, `-logits` where it is 0; `p_t` is its sigmoid.
 
-    Every loss passes here, so here the shapes are checked: `(batch, 1)` both, else `ConfigError`.
+    Every loss passes here, so here the shapes are checked: `(batch, 1)` both, else `ConfigError`. A label that is neither 0
+    nor 1 gives NaN, which stops the training.
     """
     labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
     for name, tensor in (("labels", labels), ("logits", logits)):
@@ -18,7 +20,7 @@ def signed_logits(labels, logits):
                 f"`{name}` must have the shape (batch, 1). Received: {tuple(tensor.shape)}.",
                 fix="keep the last axis: Keras averages rank-1 losses before it applies sample weights",
             )
-    return ops.where(ops.greater(labels, 0.5), logits, -logits)
+    return ops.where(ops.equal(labels, 1), logits, ops.where(ops.equal(labels, 0), -logits, np.nan))
 
 
 def log_loss(labels, logits):
@@ -40,14 +42,9 @@ def robust_cross_entropy(labels, logits, exponent=0.01):
 
     Reference: [Wang et al., Denoising Implicit Feedback for Recommendation, 2021](https://arxiv.org/abs/2006.04153).
     """
-    _require_exponent(exponent)
+    require_number("exponent", exponent, least=0)
     value = log_loss(labels, logits)
     return value * ops.exp(-exponent * ops.stop_gradient(value))
-
-
-def _require_exponent(exponent):
-    if exponent < 0:
-        raise ConfigError(f"`exponent` is {exponent}.", fix="use 0 or more; 0 is plain cross-entropy")
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -67,7 +64,7 @@ class RobustCrossEntropy(keras.losses.Loss):
 
     def __init__(self, exponent=0.01, name="robust_cross_entropy", **kwargs):
         super().__init__(name=name, **kwargs)
-        _require_exponent(exponent)
+        require_number("exponent", exponent, least=0)
         self.exponent = exponent
 
     def call(self, y_true, y_pred):

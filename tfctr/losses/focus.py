@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, require_number
 from tfctr.losses.cross_entropy import signed_logits
 
 
@@ -53,7 +53,7 @@ def twin_focus(labels, simple_logits, complex_logits, alpha=0.25, c=0.7, gamma=1
 
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 7.
     """
-    _require_share(alpha)
+    require_number("alpha", alpha, 0, 1)
     simple = simple_focus(labels, simple_logits, c, gamma)
     return alpha * simple + (1.0 - alpha) * complex_focus(labels, complex_logits, c, gamma)
 
@@ -79,7 +79,7 @@ class TwinFocusLoss(keras.losses.Loss):
 
     def __init__(self, alpha=0.25, c=0.7, gamma=1.0, name="twin_focus", **kwargs):
         super().__init__(name=name, **kwargs)
-        _require_share(alpha)
+        require_number("alpha", alpha, 0, 1)
         _require_focus(c, gamma)
         self.alpha, self.c, self.gamma = alpha, c, gamma
 
@@ -112,16 +112,9 @@ def _power(base, gamma):
     return ops.power(base, gamma)
 
 
-def _require_share(alpha):
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"`alpha` is {alpha}.", fix="use a number in [0, 1]")
-
-
 def _require_focus(c, gamma):
-    if not gamma >= 0:
-        raise ConfigError(f"`gamma` is {gamma}.", fix="use 0 or more")
-    if not 0 <= c <= 2:
-        raise ConfigError(f"`c` is {c}.", fix="use a number in [0, 1], or up to 2 with a whole `gamma`")
+    require_number("gamma", gamma, least=0)
+    require_number("c", c, 0, 2)
     if c > 1 and gamma != int(gamma):
         raise ConfigError(
             f"`c` is {c} and `gamma` is {gamma}: 2 - c - p_t can be negative, and has no such power.",

@@ -5,9 +5,9 @@ import inspect
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError
-from tfctr.losses import LogLoss
-from tfctr.metrics import auc, log_loss
+from tfctr.errors import ConfigError, choose, require_number
+from tfctr.losses import LOSSES
+from tfctr.metrics import auc, is_positive, log_loss
 from tfctr.optimizers import Adam, minimize, stop_on_non_finite
 from tfctr.schema import Schema
 
@@ -16,6 +16,8 @@ PREDICTION = "logit"
 
 def ids_input(schema):
     """The one input of every model: `(batch, schema.width)` int32, named `ids`."""
+    if not isinstance(schema, Schema):
+        raise ConfigError(f"`schema` is {schema!r}.", fix="give the schema of a prepared dataset: `dataset.schema`")
     return keras.Input((schema.width,), dtype="int32", name="ids")
 
 
@@ -51,6 +53,7 @@ class CTRModel(keras.Model):
 
     def __init__(self, schema, ids, outputs, embeddings=(), auxiliary=None, embedding_l2=0.0, l2_scope="table", name=None):
         super().__init__(inputs=ids, outputs=outputs, name=name)
+        require_number("embedding_l2", embedding_l2, least=0)
         if l2_scope not in ("table", "batch"):
             raise ConfigError(f"Unknown l2_scope {l2_scope!r}.", fix="Expected one of: table, batch.")
         self.schema, self.embeddings, self.auxiliary = schema, list(embeddings), dict(auxiliary or {})
@@ -60,36 +63,51 @@ class CTRModel(keras.Model):
 
     # training
 
-    def compile(self, optimizer="adam", loss=None, clip_norm=10.0, jit_compile=False, run_eagerly=False, steps_per_execution=1):
+    def compile(
+        self, optimizer="adam", loss="log_loss", clip_norm=10.0, run_eagerly=False, steps_per_execution=1, jit_compile=False
+    ):
         """Keras' `compile` with the defaults of the papers' training loop.
 
         Args:
             optimizer: a Keras optimizer, or `"adam"` for `tfctr.optimizers.Adam`.
-            loss: a Keras loss on `(labels, logits)`; log loss by default.
+            loss: a name in `tfctr.losses.LOSSES`, or a `keras.losses.Loss` on `(labels, logits)`.
             clip_norm: the gradient's global norm is scaled down to this; `None` for no clipping.
+
+        Raises:
+            ConfigError: a loss that does not read logits, or `jit_compile`: XLA cannot merge duplicate ids.
         """
+        if clip_norm is not None:
+            require_number("clip_norm", clip_norm, least=0)
+        if jit_compile not in (False, "auto"):
+            raise ConfigError("`jit_compile` is True: XLA cannot merge duplicate ids.", fix="leave it out")
         super().compile(
             optimizer=Adam() if optimizer == "adam" else optimizer,
-            jit_compile=jit_compile,
+            jit_compile=False,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
         )
-        self.ctr_loss = loss or LogLoss()
+        self.optimizer.build(self.trainable_variables)  # now, so that a model saved before its first step can be loaded
+        self.ctr_loss = _loss_on_logits(loss)
         self.clip_norm = clip_norm
         self._score = _Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
 
-    def fit(self, x=None, y=None, **kwargs):
-        """Keras' `fit`; arrays are shuffled, a dataset comes in its own order.
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Keras' `fit`; arrays are shuffled, a dataset comes in its own order. Labels and weights are `(rows,)` or `(rows, 1)`.
 
-        Raises `TrainingError`, naming term and step, before a non-finite loss reaches a weight.
+        Raises:
+            DataError: a label of `y` that is neither 0 nor 1, with its row.
+            TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
         """
+        if y is not None:
+            is_positive(y)
         kwargs.setdefault("shuffle", y is not None)  # Keras warns of any other value beside a dataset
         with stop_on_non_finite():
-            return super().fit(x, y, **kwargs)
+            return super().fit(x, y, *args, **kwargs)
 
     def loss_terms(self, ids, labels, weights=None, training=True):
         """`{name: mean over the rows}` of every term, `l2` included."""
         outputs = self(ids, training=training)
+        labels = _column("labels", labels, "float32")
         terms = {"ctr": _weighted_mean(self.ctr_loss.call(labels, outputs[PREDICTION]), weights)}
         for name, loss in self.auxiliary.items():
             terms[name] = _weighted_mean(loss.call(labels, outputs), weights)
@@ -100,20 +118,40 @@ class CTRModel(keras.Model):
 
     def train_step(self, data):
         ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        rows = ops.shape(ids)[0]
         terms = minimize(
-            self.optimizer, lambda: self.loss_terms(ids, labels, weights), self.trainable_variables, self.clip_norm
+            self.optimizer, lambda: self.loss_terms(ids, labels, weights), self.trainable_variables, self.clip_norm, rows
         )
-        return self._track({"loss": sum(terms.values()), **terms}, ids)
+        return self._track({"loss": sum(terms.values()), **terms}, rows)
+
+    def test_step(self, data):
+        return {"loss": self.loss_terms(*keras.utils.unpack_x_y_sample_weight(data), training=False)["ctr"]}
 
     def predict_step(self, data):
         ids, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
-    def evaluate(self, x=None, y=None, batch_size=None, verbose=0, sample_weight=None, steps=None, return_dict=False, **kwargs):
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose=0,
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        _use_cached_eval_dataset=False,
+    ):
         """`{"loss": ..., "log_loss": ..., "auc": ...}` over all rows, exact; or a list of the three.
 
-        `loss` is the compiled loss of the prediction. Takes what Keras' `evaluate` takes. AUC is NaN where there is one class.
+        `loss` is the compiled loss of the prediction. AUC is NaN where there is one class. The arguments are those of Keras'
+        `evaluate`; callbacks are not called.
         """
+        if not self.compiled:
+            raise ConfigError("the model is not compiled, so it has no loss.", fix="call model.compile() first")
+        if y is not None:
+            is_positive(y)
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
         scored = {name: column[:, 0] for name, column in scored.items()}
@@ -130,10 +168,10 @@ class CTRModel(keras.Model):
     def metrics(self):
         return self.trackers
 
-    def _track(self, values, ids):
+    def _track(self, values, rows):
         trackers = {tracker.name: tracker for tracker in self.trackers}
         for name, value in values.items():
-            trackers[name].update_state(value, sample_weight=ops.shape(ids)[0])
+            trackers[name].update_state(value, sample_weight=rows)
         return {name: trackers[name].result() for name in values}
 
     # saving
@@ -160,12 +198,13 @@ class CTRModel(keras.Model):
             "optimizer": keras.optimizers.serialize(self.optimizer),
             "loss": keras.losses.serialize(self.ctr_loss),
             "clip_norm": self.clip_norm,
+            "run_eagerly": self.run_eagerly,
+            "steps_per_execution": self.steps_per_execution,
         }
 
     def compile_from_config(self, config):
         optimizer, loss = keras.optimizers.deserialize(config["optimizer"]), keras.losses.deserialize(config["loss"])
-        self.compile(optimizer=optimizer, loss=loss, clip_norm=config["clip_norm"])
-        self.optimizer.build(self.trainable_variables)
+        self.compile(**{**config, "optimizer": optimizer, "loss": loss})
 
 
 class _Scorer(keras.Model):
@@ -178,14 +217,34 @@ class _Scorer(keras.Model):
     def predict_step(self, data):
         ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data[0] if isinstance(data[0], tuple) else data)
         logits = self.model(ids, training=False)[PREDICTION]
-        losses = self.model.ctr_loss.call(labels, logits)
+        labels = _column("labels", labels, "float32")
+        losses = _column("the loss", self.model.ctr_loss.call(labels, logits))
         scored = {"labels": labels, "losses": losses, "probabilities": ops.sigmoid(logits)}
-        return scored if weights is None else {**scored, "weights": weights}
+        return scored if weights is None else {**scored, "weights": _column("sample weights", weights, "float32")}
+
+
+def _loss_on_logits(loss):
+    if isinstance(loss, str):
+        return choose(LOSSES, loss, "loss")()
+    if not isinstance(loss, keras.losses.Loss) or not getattr(loss, "from_logits", True):
+        raise ConfigError(f"`loss` is {loss!r}.", fix="give a name, or a keras.losses.Loss with `from_logits=True`")
+    return loss
+
+
+def _column(name, values, dtype=None):
+    """`(batch,)` or `(batch, 1) -> (batch, 1)`: beside the logits, rank 1 would become (batch, batch)."""
+    values = ops.convert_to_tensor(values, dtype)
+    if len(values.shape) not in (1, 2) or values.shape[1:] not in ((), (1,), (None,)):
+        raise ConfigError(f"{name} has the shape {tuple(values.shape)}.", fix="give one value a row: (batch,) or (batch, 1)")
+    return ops.reshape(values, (-1, 1))
 
 
 def _weighted_mean(values, weights):
-    """`sum(weight * value) / rows`, for values `(batch, 1)`."""
-    return ops.mean(values if weights is None else values * ops.cast(weights, values.dtype))
+    """`sum(weight * value) / rows`; 0 for a replica without rows."""
+    values = _column("the loss", values)
+    if weights is not None:
+        values = values * _column("sample weights", weights, values.dtype)
+    return ops.sum(values) / ops.cast(ops.maximum(ops.shape(values)[0], 1), values.dtype)
 
 
 def _serialize(value):

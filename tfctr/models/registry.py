@@ -24,18 +24,26 @@ def build(name, schema, /, **arguments):
     Raises:
         ConfigError: an unknown or missing argument, an unknown model or layer, with the closest name.
     """
-    layers = {key: _layer(key, value, schema) for key, value in arguments.items()}
+    layers = {key: _layer(key, value, schema, arguments) for key, value in arguments.items()}
     return _construct(choose(MODELS, name, "model"), schema, **layers)
 
 
-def _layer(argument, value, schema):
+def _layer(argument, value, schema, others):
     if not isinstance(value, dict):
         return value
     options = dict(value)
-    kind = options.pop("type", None)
-    if argument == "selection":
-        return _construct(choose(SELECTIONS, kind, argument), schema, **options)
-    return _construct(choose(FUSIONS if argument == "fusion" else ENCODERS, kind, argument), **options)
+    choices = {"selection": SELECTIONS, "fusion": FUSIONS}.get(argument, ENCODERS)
+    if "type" not in options:
+        raise ConfigError(f"`{argument}` has no `type`.", fix=suggest("", choices))
+    layer = choose(choices, options.pop("type"), argument)
+    if argument != "selection":
+        return _construct(layer, **options)
+    if "embedding_dim" in others:  # one width, wherever it is written
+        dim = options.setdefault("embedding_dim", others["embedding_dim"])
+        if dim != others["embedding_dim"]:
+            problem = f"`embedding_dim` is {others['embedding_dim']}, and {dim} in `selection`."
+            raise ConfigError(problem, fix="give one of them")
+    return _construct(layer, schema, **options)
 
 
 def _construct(cls, /, *schema, **options):

@@ -2,15 +2,18 @@
 
 import keras
 
-from tfctr.errors import choose
+from tfctr.errors import ConfigError, choose
 from tfctr.layers import FUSIONS, SELECTIONS
 
 
 def twin_outputs(ids, selection, simple_encoder, complex_encoder, fusion):
     """The named logits of two encoders: `ids -> views -> representations -> logits`.
 
-    Each part is a layer; a selection or fusion may be given by its layer already built with other options.
+    Each part is a layer. Raises `ConfigError` for an encoder that is none.
     """
+    for name, encoder in (("simple_encoder", simple_encoder), ("complex_encoder", complex_encoder)):
+        if not isinstance(encoder, keras.layers.Layer):
+            raise ConfigError(f"`{name}` is {encoder!r}.", fix="give a layer, such as tfctr.layers.MLP([400, 400])")
     simple_view, complex_view = selection(ids)  # (batch, fields, dim) each
     simple = simple_encoder(simple_view)  # (batch, units)
     complex_ = complex_encoder(complex_view)  # (batch, units)

@@ -1,7 +1,7 @@
 """Training: the papers' schedule as Keras callbacks, and whole runs from a configuration."""
 
-from tfctr.training.run import Run, load_run
+from tfctr.training.run import Run, load_model, load_run
 from tfctr.training.schedule import paper_callbacks
 from tfctr.training.trainer import train
 
-__all__ = ["Run", "load_run", "paper_callbacks", "train"]
+__all__ = ["Run", "load_model", "load_run", "paper_callbacks", "train"]
