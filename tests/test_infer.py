@@ -1,5 +1,7 @@
 """`Schema.infer`: the draft for a new table, column by column, from a table and from a file."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,6 +63,30 @@ def test_lists_and_other_types():
         "click": [0, 1, 0],
     }
     assert Schema.infer(pd.DataFrame(table), label="click").features == (Sequence("tags", max_length=2),)
+
+
+def test_columns_that_are_left_out_are_logged_with_the_reason(caplog):
+    many = {"row": list(range(100)), "web page": ["a", "b"] * 50, "time": pd.to_datetime(["2024-01-01"] * 100)}
+    table = {**many, "source": ["web"] * 100, "user": ["a", "b"] * 50, "click": [0, 1] * 50}
+    with caplog.at_level("INFO", "tfctr"):
+        assert Schema.infer(pd.DataFrame(table), label="click").features == (Categorical("user"),)
+    expected = [
+        "'row', since each row",
+        "'web page', since .* served input$",
+        "'time', since .* timestamp",
+        "'source', since .* constant",
+    ]
+    for message, pattern in zip(caplog.messages, expected, strict=True):
+        assert re.search(f"left out: column {pattern}", message)
+
+
+@pytest.mark.parametrize(("roles", "bad"), [({}, "click"), ({"weight": "weight"}, "weight"), ({"group": "user"}, "user")])
+def test_columns_that_have_another_role_hold_what_it_takes(roles, bad):
+    table = {"user": ["a", "b", "c"], "weight": ["1", "2", "0"], "click": ["0", "True", "false"]}
+    assert Schema.infer(table, label="click", **roles).label == "click"
+    table[bad] = [*table[bad][:2], {"click": "2", "weight": "-1", "user": ""}[bad]]
+    with pytest.raises(DataError, match=f"the table: column '{bad}', row 3: found"):
+        Schema.infer(table, label="click", **roles)
 
 
 def test_the_first_of_several_files(tmp_path):

@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import tfctr
 from tfctr import Categorical, Numeric, Schema, Sequence, prepare
+from tfctr.data.encoding import number_ids
 from tfctr.models import TF4CTR
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.raw_features import RawFeatures
@@ -118,6 +120,32 @@ def test_both_faces_agree_on_every_trap(fitted, tmp_path):
     rows = max(map(len, traps.values()))
     columns = {name: list(itertools.islice(itertools.cycle(traps[TYPES[name]]), rows)) for name in COLUMNS}
     check_both_faces(fitted, columns, tmp_path)
+
+
+LARGEST, SMALLEST = map(float, (np.finfo("float32").max, np.finfo("float32").smallest_normal))
+# Of z: the ends of float32, where a number becomes infinite or zero, and one that a division rounds, but its inverse does not.
+SPOTS = [0.0, SMALLEST, SMALLEST / 2, 2.0**-149, LARGEST, LARGEST + 2.0**103, 1 / 3, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale"),
+    [(0.0, 1.0), (0.1, 3.0), (-1 / 3, 49.0), (1e300, 1e290), (-1e308, 1e308), (2.0**-1022, 3e-162), (1e-310, 3e-162)],
+)
+def test_scaled_numbers_have_the_same_bits_around_every_trap(mean, scale):
+    """3e-162 is about the least scale that `prepare` finds: below it the squares are zero, and the column is constant."""
+    rng = np.random.default_rng(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = np.array([mean + sign * spot * scale for spot in SPOTS for sign in (1, -1)])
+        float32 = mean + scale * rng.integers(0, 2**32, 20_000, np.uint32).view(np.float32).astype(np.float64)
+    beside = (ends.view(np.int64)[:, None] + np.arange(-3, 4)).view(np.float64).ravel()
+    subnormal = rng.integers(0, 2**52, 2000).view(np.float64)
+    anything = rng.integers(-(2**63), 2**63 - 1, 20_000).view(np.float64)
+    limits = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 2.0**-1022, np.finfo("float64").max, np.finfo("float64").min]
+    values = np.concatenate([beside, float32, subnormal, -subnormal, anything, limits])
+    schema = Schema([Numeric("x", "scaled", mean=mean, scale=scale, size=4)], label="click")
+    raw = RawFeatures(schema)
+    online = tf.function(lambda column: raw({"x": column}))(tf.constant(values))  # a graph: TensorFlow rewrites divisions there
+    np.testing.assert_array_equal(number_ids(schema.fields[0], values), online[:, 0])
 
 
 # Each example prepares a dataset: too slow to be shrunk.

@@ -1,10 +1,12 @@
 """Killed at any moment, `tfctr.prepare` leaves a whole folder or none, and the next run removes what the killed one left."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -28,23 +30,30 @@ print("done", flush=True)
 """
 
 
-def start(out):
-    """A process that is about to prepare `out`."""
+@contextlib.contextmanager
+def started(out):
+    """A process that is about to prepare `out`; it is killed at the end, or at a deadline, so that no one waits for ever."""
     paths = os.pathsep.join([os.path.dirname(__file__), os.path.dirname(os.path.dirname(tfctr.__file__))])
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", CHILD, str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
-    )
-    assert child.stdout.readline() == "ready\n"
-    return child
+    ) as child:
+        deadline = threading.Timer(120, child.kill)
+        deadline.start()
+        try:
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            deadline.cancel()
+            child.kill()
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_a_random_moment(tmp_path, kills):
-    with start(tmp_path / "whole") as child:
+    with started(tmp_path / "whole") as child:
         began = time.monotonic()
         child.communicate()
     seconds = time.monotonic() - began
@@ -52,9 +61,10 @@ def test_killed_at_a_random_moment(tmp_path, kills):
     draw, killed_early = random.Random(kills), 0
     for kill in range(kills):
         out = tmp_path / f"data{kill}"
-        with start(out) as child:
+        with started(out) as child:
             if kill == 0:  # one that is certainly at work
                 while not list(tmp_path.glob(".tmp-*")):
+                    assert child.poll() is None
                     time.sleep(0.001)
             else:
                 time.sleep(draw.uniform(0, 1.1) * seconds)
@@ -81,9 +91,10 @@ def test_a_failure_and_an_interruption_leave_nothing(tmp_path, monkeypatch):
 
 
 def test_two_processes_with_one_destination(tmp_path):
-    children = [start(tmp_path / "data") for _ in range(2)]
-    for child in children:
-        child.communicate()
+    with started(tmp_path / "data") as first, started(tmp_path / "data") as second:
+        children = [first, second]
+        for child in children:
+            child.communicate()
     assert sorted(child.returncode for child in children) in ([0, 0], [0, 1])
     assert tfctr.Dataset.load(tmp_path / "data").train.rows > ROWS / 2
     assert not list(tmp_path.glob(".tmp-*"))

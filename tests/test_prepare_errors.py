@@ -1,8 +1,10 @@
 """Bad input gives one error that names the place, the value and the fix, and leaves nothing behind."""
 
+import copy
 import gzip
 import random
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -32,7 +34,7 @@ def refused(folder, error, *words, schema=SCHEMA, **arguments):
     """Prepare, expect `error` with all `words` in its text, and see that `folder` holds what it held before."""
     before = sorted(folder.rglob("*"))
     with pytest.raises(error) as caught:
-        tfctr.prepare(schema, out=folder / "out", **arguments)
+        tfctr.prepare(schema, **{"out": folder / "out", **arguments})
     assert sorted(folder.rglob("*")) == before
     assert type(caught.value) is error
     assert caught.value.fix
@@ -232,6 +234,45 @@ def test_corrupt_parquet_files(tmp_path):
         refused(tmp_path, StorageError, str(file), "cannot be read", schema=schema, train=file)
     file.write_bytes(whole[:200] + bytes(100) + whole[300:])  # the data, not the footer
     refused(tmp_path, StorageError, str(file), "cannot be read", schema=schema, train=file)
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    file.write_bytes(whole[:footer] + bytes([255] * 100) + whole[footer + 100 :])
+    refused(tmp_path, StorageError, str(file), "cannot be read", "fetch it again", schema=schema, train=file)
+
+
+@pytest.mark.parametrize(("mark", "hint"), [(";", "looks like ';'"), ("\t", r"looks like '\t'"), ("-", "Expected one of")])
+def test_a_csv_file_with_another_separator(tmp_path, mark, hint):
+    file = tmp_path / "train.csv"
+    file.write_text(mark.join(GOOD) + "\n" + mark.join("11111") + "\n")
+    refused(tmp_path, DataError, str(file), "has no column", hint, train=file)
+
+
+DISK_IS_FULL = duckdb.IOException('IO Error: Could not write file "/x/.tmp-1-a/tables.duckdb": No space left on device')
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "text"),
+    [
+        ("encoding.np.save", OSError(28, "No space left on device"), "cannot write {out}: No space left on device."),
+        ("encoding.np.save", OSError("64 requested and 12 written"), "cannot write {out}: 64 requested and 12 written."),
+        ("encoding.tokens", DISK_IS_FULL, "cannot write {out}: No space left on device."),
+        ("staging.staged_columns", DISK_IS_FULL, "cannot write {out}: No space left on device."),
+        ("staging.staged_columns", duckdb.IOException("IO Error: Read error"), "{train} cannot be read: Read error"),
+        ("reading.open", PermissionError(13, "Permission denied", "a.csv"), "cannot read a.csv: Permission denied."),
+    ],
+)
+def test_what_cannot_be_written_and_what_cannot_be_read(tmp_path, monkeypatch, where, error, text):
+    def fail(*_, **__):
+        raise copy.copy(error)  # the error itself would keep its traceback, and a database in it, for ever
+
+    train = csv(tmp_path)
+    monkeypatch.setattr(f"tfctr.data.{where}", fail, raising=False)
+    refused(tmp_path, StorageError, text.format(out=tmp_path / "out", train=train), train=train)
+
+
+def test_paths_that_the_system_does_not_take(tmp_path):
+    train = csv(tmp_path)
+    refused(tmp_path, StorageError, f"cannot write {train / 'out'}: ", train=train, out=train / "out")
+    refused(tmp_path, StorageError, "cannot read xxx", "File name too long", train="x" * 300)
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path):
@@ -280,6 +321,7 @@ def test_too_little_memory(tmp_path):
         StorageError,
         "4MB of memory",
         "memory_limit",
+        "--threads",
         schema=Schema([Categorical("user")], "click"),
         train=train,
         memory_limit="4MB",

@@ -58,6 +58,11 @@ def test_the_manifest_describes_every_file(tmp_path):
     for name, split in manifest["splits"].items():
         for shard in split["shards"]:
             described |= {f"{name}/{file}": digest for file, digest in shard["files"].items()}
+    digests = {
+        feature.name: getattr(feature, "vocabulary_sha256", None)
+        for feature in tfctr.Dataset.load(dataset.folder).schema.features
+    }
+    assert {f"{name}.txt": digest for name, digest in digests.items() if digest} == manifest["vocabulary"]
     found = {file: hashlib.sha256(content).hexdigest() for file, content in file_bytes(dataset.folder).items()}
     assert found == described | {"manifest.json": found["manifest.json"]}
     valid = manifest["splits"]["valid"]

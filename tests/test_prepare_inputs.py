@@ -36,11 +36,11 @@ def write(folder, kind, columns, name="train"):
         frame.to_parquet(file)
     else:
         lines = (json.dumps({name: values[row] for name, values in columns.items()}) for row in range(len(frame)))
-        (gzip.open if kind.endswith("gz") else open)(file, "wt", encoding="utf-8").write("\n".join(lines))
+        text = "\n".join(lines).encode()
+        file.write_bytes(gzip.compress(text) if kind.endswith("gz") else text)
     return file
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "parquet", "jsonl", "jsonl.gz", "ndjson", "json"])
 def test_files_of_every_kind_give_the_same_ids(tmp_path, from_memory, kind):
     dataset = prepare(tmp_path, train=write(tmp_path, kind, table()))
@@ -80,6 +80,15 @@ def test_csv_text_stays_as_it_is(tmp_path):
     assert dataset.schema.features[1].mean == 1.75
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("texts", [["True", "False", "True"], ["TRUE", " false ", "1"], [True, False, True]])
+def test_true_and_false_are_numbers_also_as_text(tmp_path, kind, texts):
+    train = write(tmp_path, kind, {"x": texts, "click": texts})
+    dataset = prepare(tmp_path, Schema([Numeric("x", "edges", edges=[0.5])], label="click"), train=train)
+    assert dataset.train.labels.tolist() == [1, 0, 1]
+    assert dataset.train.ids.tolist() == [[4], [3], [4]]
+
+
 def test_json_values_of_every_type(tmp_path):
     lines = [
         '{"user": "007", "tags": ["a", 1, null, true], "x": 1.5, "click": 0}',
@@ -100,9 +109,9 @@ def test_json_values_of_every_type(tmp_path):
 def test_names_that_differ_in_case_only_are_different_columns(tmp_path):
     file = tmp_path / "train.csv"
     file.write_text("User,user,CLICK,click\na,x,7,0\nb,y,7,1\n")
-    dataset = prepare(tmp_path, Schema([Categorical("user"), Categorical("User")], label="click"), train=file)
-    features = dataset.schema.features
-    assert [dataset.schema.vocabulary_file(feature).read_text() for feature in features] == ["x\ny\n", "a\nb\n"]
+    for user, tokens in (("user", "x\ny\n"), ("User", "a\nb\n")):
+        dataset = prepare(tmp_path, Schema([Categorical(user)], label="click"), train=file)
+        assert dataset.schema.vocabulary_file(dataset.schema.features[0]).read_text() == tokens
 
 
 def test_every_type_of_arrow_gives_the_same_tokens(tmp_path):

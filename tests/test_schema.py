@@ -1,5 +1,7 @@
 """A schema is read, written and refused; a fitted one says where each feature lies."""
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -16,7 +18,9 @@ SIZES = st.none() | st.integers(3, 10**9)
 
 
 def tokens(**arguments):
-    return st.builds(dict, min_count=COUNTS, **arguments) | st.builds(dict, hash_buckets=COUNTS, **arguments)
+    digests = st.none() | st.sampled_from(["0" * 64, "1e" + "5" * 62])  # text also where YAML could read a number
+    known = st.builds(dict, min_count=COUNTS, vocabulary_sha256=digests, **arguments)
+    return known | st.builds(dict, hash_buckets=COUNTS, **arguments)
 
 
 def numbers(transform, **arguments):
@@ -37,7 +41,9 @@ FEATURES = st.one_of(
     numbers("edges", edges=EDGES),
     numbers("scaled", mean=st.none() | FLOATS, scale=st.none() | FLOATS),
 )
-SCHEMAS = st.lists(FEATURES, min_size=1, max_size=4, unique_by=lambda feature: feature.name).flatmap(
+SCHEMAS = st.lists(
+    FEATURES, min_size=1, max_size=4, unique_by=lambda feature: re.sub(r"\W", "_", feature.name).lower()
+).flatmap(
     lambda features: st.builds(
         Schema,
         features=st.just(features),
@@ -58,6 +64,7 @@ def test_file_round_trip(tmp_path_factory, suffix, schema):
     assert loaded.features == schema.features
     assert (loaded.label, loaded.group, loaded.weight) == (schema.label, schema.group, schema.weight)
     assert loaded.folder == str(folder.resolve())
+    assert Schema.from_config(loaded.get_config()) == loaded
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
@@ -203,6 +210,11 @@ def test_counts_are_whole_numbers(make, value):
         (lambda: Schema(features=[Categorical("a"), Numeric("a")], label="click"), "'a' has two roles"),
         (lambda: Schema(features=[Categorical("click")], label="click"), "'click' has two roles"),
         (lambda: Schema(features=[Categorical("a")], label="click", weight="click"), "'click' has two roles"),
+        (lambda: Schema(features=[Categorical("a")], label="click", group="click"), "'click' has two roles"),
+        (lambda: Schema(features=[Categorical("a")], label="click", weight="w", group="w"), "'w' has two roles"),
+        (lambda: Schema(features=[Categorical("User"), Numeric("user")], label="click"), "'User' and 'user' would be one"),
+        (lambda: Schema(features=[Categorical("a.b"), Numeric("a_b")], label="click"), "'a.b' and 'a_b' would be one"),
+        (lambda: Schema(features=[Categorical("1"), Numeric("arg_1")], label="click"), "'1' and 'arg_1' would be one"),
         (lambda: Schema(features=[Categorical("a")], label=None), "`label` is None"),
         (lambda: Schema(features=[Categorical("a")], label=True), "`label` is True"),
         (lambda: Schema(features=[Categorical("a")], label="click", group=""), "`group` is ''"),
@@ -256,6 +268,14 @@ def test_files_are_refused_by_name(tmp_path, text, problem, fix):
     assert str(tmp_path / "mine.yaml") in caught.value.problem
     assert problem in caught.value.problem
     assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("make", [Schema.from_dict, lambda values: Schema.from_dict({"label": "click", "features": [values]})])
+def test_what_is_no_schema_is_quoted_in_short(make):
+    with pytest.raises(ConfigError) as caught:
+        make(["much"] * 100_000)
+    assert "Received: ['much', " in caught.value.problem
+    assert len(caught.value.problem) < 200
 
 
 def test_every_transform_and_pooling_is_documented():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,31 @@ def test_atomic_folder_never_edits_what_is_published(tmp_path):
         with pytest.raises(StorageError, match=f"{taken} already exists"), atomic_folder(tmp_path / taken):
             pass
     assert (tmp_path / "empty" / "file").read_text() == "1"
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_what_cannot_be_written_is_named_as_the_user_named_it(tmp_path, writer):
+    (tmp_path / "a_file").write_text("x")
+    for path in (tmp_path / "a_file" / "deep" / "data", tmp_path / ("x" * 300), Path("/proc/data")):
+        with pytest.raises(StorageError) as caught, writer(path):
+            pass
+        assert caught.value.problem.startswith(f"cannot write {path}: ")
+        assert ".tmp-" not in str(caught.value)
+    assert names(tmp_path) == ["a_file"]
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_a_name_of_every_length_that_the_disk_takes_can_be_written(tmp_path, writer):
+    for name in ("x" * 255, "東" * 85):  # 255 bytes
+        with writer(tmp_path / name):
+            pass
+        assert (tmp_path / name).exists()
+
+
+def test_a_disk_that_fills_up_is_named(tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*data\.yaml: No space left"), atomic_file(tmp_path / "data.yaml"):
+        raise OSError(28, "No space left on device")
+    assert names(tmp_path) == []
 
 
 def test_orphans_of_dead_writers_are_removed(tmp_path):

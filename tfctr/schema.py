@@ -12,10 +12,11 @@ import dataclasses
 import json
 import keyword
 import re
+import reprlib
 import sys
 from pathlib import Path
 
-from tfctr.errors import ConfigError, StorageError, choose, suggest
+from tfctr.errors import ConfigError, StorageError, choose, require_one_of, suggest
 from tfctr.storage import atomic_file, read_json, read_yaml, yaml_text
 
 PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
@@ -40,6 +41,18 @@ def _require_name(name, what):
     )
 
 
+def _refuse_equal_inputs(names):
+    """TensorFlow's names of a graph's inputs know no case and, beside letters and digits, the underscore only."""
+    seen = {}
+    for name in names:
+        other = seen.setdefault(re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name)).lower(), name)
+        _require(
+            other == name,
+            f"features {other!r} and {name!r} would be one and the same input of the served model.",
+            "rename one of the two columns: names must differ in more than case and punctuation",
+        )
+
+
 def _require_count(feature, argument, least=1):
     value = getattr(feature, argument)
     _require(
@@ -53,19 +66,22 @@ def _require_count(feature, argument, least=1):
 class Categorical:
     """A column that holds one token a row.
 
-    Integers are read as their decimal text, so 60 and "60" are the same token. Null and empty text are missing.
+    Null and empty text are missing. Text is taken as it is, and a CSV file holds text only: "60.0", "007" and "True" are
+    tokens. In a typed table the numbers 60 and 60.0 are the token "60", true is "true", and 1.5 is refused.
 
     Args:
         name: the column.
         min_count: tokens seen fewer times than this in the training table are out of vocabulary.
         hash_buckets: instead of a vocabulary, hash each token into this many ids.
         size: ids of this feature, the reserved 0, 1 and 2 included; set by `prepare`.
+        vocabulary_sha256: of the vocabulary file, so that no other one is ever taken for it; set by `prepare`, None if hashed.
     """
 
     name: str
     min_count: int = 1
     hash_buckets: int | None = None
     size: int | None = None
+    vocabulary_sha256: str | None = None
 
     raw_type = "string"
     width = 1
@@ -94,7 +110,7 @@ class Sequence:
         separator: one character between the tokens.
         max_length: tokens kept a row.
         pooling: how the tokens' vectors become one: `"mean"`, `"sum"` or `"sqrtn"` (sum / sqrt(count)).
-        min_count, hash_buckets, size: as in `Categorical`.
+        min_count, hash_buckets, size, vocabulary_sha256: as in `Categorical`.
     """
 
     name: str
@@ -104,6 +120,7 @@ class Sequence:
     min_count: int = 1
     hash_buckets: int | None = None
     size: int | None = None
+    vocabulary_sha256: str | None = None
 
     raw_type = "string"
 
@@ -115,7 +132,7 @@ class Sequence:
             f"feature {self.name!r}: `separator` is {self.separator!r}.",
             "use one character",
         )
-        choose(dict.fromkeys(POOLINGS), self.pooling, f"pooling of feature {self.name!r}")
+        require_one_of(POOLINGS, self.pooling, f"pooling of feature {self.name!r}")
 
     @property
     def width(self):
@@ -159,7 +176,7 @@ class Numeric:
 
     def __post_init__(self):
         _require_name(self.name, "feature")
-        choose(dict.fromkeys(TRANSFORMS), self.transform, f"transform of feature {self.name!r}")
+        require_one_of(TRANSFORMS, self.transform, f"transform of feature {self.name!r}")
         _require_count(self, "min_count")
         _require(
             self.min_count == 1 or self.transform == "log2_floor",
@@ -186,11 +203,8 @@ class Numeric:
         for argument in ("edges", "interval_ids"):
             values = getattr(self, argument)
             if values is not None:
-                _require(
-                    isinstance(values, list | tuple),
-                    f"feature {self.name!r}: `{argument}` is {values!r}.",
-                    "give a list of numbers",
-                )
+                problem = f"feature {self.name!r}: `{argument}` is {values!r}."
+                _require(isinstance(values, list | tuple), problem, "give a list of numbers")
                 object.__setattr__(self, argument, tuple(values))
         if self.edges is not None:
             _require(
@@ -247,18 +261,16 @@ class Schema:
         object.__setattr__(self, "features", tuple(self.features))
         _require(len(self.features) > 0, "the schema has no features.", "name at least one")
         for feature in self.features:
-            _require(
-                isinstance(feature, Feature),
-                f"{feature!r} is not a feature.",
-                "use Categorical, Sequence and Numeric",
-            )
+            fix = "use Categorical, Sequence and Numeric"
+            _require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix)
         names = [feature.name for feature in self.features]
-        taken = [*names, self.label, *([self.weight] if self.weight else [])]
-        for name in taken:
+        _refuse_equal_inputs(names)
+        taken = [*names, self.label, self.weight, None if self.group in names else self.group]
+        for name in filter(None, taken):
             _require(
                 taken.count(name) == 1,
                 f"column {name!r} has two roles in the schema.",
-                "a column is one feature, or the label, or the weight",
+                "a column is one feature, or the label, or the weight; only the group may be a feature, too",
             )
         for role in ("label", "group", "weight"):
             value = getattr(self, role)
@@ -291,8 +303,7 @@ class Schema:
     @property
     def table_rows(self):
         """Rows of the shared embedding table: the sizes of all features."""
-        _require(self.is_fitted, "this schema is not fitted yet.", "use the schema of a prepared dataset: `dataset.schema`")
-        return sum(feature.size for feature in self.features)
+        return sum(field.feature.size for field in self.fields)
 
     def vocabulary_file(self, feature):
         """The file with one token a line, the first one being id 3."""
@@ -306,15 +317,13 @@ class Schema:
     def to_dict(self):
         """Plain data, as in a YAML or JSON file: only what differs from the defaults."""
         roles = {"label": self.label, "group": self.group, "weight": self.weight}
-        return {
-            **{role: column for role, column in roles.items() if column is not None},
-            "features": [_feature_to_dict(feature) for feature in self.features],
-        }
+        roles = {role: column for role, column in roles.items() if column is not None}
+        return {**roles, "features": [_feature_to_dict(feature) for feature in self.features]}
 
     @classmethod
     def from_dict(cls, values, folder=None):
         """The schema that plain data describe. Raises `ConfigError` for an unknown or missing key, with the closest name."""
-        _require(isinstance(values, dict), f"a schema is a mapping. Received: {values!r}.", "see examples/frappe.yaml")
+        _require(isinstance(values, dict), f"a schema is a mapping. Received: {reprlib.repr(values)}.", "see the examples")
         _refuse_unknown(values, {"label", "group", "weight", "features"}, "the schema")
         for key in ("label", "features"):
             _require(key in values, f"the schema has no `{key}`.", f"add `{key}`")
@@ -336,11 +345,8 @@ class Schema:
 
     def save(self, path):
         """Write a `.yaml`, `.yml` or `.json` file, atomically."""
-        text = (
-            json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-            if Path(path).suffix == ".json"
-            else yaml_text(self.to_dict())
-        )
+        is_json = Path(path).suffix == ".json"
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) if is_json else yaml_text(self.to_dict())
         with atomic_file(path) as file:
             file.write(text)
 
@@ -375,15 +381,15 @@ def _feature_to_dict(feature):
 def _feature_from_dict(values):
     _require(
         isinstance(values, dict) and "name" in values and "type" in values,
-        f"a feature needs a `name` and a `type`. Received: {values!r}.",
+        f"a feature needs a `name` and a `type`. Received: {reprlib.repr(values)}.",
         f"types: {', '.join(FEATURE_TYPES)}",
     )
     cls = choose(FEATURE_TYPES, values["type"], f"type of feature {values['name']!r}")
     arguments = {key: value for key, value in values.items() if key != "type"}
     _refuse_unknown(arguments, {field.name for field in dataclasses.fields(cls)}, f"feature {values['name']!r}")
-    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
-    for key in required:
-        _require(key in arguments, f"feature {values['name']!r} has no `{key}`.", f"add `{key}`")
+    for field in dataclasses.fields(cls):
+        is_given = field.name in arguments or field.default is not dataclasses.MISSING
+        _require(is_given, f"feature {values['name']!r} has no `{field.name}`.", f"add `{field.name}`")
     return cls(**arguments)
 
 

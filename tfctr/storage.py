@@ -31,12 +31,13 @@ def atomic_file(path, mode="w"):
     path = Path(path)
     temporary = temporary_path(path)
     try:
-        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+        with _naming(path), open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
+        with _naming(path):
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,19 +50,43 @@ def atomic_folder(path):
     already holds something: a published folder is never edited.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(f"{path} already exists.", fix="choose another folder, or remove this one first")
+    require_free(path)
     temporary = temporary_path(path)
-    temporary.mkdir()
+    with _naming(path):
+        temporary.mkdir()
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            fsync_folder(file) if file.is_dir() else _fsync_file(file)
-        fsync_folder(temporary)
-        os.rename(temporary, path)
-        fsync_folder(path.parent)
+        with _naming(path):
+            for file in sorted(temporary.rglob("*")):
+                fsync_folder(file) if file.is_dir() else _fsync_file(file)
+            fsync_folder(temporary)
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                require_free(path)  # another process was faster
+                raise
+            fsync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_free(path):
+    """Raise `StorageError` when a new folder `path` would hide or edit something; an empty folder is free."""
+    with _naming(path):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise StorageError(f"{path} already exists.", fix="choose another folder, or remove this one first")
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Name what the user named in the error of a write that fails: the temporary name says nothing."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        fix = "check the path, its permissions and the space on its disk"
+        raise StorageError(f"cannot write {path}: {error.strerror or error}.", fix=fix) from error
 
 
 def write_json(path, value):
@@ -141,9 +166,11 @@ def sha256(path):
 
 def temporary_path(path):
     """A free hidden name beside `path`, marked with this process, so that it is removed if this one is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_orphans(path.parent)
-    return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-{_HOST}-", suffix=f"-{path.name}", dir=path.parent))
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(path.parent)
+    # The end of the name has its suffix, which Keras looks at; a whole long one would make a name that is too long.
+    return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-{_HOST}-", suffix=f"-{path.name[-40:]}", dir=path.parent))
 
 
 def _remove_orphans(folder):

@@ -4,7 +4,7 @@
 |---|---|---|
 | text | text; whole numbers, as 60 or 60.0; true and false | the text; "60"; "true", "false" |
 | list | as text, or a list of those | one text, joined by the separator |
-| number | numbers; text that is a number; true and false | a double; empty text is missing |
+| number | numbers; text that is a number; true and false, also as text in any case | a double; empty text is missing |
 
 A rule is a function: source column -> (value, whether it is bad).
 """
@@ -64,13 +64,18 @@ def feature_column(index):
 
 def roles_of(schema):
     """One `Role` for each column that the schema names."""
+    features = [_feature_role(feature_column(index), feature) for index, feature in enumerate(schema.features)]
+    return features + other_roles(schema.label, schema.group, schema.weight)
+
+
+def other_roles(label, group=None, weight=None):
+    """The roles of the columns beside the features."""
     drop = "correct these rows, or drop them"
-    roles = [_feature_role(feature_column(index), feature) for index, feature in enumerate(schema.features)]
-    roles.append(Role(schema.label, "label", read_label, "the label", "0 or 1", f"map the labels to 0 and 1, or {drop}"))
-    if schema.group:
-        roles.append(Role(schema.group, "group", read_group, "the group", _TEXT, drop))
-    if schema.weight:
-        roles.append(Role(schema.weight, "weight", read_weight, "the weight", "a finite number of at least 0", drop))
+    roles = [Role(label, "label", read_label, "the label", "0 or 1", f"map the labels to 0 and 1, or {drop}")]
+    if group:
+        roles.append(Role(group, "group", read_group, "the group", _TEXT, drop))
+    if weight:
+        roles.append(Role(weight, "weight", read_weight, "the weight", "a finite number of at least 0", drop))
     return roles
 
 
@@ -124,7 +129,8 @@ def read_number(column):
     elif not kind.is_string():
         return column.cast("float64"), ibis.literal(False)
     text = column.strip().nullif("")
-    number = text.try_cast("float64")
+    truth = ibis.cases((text.lower() == "true", 1.0), (text.lower() == "false", 0.0))
+    number = ibis.coalesce(text.try_cast("float64"), truth)
     return number, text.notnull() & number.isnull()
 
 

@@ -34,12 +34,14 @@ _PREPARE_AGAIN = "restore the folder, or prepare the data again"
 class Dataset:
     """A folder that `tfctr.prepare` wrote: the fitted schema, and a `Split` for each table.
 
-    `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`.
+    `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`, and one whose files have changed
+    a `StorageError`. They are compared when the split is first asked for: an evaluation does not read the training table.
     """
 
     schema: Schema
     splits: dict
     folder: Path
+    unverified: dict = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
 
     @classmethod
     def load(cls, folder, verify=True):
@@ -47,12 +49,16 @@ class Dataset:
 
         Args:
             folder: what was `out` of `tfctr.prepare`.
-            verify: read every file once and compare its SHA-256 with the manifest; without it only sizes are compared.
+            verify: read every file once and compare its SHA-256 with the manifest, those of a split when it is first asked for;
+                without it only sizes are compared, now.
 
         Raises:
             StorageError: a file is missing, truncated, changed, or of another format.
         """
         folder = Path(folder)
+        if not (folder / "manifest.json").is_file():
+            fix = f"give the folder where it is, or make it: tfctr prepare SCHEMA --train TABLE --valid TABLE --out {folder}"
+            raise StorageError(f"{folder} is not a prepared dataset: it has no manifest.json.", fix=fix)
         manifest = read_json(folder / "manifest.json")
         try:
             return cls._from_manifest(folder, manifest, verify)
@@ -68,11 +74,12 @@ class Dataset:
         _require(schema.is_fitted, folder / "schema.json", "is not a fitted schema")
         _require(schema.width == manifest["width"], folder / "schema.json", "has another width than the manifest")
         _check_vocabularies(schema, manifest["vocabulary"], verify)
-        splits = {
-            name: _load_split(folder / name, name, description, schema, verify)
-            for name, description in manifest["splits"].items()
-        }
-        return cls(schema, splits, folder)
+        splits, unverified = {}, {}
+        for name, description in manifest["splits"].items():
+            splits[name] = _load_split(folder / name, name, description, schema)
+            files = [file for shard in description["shards"] for file in shard["files"].items()]
+            unverified[name] = {folder / name / file: digest for file, digest in files}
+        return cls(schema, splits, folder, unverified if verify else {})
 
     @property
     def train(self):
@@ -90,8 +97,11 @@ class Dataset:
         if name not in self.splits:
             raise ConfigError(
                 f"the dataset in {self.folder} has no {name} split; it has: {', '.join(self.splits)}.",
-                fix=f"prepare it with a {name} table",
+                fix=f"prepare it with a {name} table: tfctr prepare SCHEMA --train TABLE --{name} TABLE --out FOLDER",
             )
+        for path, digest in self.unverified.get(name, {}).items():
+            _check_sha256(path, digest)
+        self.unverified.pop(name, None)
         return self.splits[name]
 
 
@@ -293,17 +303,14 @@ def _check_vocabularies(schema, digests, verify):
                 _check_sha256(path, digests[path.name])
 
 
-def _load_split(folder, name, description, schema, verify):
+def _load_split(folder, name, description, schema):
     names = ["ids", "labels", *(["groups"] if schema.group else []), *(["weights"] if schema.weight else [])]
     columns = {column: [] for column in names}
     for number, shard in enumerate(description["shards"]):
         for column in names:
             file = f"{column}-{number:05d}.npy"
             shape = (shard["rows"], schema.width) if column == "ids" else (shard["rows"],)
-            array = _open_array(folder / file, DTYPES[column], shape)
-            if verify:
-                _check_sha256(folder / file, shard["files"][file])
-            columns[column].append(array)
+            columns[column].append(_open_array(folder / file, DTYPES[column], shape))
     rows = sum(shard["rows"] for shard in description["shards"])
     _require(rows == description["rows"] and rows > 0, folder, f"has {rows} rows, the manifest says {description['rows']}")
     shards = columns.pop("ids")

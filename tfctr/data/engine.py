@@ -6,9 +6,10 @@ import re
 import warnings
 from pathlib import Path
 
+import duckdb
 import ibis
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, StorageError, TfctrError
 
 _MEMORY = re.compile(r"^\d+(\.\d+)? ?([KMGT]i?)?B$", re.IGNORECASE)
 
@@ -69,6 +70,25 @@ class Engine:
     def fetch(self, expression):
         """A small result, as a list with one dictionary a row."""
         return self.stream(expression).read_all().to_pylist()
+
+
+@contextlib.contextmanager
+def refuse_storage_failures(out, memory_limit="1GB"):
+    """Turn what is said about memory and disk into a `StorageError`, which calls the folder that is written `out`."""
+    try:
+        yield
+    except TfctrError:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(
+            f"{memory_limit} of memory do not suffice.",
+            fix="raise `memory_limit` (--memory-limit), or use fewer `threads` (--threads)",
+        ) from error
+    except (duckdb.IOException, OSError) as error:
+        file = getattr(error, "filename", None)  # only what is not ours has no temporary name
+        what = f"write {out}" if file is None or ".tmp-" in str(file) else f"read {file}"
+        reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+        raise StorageError(f"cannot {what}: {reason}.", fix="check the permissions, and the space on the disk") from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from tfctr.data import log2_floor
 from tfctr.data.columns import feature_column
 from tfctr.errors import ConfigError, DataError
 from tfctr.schema import FIRST_KNOWN, Numeric, Sequence
+from tfctr.storage import sha256
 
 _MOST_ROWS = 2**31 - 1  # ids are int32
 
@@ -36,10 +37,9 @@ def fit(engine, schema, train, folder):
         if isinstance(feature, Numeric):
             features.append(_FIT_NUMERIC[feature.transform](engine, train, index, feature))
         elif feature.hash_buckets is not None:
-            features.append(dataclasses.replace(feature, size=FIRST_KNOWN + feature.hash_buckets))
+            features.append(dataclasses.replace(feature, size=FIRST_KNOWN + feature.hash_buckets, vocabulary_sha256=None))
         else:
-            size = _fit_vocabulary(engine, train, index, feature, schema.vocabulary_file(feature))
-            features.append(dataclasses.replace(feature, size=size))
+            features.append(_fit_vocabulary(engine, train, index, feature, schema.vocabulary_file(feature)))
     schema = dataclasses.replace(schema, features=features)
     if schema.table_rows > _MOST_ROWS:
         raise ConfigError(
@@ -78,7 +78,7 @@ def _fit_vocabulary(engine, train, index, feature, file):
         for batch in engine.stream(table.order_by("id").select("token")):
             lines.writelines(f"{token}\n".encode() for token in batch["token"].to_pylist())
             size += batch.num_rows
-    return size
+    return dataclasses.replace(feature, size=size, vocabulary_sha256=sha256(file))
 
 
 # numbers

@@ -9,15 +9,19 @@
 | a constant; another token in each of 100 rows or more; a date or another type that `prepare` does not take | nothing |
 """
 
+import logging
 import tempfile
 
 import ibis
 
-from tfctr.data.columns import is_readable, read_list, read_number
-from tfctr.data.engine import Engine, quiet
+from tfctr.data.columns import is_readable, other_roles, read_list, read_number
+from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.reading import read_parts, refuse_corrupt
-from tfctr.errors import DataError
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.data.staging import refuse_bad_values, staged_columns
+from tfctr.errors import ConfigError, DataError
+from tfctr.schema import Categorical, Feature, Numeric, Schema, Sequence
+
+_LOG = logging.getLogger(__name__)
 
 _SEPARATORS = ("|", ";")
 _GROUPS = ("user", "user_id", "userid", "uid")
@@ -26,7 +30,7 @@ _QUANTILES = 20
 
 
 def infer(table, label, group=None, weight=None):
-    """The draft for a table; of several files the first one is read, whole.
+    """The draft for a table; of several files the first one is read, whole. Columns that are left out are logged.
 
     Args:
         table: files or a table, as in `tfctr.prepare`.
@@ -34,25 +38,31 @@ def infer(table, label, group=None, weight=None):
         group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any.
 
     Raises:
-        DataError: there is no such column, there are no rows, or no column can be a feature.
+        DataError: there is no such column, there are no rows, no column can be a feature; or a label that is neither 0 nor 1,
+            a group that is missing, a weight that is negative.
 
     >>> clicks = {"user": ["a", "b", "a"], "tags": ["x|y", "x", ""], "price": [1.5, 2.0, None], "click": [0, 1, 0]}
     >>> schema = infer(clicks, label="click")
     >>> [(type(feature).__name__, feature.name) for feature in schema.features], schema.group
     ([('Categorical', 'user'), ('Sequence', 'tags'), ('Numeric', 'price')], 'user')
     """
-    named = {label: "the label", group: "the group", weight: "the weight"}
-    with tempfile.TemporaryDirectory() as folder, quiet(), Engine(folder) as engine:
-        parts = read_parts(engine, table, "the table", {name: role for name, role in named.items() if name}, whole=True)
-        part = next(parts)
-        names = [name for name, column in part.columns.items() if name not in (label, weight) and _is_candidate(column.type())]
-        if names:
-            with refuse_corrupt(part.name):
-                copied = engine.create(
-                    "copied", part.table.select(**{f"c{i}": part.columns[name] for i, name in enumerate(names)})
-                )
-        features = [_feature(engine, copied, f"c{i}", name) for i, name in enumerate(names)]
-    features = [feature for feature in features if feature is not None]
+    roles = other_roles(label, group, weight)
+    with tempfile.TemporaryDirectory() as folder, refuse_storage_failures(folder), quiet(), Engine(folder) as engine:
+        parts = read_parts(engine, table, "the table", {role.column: role.what for role in roles}, whole=True)
+        part = next(parts)  # readable as long as `parts` lives
+        others = {name: column for name, column in part.columns.items() if name not in (label, weight)}
+        names = [name for name, column in others.items() if _is_candidate(column.type())]
+        columns = {f"c{i}": others[name] for i, name in enumerate(names)}
+        with refuse_corrupt(part.name):
+            engine.create("copied", part.table.select(**columns, **staged_columns(part, roles)))
+        copied = engine.table("copied")
+        refuse_bad_values(engine, copied, roles, [(0, part.name)])
+        drafts = {name: f"it is of type {column.type()}" for name, column in others.items()}
+        drafts |= {name: _feature(engine, copied, column, name) for name, column in zip(names, columns, strict=True)}
+    features = [draft for draft in drafts.values() if isinstance(draft, Feature)]
+    for name, reason in drafts.items():
+        if isinstance(reason, str):
+            _LOG.info("left out: column %r, since %s", name, reason)
     if not features:
         raise DataError(f"{part.name} has no column that can be a feature.", fix="write the schema by hand")
     if group is None:
@@ -66,10 +76,20 @@ def _is_candidate(kind):
 
 
 def _feature(engine, table, column, name):
+    """The draft of a column's feature; or, as text, why it is none."""
     is_list = table[column].type().is_array()
     seen = engine.fetch(table.agg(rows=table.count(), **_summary(table[column], is_list)))[0]
-    if seen["distinct"] < 2 or (seen["distinct"] == seen["rows"] >= 100 and not seen["fractions"]):
-        return None
+    if seen["distinct"] < 2:
+        return "it is constant"
+    if seen["distinct"] == seen["rows"] >= 100 and not seen["fractions"]:
+        return "each row has another token"
+    try:
+        return _draft(name, seen, is_list)
+    except ConfigError as error:
+        return error.problem.rstrip(".")
+
+
+def _draft(name, seen, is_list):
     min_count = 2 if seen["distinct"] >= 10_000 else 1
     for mark in _SEPARATORS:
         if is_list or seen[f"with {mark}"] * 20 >= seen["given"]:

@@ -1,18 +1,15 @@
 """`tfctr.prepare`: raw tables in, a folder of ids out, whole or not at all."""
 
-import contextlib
 import shutil
-
-import duckdb
 
 import tfctr
 from tfctr.data.dataset import FORMAT, Dataset
 from tfctr.data.encoding import group_codes, write_split
-from tfctr.data.engine import Engine, quiet
+from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.fitting import fit
 from tfctr.data.reading import find_files, is_files
 from tfctr.data.staging import split_by_hash, stage, staged_split
-from tfctr.errors import ConfigError, StorageError, TfctrError
+from tfctr.errors import ConfigError
 from tfctr.schema import Schema
 from tfctr.storage import atomic_folder, sha256, write_json
 
@@ -51,8 +48,14 @@ def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", th
     (5, [3, 4, 3])
     """
     tables = {"train": train, **{name: table for name, table in (("valid", valid), ("test", test)) if table is not None}}
-    _check_arguments(schema, tables, seed)
-    with _refuse_storage_failures(out, memory_limit), quiet(), atomic_folder(out) as folder:
+    with refuse_storage_failures(out, memory_limit), quiet():
+        _check_arguments(schema, tables, seed)
+        _write(schema, tables, out, memory_limit, threads, seed)
+    return Dataset.load(out, verify=False)
+
+
+def _write(schema, tables, out, memory_limit, threads, seed):
+    with atomic_folder(out) as folder:
         work = folder / "work"
         work.mkdir()
         with Engine(work, memory_limit, threads) as engine:
@@ -63,7 +66,6 @@ def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", th
         shutil.rmtree(work)
         fitted.save(folder / "schema.json")
         write_json(folder / "manifest.json", _manifest(fitted, folder, entries, tables))
-    return Dataset.load(out, verify=False)
 
 
 def _check_arguments(schema, tables, seed):
@@ -124,17 +126,3 @@ def _source(table):
     if isinstance(table, float):
         return table
     return [str(file) for file in find_files(table)] if is_files(table) else "a table in memory or of another engine"
-
-
-@contextlib.contextmanager
-def _refuse_storage_failures(out, memory_limit):
-    try:
-        yield
-    except TfctrError:
-        raise
-    except duckdb.OutOfMemoryException as error:
-        raise StorageError(
-            f"{memory_limit} of memory do not suffice.", fix="raise `memory_limit`, or use fewer `threads`"
-        ) from error
-    except (duckdb.IOException, OSError) as error:
-        raise StorageError(f"cannot write {out}: {error}", fix="check its permissions and the space on its disk") from error

@@ -50,9 +50,13 @@ class Part:
         """Raise `DataError` when a column of `{name: role}` is not there, or there twice."""
         for name, role in roles.items():
             if name not in self.columns:
-                raise DataError(f"{self.name} has no column {name!r} ({role}).", fix=suggest(name, self.columns))
+                raise DataError(f"{self.name} has no column {name!r} ({role}).", fix=self._hint(name))
             if name in self.duplicates:
                 raise DataError(f"{self.name} has several columns named {name!r} ({role}).", fix="rename all but one")
+
+    def _hint(self, name):
+        mark = next((mark for mark in ";\t|" if len(self.columns) == 1 and mark in next(iter(self.columns))), None)
+        return f"the separator looks like {mark!r}: write the file with commas" if mark else suggest(name, self.columns)
 
 
 def read_parts(engine, source, what, roles, whole=False):
@@ -120,13 +124,15 @@ def refuse_corrupt(part_name):
         yield
     except (duckdb.OutOfMemoryException, StorageError, DataError):
         raise
-    except (duckdb.Error, pa.ArrowException, IbisError) as error:
+    except (duckdb.Error, pa.ArrowException, IbisError, OSError) as error:
+        if re.search("write file|No space left", str(error)):  # of ours: the same statement reads and writes
+            raise
         raise _unreadable(part_name, error) from error
 
 
 def _unreadable(name, error):
     line = re.search(r"in line (\d+)|on Line: (\d+)", str(error))
-    if _suffix(name) in _LINE_FORMATS:
+    if _suffix(name) in _LINE_FORMATS and not isinstance(error, duckdb.IOException | OSError):
         where = f", line {line[1] or line[2]}" if line else ""
         return DataError(f"{name}{where}: {_reason(str(error))}", fix="correct that line, or write the file again")
     return StorageError(f"{name} cannot be read: {_reason(str(error))}", fix="write or fetch it again")
@@ -181,8 +187,6 @@ def _link_or_decompress(file, path):
                 shutil.copyfileobj(source, target, 1 << 20)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise StorageError(f"{file} is not a whole gzip file: {error}.", fix="write or fetch it again") from error
-    except PermissionError as error:
-        raise StorageError(f"{file} cannot be read: {error.strerror}.", fix="check its permissions") from error
 
 
 @contextlib.contextmanager

@@ -41,12 +41,12 @@ def stage(engine, schema, source, name, what, digest=False):
     starts, rows = [], 0
     for part in read_parts(engine, source, what, needed, whole=digest):
         with refuse_corrupt(part.name):
-            engine.append(name, part.table.select(**_staged_columns(part, roles, digest)))
+            engine.append(name, part.table.select(**staged_columns(part, roles, digest)))
         starts.append((rows, part.name))
         rows = engine.fetch(engine.table(name).agg(rows=lambda table: table.count()))[0]["rows"]
     if rows == 0:
         raise DataError(f"{starts[0][1]} has no rows.", fix="give a table with rows")
-    _refuse_bad_values(engine, engine.table(name), roles, starts)
+    refuse_bad_values(engine, engine.table(name), roles, starts)
 
 
 def staged_split(engine, name, what):
@@ -88,7 +88,8 @@ def split_by_hash(engine, table, fractions, seed):
         engine.create(name, chosen.rename(row="position"))
 
 
-def _staged_columns(part, roles, digest):
+def staged_columns(part, roles, digest=False):
+    """The columns of `part` as their roles read them, and for each row the first bad value and its role, -1 for none."""
     columns, bad_roles, bad_values = {}, [], []
     for index, role in enumerate(roles):
         columns[role.staged], is_bad, raw = role.read(part)
@@ -102,7 +103,8 @@ def _staged_columns(part, roles, digest):
     return columns
 
 
-def _refuse_bad_values(engine, table, roles, starts):
+def refuse_bad_values(engine, table, roles, starts):
+    """Raise `DataError` for the first row with a bad value; `starts` are the first row and the name of each part."""
     first = engine.fetch(table.filter(table.bad_role >= 0).agg(row=lambda bad: bad.row.min()))[0]["row"]
     if first is None:
         return
