@@ -2,7 +2,7 @@
 
     python examples/demo.py [--rows 100000] [--out demo]
 
-Each step prints what it did; all files stay in the folder `demo`.
+Each step prints what it did; all files stay in the folder `demo`, which the next run of this script makes anew.
 """
 
 import argparse
@@ -37,6 +37,7 @@ MODELS = {
     },
 }
 TRAINING = {"batch_size": 1000, "epochs": 20, "learning_rate": 0.003}
+MARKER = ".made-by-tfctr-demo"  # only a folder that holds this file is ever removed
 
 console = Console()
 # TensorFlow counts the tracings of all models together, and takes the first batches of several for too many of one.
@@ -49,7 +50,11 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("demo"))
     arguments = parser.parse_args()
     out = arguments.out
+    if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
+        parser.error(f"{out} holds something that this script did not make: choose another --out, or remove it")
     shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
 
     console.rule("1  A raw table, whose true click probabilities are known")
     files = write_synthetic(out / "table", arguments.rows)

@@ -93,23 +93,39 @@ def test_all_wrong_keys_are_reported_at_once():
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("training.batch_size", "is not `section.key=value`"),
-        ("batch_size=512", "is not `section.key=value`"),
-        (".batch_size=512", "is not `section.key=value`"),
-        ("training.batch_size=[1", "is not valid YAML"),
-        ("training.batch_size=!!python/object/apply:os.getcwd []", "is not valid YAML"),
+        ("training.batch_size", "this is not `section.key=value`"),
+        ("batch_size=512", "this is not `section.key=value`"),
+        (".batch_size=512", "this is not `section.key=value`"),
+        ("training.batch_size=[1", "the value is not valid YAML"),
+        ("training.batch_size=!!python/object/apply:os.getcwd []", "the value is not valid YAML"),
         ("training.batch_size=", "training.batch_size is None"),
-        ("training.batch_sise=512", "Did you mean 'batch_size'?"),
+        ("training.batch_sise=512", "unknown key 'training.batch_sise'. Did you mean 'batch_size'?"),
         ("model.name.x=3", "'name' has no keys of its own"),
-        ("training=5", "is not `section.key=value`"),
+        ("training=5", "this is not `section.key=value`"),
         ("model.dropout=.inf", "model.dropout is inf"),
         ("model.day=2026-01-01", "model.day is datetime.date(2026, 1, 1)"),
     ],
 )
-def test_wrong_overrides(override, expected):
+def test_wrong_overrides_are_named_and_not_the_file(override, expected, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {name: DNN}")
     with pytest.raises(ConfigError, match="fix:") as caught:
-        Config.from_dict(DNN, [override])
-    assert expected in str(caught.value)
+        Config.load(file, ["training.epochs=3", override])
+    assert str(caught.value).startswith(f"--set {override}: {expected}")
+    assert str(file) not in str(caught.value)
+
+
+def test_each_of_several_faults_is_named_with_its_place(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {name: DNN}\ntraining: {patience: 0, epochs: 0, seed: -2}")
+    # The last override of a key counts, and one that is right takes the file's fault away.
+    with pytest.raises(ConfigError) as caught:
+        Config.load(file, ["training.seed=-3", "training.epochs=5", "training.seed=-1"])
+    lines = caught.value.problem.splitlines()
+    assert [line.strip().partition(" is ")[0] for line in lines] == [
+        f"{file}: training.patience",
+        "--set training.seed=-1: training.seed",
+    ]
 
 
 @pytest.mark.parametrize(

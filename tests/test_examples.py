@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,9 @@ def run(script, *arguments):
 
 
 def test_demo_serves_the_bits_it_predicted(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / ".made-by-tfctr-demo").touch()
+    (tmp_path / "demo" / "data").write_text("of the demo before")
     printed = run("demo.py", "--rows", "8000", "--out", str(tmp_path / "demo"))
     assert "0 bits differ" in printed
     aucs = {name: float(auc) for name, auc in re.findall(r"(LR|DNN|TF4CTR|best possible)\W+([01]\.\d{4})", printed)}
@@ -34,6 +38,17 @@ def test_demo_serves_the_bits_it_predicted(tmp_path):
     assert 0.5 < aucs["LR"] < aucs["best possible"]
     assert 0.5 < aucs["TF4CTR"] < aucs["best possible"]
     assert (tmp_path / "demo" / "serving" / "tf4ctr" / "1" / "saved_model.pb").is_file()
+
+
+def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))
+    for taken in (tmp_path, tmp_path / "thesis.txt"):
+        monkeypatch.setattr(sys, "argv", ["demo.py", "--rows", "100", "--out", str(taken)])
+        with pytest.raises(SystemExit, match="2"):
+            demo["main"]()
+        assert f"{taken} holds something that this script did not make" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["frappe", "ml1m"])

@@ -93,3 +93,23 @@ def test_wrong_use_of_the_schedule():
     schedule.on_train_begin()
     with pytest.raises(ConfigError, match="validation_data"):
         schedule.on_epoch_end(0, {"loss": 0.5})
+
+
+DECAY = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.SGD(DECAY),
+        keras.optimizers.SGD(lambda: 0.1),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(DECAY)),
+    ],
+)
+def test_an_optimizer_with_a_schedule_of_its_own_is_refused_at_once(optimizer):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(optimizer)
+    (schedule,) = paper_callbacks()
+    schedule.set_model(model)
+    with pytest.raises(ConfigError, match=r"schedule of its own(?s:.*)learning_rate=0\.001"):
+        schedule.on_train_begin()

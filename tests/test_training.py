@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import re
 import shutil
+import sys
 import typing
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import rich.console
 import sklearn.metrics
+import tensorflow as tf
 
 import tfctr
 from tfctr.config import Config, Training
@@ -19,9 +22,10 @@ from tfctr.errors import ConfigError, DataError, StorageError, TrainingError
 from tfctr.evaluation import evaluate, score
 from tfctr.metrics import auc
 from tfctr.training import load_run, train
+from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder
 from tfctr.training.schedule import MONITORS
-from tfctr.training.trainer import OPTIMIZERS, build_model
+from tfctr.training.trainer import OPTIMIZERS, build_model, device
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -69,8 +73,9 @@ def test_a_run_keeps_everything(run, data):
         "environment.json",
         "history.json",
         "metrics.json",
-        "model.keras",
+        run.metrics["model"],
     }
+    assert run.metrics["model"] == f"model-{run.metrics['best_epoch']}.keras"
     assert run.config == tiny_run(TF4CTR, epochs=4, patience=4)
     assert [epoch["epoch"] for epoch in run.history] == [1, 2, 3, 4]
     terms = [epoch["ctr"] + epoch["twin_focus"] + epoch["l2"] for epoch in run.history]
@@ -82,7 +87,7 @@ def test_a_run_keeps_everything(run, data):
     assert run.metrics["epochs"] == 4
     assert run.environment["precision"] == "float32"
     assert run.environment["seed"] == 1
-    assert run.environment["devices"]
+    assert run.environment["device"] == device()
     assert run.data == data.resolve()
 
 
@@ -111,16 +116,34 @@ def is_best_so_far(history, epoch):
     return all(epoch["val_auc"] > earlier["val_auc"] + 1e-6 for earlier in history[: epoch["epoch"] - 1])
 
 
-def test_a_terminal_gets_a_bar(data, tmp_path):
+def test_a_terminal_gets_a_bar():
     said = io.StringIO()
-    console = rich.console.Console(file=said, force_terminal=True, width=120)
-    train(tiny_run(epochs=1), data, tmp_path / "run", console=console)
-    assert "100 %" in said.getvalue()
-    assert "valid auc" in said.getvalue()
+    console = rich.console.Console(file=said, force_terminal=True, force_interactive=True, width=120)
+    logs, stdout = {"loss": 0.5, "ctr": 0.5}, sys.stdout
+    with Progress(rows=100, batch_size=64, schedule=None, console=console) as progress:
+        progress.on_epoch_begin(2)
+        progress.on_train_batch_end(1, logs)
+        progress.on_train_batch_end(0, logs)  # Keras' threads may be late
+        (task,) = progress.bar.tasks
+        assert task.completed == 100
+        assert re.fullmatch(r"[\d,]+ rows/s  loss 0\.5000 = ctr 0\.5000", task.description)
+        assert sys.stdout is stdout, "output that is piped away would come to the terminal"
+    assert re.search(r"epoch 3 .*100 %.* rows/s", said.getvalue())
+    progress.on_train_batch_end(1, logs)  # after Ctrl-C, still
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"), [([], "CPU"), (["/GPU:0"], "/GPU:0 (1 of 1 GPUs)"), (["/GPU:0", "/GPU:1"], "/GPU:0 (1 of 2 GPUs)")]
+)
+def test_the_device_is_the_one_that_is_used(gpus, expected, monkeypatch):
+    gpus = [tf.config.PhysicalDevice(name, "GPU") for name in gpus]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {})
+    assert device() == expected
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, tmp_path):
-    runs = [train(tiny_run(epochs=2, seed=seed), data, tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    runs = [train(tiny_run(epochs=1, seed=seed), data, tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     first, again, other = ([weight.tobytes() for weight in run.model.get_weights()] for run in runs)
     assert first == again
     assert first != other
@@ -129,7 +152,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, tmp_pat
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_precision_is_a_key_and_does_not_outlive_the_run(precision, data, tmp_path):
     before = keras.config.dtype_policy().name
-    run = train(tiny_run(TF4CTR, epochs=1, precision=precision), data, tmp_path / "run")
+    run = train(tiny_run(epochs=1, precision=precision), data, tmp_path / "run")
     assert keras.config.dtype_policy().name == before
     assert run.model.dtype_policy.name == precision
     assert run.environment["precision"] == precision
@@ -170,13 +193,22 @@ def test_wrong_models_leave_no_folder(data, tmp_path):
         ({"name": "DNN", "dropot": 0.1}, "Did you mean 'dropout'"),
         ({"name": "TF4CTR", "simple_encoder": {"type": "MPL"}}, "Did you mean 'MLP'"),
         ({"name": "TF4CTR", "simple_encoder": {"type": "MLP", "hidden_units": [8], "dropot": 0.1}}, "dropot"),
-        ({"name": "TF4CTR", "alpha": "much"}, "TF4CTR"),
-        ({"name": "DNN", "embedding_dim": [1]}, "model DNN: "),
+        ({"name": "TF4CTR", "alpha": "much"}, "`alpha` is 'much'"),
+        ({"name": "DNN", "embedding_dim": [1]}, "`embedding_dim` is [1]"),
     ]:
         with pytest.raises(ConfigError) as caught:
             train(Config.from_dict({"model": model}), data, tmp_path / "run")
         assert expected in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_keras_says_of_an_argument_is_a_configuration_error(monkeypatch):
+    def refuse(name, schema, **arguments):
+        raise TypeError("`units` must be an integer")
+
+    monkeypatch.setattr("tfctr.models.build", refuse)
+    with pytest.raises(ConfigError, match="model DNN: `units` must be an integer"):
+        build_model(tiny_run(), None)
 
 
 def test_a_folder_that_holds_something_is_not_touched(data, tmp_path):
@@ -247,24 +279,32 @@ def test_what_is_no_run(run, tmp_path):
     run.config.save(tmp_path / "config.yaml")
     with pytest.raises(StorageError, match="before the end of its first epoch"):
         load_run(tmp_path)
-    for name in ("environment", "history", "metrics"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({}))
-    with pytest.raises(StorageError, match=r"model\.keras does not exist"):
-        _ = load_run(tmp_path).model
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"metrics\.json has no 'model'"):
+        load_run(tmp_path)
+    for name in ("environment", "metrics"):
+        (tmp_path / f"{name}.json").write_bytes((run.folder / f"{name}.json").read_bytes())
     (tmp_path / "history.json").write_text("{")
     with pytest.raises(StorageError, match=r"history\.json is not valid JSON"):
         load_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("model", "expected"), [("model-7.keras", r"model-7\.keras has been deleted"), (None, "no epoch had a defined")]
+)
+def test_a_run_without_its_model(model, expected, run, tmp_path):
+    run, _ = run
+    with pytest.raises(StorageError, match=expected):
+        _ = dataclasses.replace(run, folder=tmp_path, metrics=run.metrics | {"model": model}).model
+
+
 def test_a_corrupt_model_is_named(run, tmp_path):
     run, _ = run
-    for name in ("config.yaml", "environment.json", "history.json", "metrics.json"):
-        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
-    whole = (run.folder / "model.keras").read_bytes()
+    whole = (run.folder / run.metrics["model"]).read_bytes()
     for broken in (whole[:-100], whole[: len(whole) // 2], b"", whole[:2000] + bytes(64) + whole[2064:]):
-        (tmp_path / "model.keras").write_bytes(broken)
-        with pytest.raises(StorageError, match=r"model\.keras is corrupt"):
-            _ = load_run(tmp_path).model
+        (tmp_path / run.metrics["model"]).write_bytes(broken)
+        with pytest.raises(StorageError, match=r"model-\d\.keras is corrupt"):
+            _ = dataclasses.replace(run, folder=tmp_path).model
 
 
 def test_data_may_move_but_not_change(run, data, tmp_path):
@@ -275,6 +315,17 @@ def test_data_may_move_but_not_change(run, data, tmp_path):
     (copy / "manifest.json").write_text(json.dumps(manifest, indent=1))
     with pytest.raises(StorageError, match="is not the dataset that"):
         run.dataset(copy)
+    moved = run.environment | {"data": run.environment["data"] | {"folder": str(tmp_path / "before")}}
+    with pytest.raises(StorageError, match=r"before is no prepared dataset(?s:.*)--data DIR"):
+        dataclasses.replace(run, environment=moved).dataset()
+
+
+def test_a_dataset_is_not_hashed_again(run, monkeypatch):
+    run, _ = run
+    hashed = []
+    monkeypatch.setattr("tfctr.data.dataset.sha256", hashed.append)
+    assert run.dataset().test.rows == 100
+    assert hashed == []
 
 
 # evaluation
@@ -300,7 +351,7 @@ def test_evaluate_agrees_with_scikit_learn(run):
 def test_evaluate_gives_every_row_to_the_training_metrics_too(run):
     run, _ = run
     assert evaluate(run, "valid")["auc"] == pytest.approx(run.metrics["valid"]["auc"], abs=1e-9)
-    assert evaluate(run, "valid")["log_loss"] == pytest.approx(run.metrics["valid"]["loss"], abs=1e-6)
+    assert evaluate(run, "valid")["log_loss"] == pytest.approx(run.metrics["valid"]["log_loss"], abs=1e-6)
     assert evaluate(run, "train")["rows"] == 400
 
 
@@ -327,5 +378,5 @@ def test_wrong_splits(run):
         evaluate(run, "tset")
     with pytest.raises(ConfigError, match=r"dataset\.test"):
         evaluate(run.model, "test")
-    with pytest.raises(StorageError, match="does not exist"):
+    with pytest.raises(StorageError, match="is no prepared dataset"):
         evaluate(run, "test", data=run.folder / "moved")

@@ -11,6 +11,7 @@
 the keys of `Training`. Importing this module does not import TensorFlow.
 """
 
+import contextlib
 import math
 import reprlib
 from typing import Any, Literal
@@ -20,7 +21,7 @@ import pydantic
 from tfctr.errors import ConfigError, suggest
 from tfctr.storage import atomic_file, parse_yaml, read_yaml, yaml_text
 
-_FIX = "correct the file, or the --set that replaces this value"
+_FIX = "correct what is named here; examples/frappe_tf4ctr.yaml is a whole run"
 _PLAIN = str | int | float | bool | None
 _DEEPEST = 6  # model.simple_encoder.hidden_units.0 is 4 deep
 
@@ -88,12 +89,8 @@ class Config(_Section):
 
     @classmethod
     def load(cls, path, overrides=()):
-        """Read a YAML or JSON file. Raises `ConfigError` or `StorageError`, naming the file and the key."""
-        values = read_yaml(path)
-        try:
-            return cls.from_dict(values, overrides)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.problem}", fix=error.fix) from error
+        """Read a YAML or JSON file. Raises `ConfigError` or `StorageError`, naming the file or the override, and the key."""
+        return cls._from_values(read_yaml(path), overrides, place=f"{path}: ")
 
     @classmethod
     def from_dict(cls, values, overrides=()):
@@ -102,15 +99,23 @@ class Config(_Section):
         Raises:
             ConfigError: an unknown key (with the closest one), a value of the wrong kind or out of range: all of them at once.
         """
-        if not isinstance(values, dict):
-            raise ConfigError("a run is a mapping with the section `model`.", fix="see examples/frappe_tf4ctr.yaml")
-        values = _plain(values)
+        return cls._from_values(values, overrides)
+
+    @classmethod
+    def _from_values(cls, values, overrides, place=""):
+        with _named(place):
+            if not isinstance(values, dict):
+                raise ConfigError("a run is a mapping with the section `model`.", fix="see examples/frappe_tf4ctr.yaml")
+            values = _plain(values)
+        places = {}
         for override in overrides:
-            _override(values, override)
+            with _named(f"--set {override}: "):
+                places[_override(values, override)] = f"--set {override}: "
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
-            raise ConfigError("\n  ".join(map(_problem, error.errors())), fix=_FIX) from error
+            problems = (_place(details["loc"], places, place) + _problem(details) for details in error.errors())
+            raise ConfigError("\n  ".join(problems), fix=_FIX) from error
 
     def to_dict(self):
         """Plain data with every default written out."""
@@ -143,17 +148,33 @@ def _key(key, where):
 
 
 def _override(values, override):
+    """Put the value of `override` into `values`, and return its key path."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
-        raise ConfigError(f"--set {override!r} is not `section.key=value`.", fix="--set training.batch_size=512")
-    value = _plain(parse_yaml(text, f"--set {override!r}"), *keys)
+        raise ConfigError("this is not `section.key=value`.", fix="--set training.batch_size=512")
+    value = _plain(parse_yaml(text, "the value"), *keys)
     section = values
     for key in keys[:-1]:
         section = section.setdefault(key, {})
         if not isinstance(section, dict):
-            raise ConfigError(f"--set {override!r}: {key!r} has no keys of its own.", fix=f"the value there is {section!r}")
+            raise ConfigError(f"{key!r} has no keys of its own.", fix=f"the value there is {section!r}")
     section[keys[-1]] = value
+    return tuple(keys)
+
+
+@contextlib.contextmanager
+def _named(place):
+    """Let a `ConfigError` begin with the place of the fault."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(place + error.problem, fix=error.fix) from error
+
+
+def _place(path, overrides, file):
+    """The override that gave the value at `path`, else the file."""
+    return next((overrides[path[:end]] for end in range(len(path), 0, -1) if path[:end] in overrides), file)
 
 
 def _problem(details):

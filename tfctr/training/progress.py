@@ -1,5 +1,8 @@
 """What a person sees of a training run, on stderr: a bar on a terminal, one line an epoch everywhere."""
 
+import sys
+import time
+
 import keras
 import rich.console
 import rich.progress
@@ -10,7 +13,8 @@ _NOT_A_TERM = ("loss", "learning_rate", "seconds", "rows_per_second")
 class Progress(keras.callbacks.Callback):
     """One line an epoch: rows a second, loss terms, validation AUC, learning rate; on a terminal a bar within the epoch too.
 
-    Stands behind `Stopwatch` and `PlateauSchedule`, whose logs and verdict it shows.
+    Stands behind `Stopwatch` and `PlateauSchedule`, whose logs and verdict it shows. Its `with` block removes the bar however
+    `fit` ends: Keras calls no callback after an exception or Ctrl-C.
 
     Args:
         rows, batch_size: of the training table.
@@ -31,33 +35,44 @@ class Progress(keras.callbacks.Callback):
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.console.is_terminal:
+        if self.console.is_interactive:
             columns = (
                 "epoch {task.fields[epoch]}",
                 rich.progress.BarColumn(),
                 "{task.percentage:>3.0f} %",
                 "{task.description}",
             )
-            self.bar = rich.progress.Progress(*columns, console=self.console, transient=True)
+            # What is printed meanwhile goes above the bar; but output that is piped away must not come to the terminal.
+            self.bar = rich.progress.Progress(
+                *columns, console=self.console, transient=True, redirect_stdout=sys.stdout.isatty()
+            )
+            self.start = time.perf_counter()
             self.bar.add_task("", total=self.rows, epoch=epoch + 1)
             self.bar.start()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.bar:
-            rows = min((batch + 1) * self.batch_size, self.rows)
-            self.bar.update(self.bar.task_ids[0], completed=rows, description=loss_text(logs))
+        bar = self.bar  # Keras calls this from other threads, perhaps late and out of order
+        if bar:
+            (task,) = bar.tasks
+            rows = max(task.completed, min((batch + 1) * self.batch_size, self.rows))
+            speed = f"{rows / (time.perf_counter() - self.start):,.0f} rows/s"
+            bar.update(task.id, completed=rows, description=f"{speed}  {loss_text(logs)}")
 
     def on_epoch_end(self, epoch, logs=None):
-        self._stop_bar()
+        self.close()
         self.say(epoch_text(epoch + 1, logs, best=self.schedule.best_epoch == epoch + 1))
 
-    def on_train_end(self, logs=None):
-        self._stop_bar()
-
-    def _stop_bar(self):
+    def close(self):
+        """Remove the bar, if there is one."""
         if self.bar:
             self.bar.stop()
             self.bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
 
 def loss_text(logs):

@@ -31,8 +31,9 @@ class Stopwatch(keras.callbacks.Callback):
 class RunRecorder(keras.callbacks.Callback):
     """Keeps in the run folder, after each epoch: the model if it is the best so far, the history, and the metrics.
 
-    Each file is replaced atomically, so a killed run leaves the last whole ones. Stands behind `Stopwatch` and
-    `PlateauSchedule`, whose logs and verdict it reads.
+    The epoch counts once `metrics.json` is replaced: it names the model file, and the models before are deleted after it. So a
+    run killed at any moment leaves a model and the metrics of that model. Stands behind `Stopwatch` and `PlateauSchedule`,
+    whose logs and verdict it reads.
     """
 
     def __init__(self, folder, schedule):
@@ -41,10 +42,14 @@ class RunRecorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1, **{name: _finite_or_none(value) for name, value in logs.items()}})
-        if self.schedule.best_epoch == epoch + 1:
-            save_model(self.model, self.folder / "model.keras")
+        metrics = summarize(self.history, self.schedule.best_epoch, self.model.count_params())
+        if metrics["best_epoch"] == epoch + 1:
+            save_model(self.model, self.folder / metrics["model"])
         write_json(self.folder / "history.json", self.history)
-        write_json(self.folder / "metrics.json", summarize(self.history, self.schedule.best_epoch, self.model.count_params()))
+        write_json(self.folder / "metrics.json", metrics)
+        for file in self.folder.glob("model-*.keras"):
+            if file.name != metrics["model"]:
+                file.unlink()
 
 
 def save_model(model, path):
@@ -54,17 +59,19 @@ def save_model(model, path):
 
 
 def summarize(history, best_epoch, parameters):
-    """What a run came to: validation metrics of the best epoch, and the cost of an epoch.
+    """What a run came to: the best epoch, its model file and validation metrics, and the cost of an epoch.
 
     >>> epoch = {"epoch": 1, "val_auc": 0.7, "val_log_loss": 0.5, "seconds": 2.0, "rows_per_second": 50.0}
-    >>> summarize([epoch], 1, parameters=12)["valid"]
-    {'auc': 0.7, 'log_loss': 0.5}
+    >>> metrics = summarize([epoch], 1, parameters=12)
+    >>> metrics["model"], metrics["valid"]
+    ('model-1.keras', {'auc': 0.7, 'log_loss': 0.5})
     """
     best = history[best_epoch - 1] if best_epoch else {}
     middle = sorted(history, key=lambda epoch: epoch["seconds"])[len(history) // 2]
     return {
         "best_epoch": best_epoch,
         "epochs": len(history),
+        "model": f"model-{best_epoch}.keras" if best_epoch else None,
         "valid": {"auc": best.get("val_auc"), "log_loss": best.get("val_log_loss")},
         "parameters": parameters,
         "seconds_per_epoch": middle["seconds"],

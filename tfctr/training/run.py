@@ -20,9 +20,9 @@ class Run:
     Args:
         folder: the run folder.
         config: the resolved `Config`.
-        environment: versions, devices, precision, seed, and the hash of the data.
+        environment: versions, device, precision, seed, and the hash of the data.
         history: one mapping an epoch.
-        metrics: validation metrics of the best epoch, parameters, seconds an epoch.
+        metrics: the best epoch, its model file and validation metrics, parameters, seconds an epoch.
     """
 
     folder: Path
@@ -33,8 +33,16 @@ class Run:
 
     @functools.cached_property
     def model(self):
-        """The model of the best epoch. Raises `StorageError` when its file is missing or corrupt."""
-        return load_model(self.folder / "model.keras")
+        """The model of the best epoch. Raises `StorageError` when there is none, or its file is missing or corrupt."""
+        name = self.metrics["model"]
+        if name is None:
+            raise StorageError(f"{self.folder} has no model: no epoch had a defined validation AUC.", fix="train again")
+        if not (self.folder / name).is_file():
+            raise StorageError(
+                f"{self.folder / name} has been deleted or moved; metrics.json names it as the model of the best epoch.",
+                fix="restore it or train again; while the run is still being trained, just repeat this",
+            )
+        return load_model(self.folder / name)
 
     @property
     def data(self):
@@ -42,12 +50,22 @@ class Run:
         return Path(self.environment["data"]["folder"])
 
     def dataset(self, folder=None):
-        """That dataset, or its copy in `folder`. Raises `StorageError` for any other one: its ids would mean other tokens."""
+        """That dataset, or its copy in `folder`. Raises `StorageError` for any other one: its ids would mean other tokens.
+
+        The manifest and the sizes of the files are compared, not their contents: that would be to read all of them.
+        """
         folder = Path(folder or self.data)
-        dataset = Dataset.load(folder)
+        if not (folder / "manifest.json").is_file():
+            raise StorageError(
+                f"{folder} is no prepared dataset.",
+                fix=f"if the one that {self.folder} was trained on has moved, give its new place: --data DIR",
+            )
         if sha256(folder / "manifest.json") != self.environment["data"]["manifest_sha256"]:
-            raise StorageError(f"{folder} is not the dataset that {self.folder} was trained on.", fix="train again on it")
-        return dataset
+            raise StorageError(
+                f"{folder} is not the dataset that {self.folder} was trained on.",
+                fix="give the place of that one, --data DIR, or train again on this one",
+            )
+        return Dataset.load(folder, verify=False)
 
 
 def load_run(folder):
@@ -57,18 +75,28 @@ def load_run(folder):
         raise StorageError(f"{folder} is not a run: it has no config.yaml.", fix="give the --out folder of `tfctr train`")
     if not (folder / "metrics.json").is_file():
         raise StorageError(f"{folder} was stopped before the end of its first epoch.", fix="remove it and train again")
-    parts = {name: read_json(folder / f"{name}.json") for name in ("environment", "history", "metrics")}
-    return Run(folder, Config.load(folder / "config.yaml"), **parts)
+    metrics = _read(folder / "metrics.json", "model", "epochs", "valid")
+    environment = _read(folder / "environment.json", "data")
+    history = read_json(folder / "history.json")[: metrics["epochs"]]  # it is written first, so it may be an epoch ahead
+    return Run(folder, Config.load(folder / "config.yaml"), environment, history, metrics)
 
 
 def load_model(path):
     """A `.keras` file as a model. Raises `StorageError` when it is missing or corrupt."""
     path = Path(path)
     if not path.is_file():
-        raise StorageError(f"{path} does not exist.", fix="train again: no epoch had a defined validation AUC yet")
+        raise StorageError(f"{path} does not exist.", fix="check the path")
     try:
         return keras.saving.load_model(path)
     except Exception as error:  # Keras says a broken archive in many ways, "File not found" among them
         raise StorageError(
             f"{path} is corrupt, or was written by another version: {error}", fix="restore it or train again"
         ) from error
+
+
+def _read(path, *keys):
+    values = read_json(path)
+    missing = [key for key in keys if not isinstance(values, dict) or key not in values]
+    if missing:
+        raise StorageError(f"{path} has no {missing[0]!r}: another version wrote it.", fix="restore it or train again")
+    return values

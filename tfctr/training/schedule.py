@@ -41,7 +41,8 @@ class PlateauSchedule(keras.callbacks.Callback):
         min_delta: see above.
 
     Raises:
-        ConfigError: an unknown monitor, or `fit` without `validation_data`.
+        ConfigError: an unknown monitor, an optimizer with a learning-rate schedule of its own, or `fit` without
+            `validation_data`.
 
     Reference: FuxiCTR 2.0.1, `checkpoint_and_earlystop`, with which both papers' results were made.
     """
@@ -53,6 +54,14 @@ class PlateauSchedule(keras.callbacks.Callback):
         self.factor, self.min_learning_rate, self.min_delta = factor, min_learning_rate, min_delta
 
     def on_train_begin(self, logs=None):
+        optimizer = self.model.optimizer
+        try:
+            optimizer.learning_rate = float(optimizer.learning_rate) + 0.0  # a new object: TensorFlow would skip the same one
+        except (TypeError, AttributeError) as error:  # Keras: of a LearningRateSchedule, of a function
+            raise ConfigError(
+                "the optimizer has a learning-rate schedule of its own, so this one cannot lower its rate.",
+                fix="give it a number, such as learning_rate=0.001, or leave paper_callbacks out",
+            ) from error
         self.best, self.best_epoch, self.best_weights, self.stalled = -math.inf, None, None, 0
 
     def on_epoch_end(self, epoch, logs=None):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import shutil
 from pathlib import Path
 
 import keras
@@ -12,10 +13,9 @@ import tensorflow as tf
 import tfctr
 from tfctr import models
 from tfctr.data import Dataset
-from tfctr.errors import ConfigError, DataError, StorageError, TfctrError
-from tfctr.losses import LOSSES
+from tfctr.errors import ConfigError, DataError, TfctrError
 from tfctr.optimizers import Adam
-from tfctr.storage import sha256, write_json
+from tfctr.storage import atomic_folder, read_json, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
@@ -28,13 +28,14 @@ def train(config, data, out, console=None):
     """Train the model of `config` on a prepared dataset and keep the run in a new folder.
 
     The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
-    the epoch is the best so far, `model.keras`; each file is replaced atomically. On a CPU the same configuration and data give
+    the epoch is the best so far, `model-<epoch>.keras`, which replaces the one before. A run that is killed keeps its best
+    whole epoch; one that ends before its first whole epoch removes the folder. On a CPU the same configuration and data give
     bitwise the same weights.
 
     Args:
         config: a `tfctr.config.Config`.
         data: a prepared `Dataset`, or its folder.
-        out: the run folder; must not exist, or be empty.
+        out: the run folder; must not exist, or be empty. Of two runs that begin in it at once, one is refused.
         console: a `rich` console for progress; stderr by default.
 
     Returns:
@@ -44,17 +45,18 @@ def train(config, data, out, console=None):
         ConfigError: a model or argument that does not exist, or a dataset without a valid split.
         DataError: validation rows with one class only.
         StorageError: `data` is no prepared dataset, or `out` already holds something.
-        TrainingError: a loss term became non-finite; the best epoch before it is in the folder.
+        TrainingError: a loss term became non-finite; the best whole epoch before it is in the folder.
     """
     settings, folder = config.training, Path(out)
+    require_free(folder)  # at the door too: to read the data may take minutes
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
     _require_two_classes(dataset.valid)
     keras.utils.set_random_seed(settings.seed)
     with dtype_policy(settings.precision):
         model = build_model(config, dataset.schema)
-        _new_folder(folder)
-        config.save(folder / "config.yaml")
-        write_json(folder / "environment.json", describe_environment(settings, dataset))
+        with atomic_folder(folder) as new:
+            config.save(new / "config.yaml")
+            write_json(new / "environment.json", describe_environment(settings, dataset))
         schedule = PlateauSchedule(
             settings.monitor,
             settings.patience,
@@ -63,14 +65,15 @@ def train(config, data, out, console=None):
             settings.min_learning_rate,
         )
         progress = Progress(dataset.train.rows, settings.batch_size, schedule, console)
-        progress.say(_title(model, dataset, settings))
-        model.fit(
-            dataset.train.batches(settings.batch_size, seed=settings.seed),
-            validation_data=dataset.valid.batches(settings.batch_size),
-            epochs=settings.epochs,
-            callbacks=[Stopwatch(dataset.train.rows), schedule, RunRecorder(folder, schedule), progress],
-            verbose=0,
-        )
+        with _nothing_or_whole_epochs(folder, progress), progress:
+            progress.say(_title(model, dataset, settings))
+            model.fit(
+                dataset.train.batches(settings.batch_size, seed=settings.seed),
+                validation_data=dataset.valid.batches(settings.batch_size),
+                epochs=settings.epochs,
+                callbacks=[Stopwatch(dataset.train.rows), schedule, RunRecorder(folder, schedule), progress],
+                verbose=0,
+            )
     return load_run(folder)
 
 
@@ -85,7 +88,7 @@ def build_model(config, schema):
         raise ConfigError(f"model {config.model.name}: {error}", fix="correct the arguments under `model`") from error
     model.compile(
         optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
-        loss=LOSSES[settings.loss](),
+        loss=settings.loss,
         clip_norm=settings.clip_norm,
         steps_per_execution=settings.steps_per_execution,
     )
@@ -104,7 +107,7 @@ def dtype_policy(name):
 
 
 def describe_environment(settings, dataset):
-    """What else decides a result: versions, machine, devices, precision, seed, and the hash of the data."""
+    """What else decides a result: versions, machine, device, precision, seed, and the hash of the data."""
     data = Path(dataset.folder).resolve()
     return {
         "tfctr": tfctr.__version__,
@@ -114,29 +117,42 @@ def describe_environment(settings, dataset):
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "devices": devices(),
+        "device": device(),
         "precision": settings.precision,
         "seed": settings.seed,
         "data": {"folder": str(data), "manifest_sha256": sha256(data / "manifest.json")},
     }
 
 
-def devices():
-    """The names of the GPUs that TensorFlow sees, or `["CPU"]`: where the model is trained."""
+def device():
+    """Where a model is trained: `"CPU"`, or on one GPU of those there are, or on as many as the `tf.distribute` strategy has.
+
+    For example `"NVIDIA H200 (1 of 8 GPUs)"`.
+    """
     gpus = tf.config.list_physical_devices("GPU")
-    return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus] or ["CPU"]
+    if not gpus:
+        return "CPU"
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
+    return f"{name} ({tf.distribute.get_strategy().num_replicas_in_sync} of {len(gpus)} GPUs)"
 
 
 def _title(model, dataset, settings):
     rows = f"{dataset.train.rows:,} training and {dataset.valid.rows:,} validation rows"
-    where = f"{', '.join(devices())} in {settings.precision}"
-    return f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {where}"
+    return f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {device()} in {settings.precision}"
 
 
-def _new_folder(folder):
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StorageError(f"{folder} already exists.", fix="choose another --out, or remove this one first")
-    folder.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _nothing_or_whole_epochs(folder, progress):
+    """When training breaks off, say which epoch the folder keeps, or remove a folder that keeps none."""
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        if (folder / "metrics.json").exists():
+            progress.say(f"stopped; {folder} keeps epoch {read_json(folder / 'metrics.json')['best_epoch']}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            progress.say(f"stopped before the end of the first epoch; {folder} is removed")
+        raise
 
 
 def _require_two_classes(valid):
