@@ -4,8 +4,6 @@ python export/call.py localhost:8500 frappe rows.jsonl
 """
 
 import argparse
-import json
-from pathlib import Path
 
 from tfctr.serving import PredictionClient
 
@@ -13,8 +11,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", help="host:port")
     parser.add_argument("model", help="the model's name on the server")
-    parser.add_argument("rows", type=Path, help="a file with one JSON object a line")
+    parser.add_argument("rows", help="a file with one JSON object a line")
+    parser.add_argument("--separator", help="what joins the tokens of lists, as in the schema")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.rows.read_text(encoding="utf-8").splitlines()]
-    with PredictionClient(arguments.target, model=arguments.model) as client:
-        print("\n".join(map(str, client.predict(rows))))
+    with PredictionClient(arguments.target, model=arguments.model, separator=arguments.separator) as client:
+        print("\n".join(map(str, client.predict_file(arguments.rows))))

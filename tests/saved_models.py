@@ -1,9 +1,15 @@
-"""Small hand-written SavedModels, for tests that must not depend on how tfctr exports."""
+"""Small hand-written SavedModels, for tests that must not depend on how tfctr exports, and calls to them."""
+
+import shutil
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfctr.serving.client import PredictionClient
+from tfctr.serving.publish import publish
+
+WEIGHTS = {"light": 0.5, "heavy": 0.75}
 KNOWN = ["60", "2438", "café", "naïve"]
 INPUTS = [tf.TensorSpec([None], "string", name="user"), tf.TensorSpec([None], "float64", name="price")]
 TYPES = ("string", "float64", "float32", "int32", "int64", "bool")
@@ -40,6 +46,25 @@ def export_scorer(folder, weight=0.5, serving_default=None):
     archive.add_endpoint("serving_default", serving_default or score, input_signature=INPUTS)
     archive.add_endpoint("ids", ids, input_signature=[tf.TensorSpec([None, 3], "int32", name="ids")])
     archive.write_out(str(folder), verbose=False)
+
+
+def export_scorers(folder):
+    """Two SavedModels that differ in one weight, `light` and `heavy`, and one that is `broken`."""
+    for name, weight in WEIGHTS.items():
+        export_scorer(folder / name, weight)
+    shutil.copytree(folder / "light", folder / "broken")
+    (folder / "broken" / "saved_model.pb").write_bytes(b"no SavedModel")
+    return folder
+
+
+def put(base, model):
+    """Publish a copy of `model` as the next version under `base`."""
+    return publish(base, lambda folder: shutil.copytree(model, folder, dirs_exist_ok=True))
+
+
+def client_of(server, **options):
+    """A client whose calls end, but not too early for a machine that is slow at times."""
+    return PredictionClient(server.target, model="frappe", timeout=60, **options)
 
 
 def export_identities(folder):

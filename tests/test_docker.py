@@ -80,9 +80,18 @@ def test_the_models(service):
     (model,) = config.model_config_list.config
     assert model.base_path == f"{service['volumes'][0]['target']}/{model.name}"
     assert model.model_platform == "tensorflow"
-    assert f"--model {model.name}" in (DOCKER / "README.md").read_text()
+    for readme in (DOCKER / "README.md", DOCKER.parent / "README.md"):
+        assert f" serving/{model.name}" in readme.read_text(), readme
+        assert f"--model {model.name}" in readme.read_text(), readme
     with pytest.raises(text_format.ParseError):
         text_format.Parse("model_config_list { config { nam: 'frappe' } }", protocol.ModelServerConfig())
+
+
+def test_one_line_starts_it_everywhere(service):
+    for file in (DOCKER / "README.md", DOCKER / "compose.yaml", DOCKER.parent / "README.md"):
+        lines = re.findall(r"[^\s`]* ?docker compose [^`\n]*", file.read_text())
+        assert lines == ["MODELS=$PWD/serving docker compose -f docker/compose.yaml up --build"], file
+    assert service["volumes"][0]["source"] == "${MODELS:-../serving}"  # the same folder, beside compose.yaml's own
 
 
 def test_the_metrics(flags, service):

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError, StorageError
 from tfctr.models import MODELS
-from tfctr.schema import Categorical, Numeric, Schema
+from tfctr.schema import Categorical, Numeric, Schema, Sequence
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, read_golden
 from tfctr.serving.loader import SavedModel, StatusError, read_signatures
@@ -112,6 +112,13 @@ def test_mixed_precision_answers_in_float32(policy, tiny_schema, tmp_path):
     assert all(batch["outputs"]["probability"].dtype == np.float32 for batch in golden_of(version))
 
 
+def test_a_model_that_runs_eagerly_is_checked_in_a_graph(tiny_schema, tmp_path):
+    model = spread(MODELS["DNN"](tiny_schema))
+    model.compile(run_eagerly=True)
+    tfctr.serving.export(model, tmp_path / "ctr")
+    assert model.run_eagerly
+
+
 def test_rows_are_answered_in_their_order(exported, tiny_schema):
     _, version = exported
     raw = usual_rows(tiny_schema, 50)
@@ -184,6 +191,14 @@ def test_vocabularies_are_files_of_the_saved_model(exported):
     _, version = exported
     assert (version / "assets" / "user.txt").read_text() == "60\n7\nZoë\n東京\n"
     assert "東京".encode() not in (version / "saved_model.pb").read_bytes()
+
+
+def test_no_path_of_this_machine_leaves_with_the_model(tiny_schema, tmp_path):
+    selection = tfctr.layers.SharedEmbedding(tiny_schema, embedding_dim=4)
+    version = tfctr.serving.export(MODELS["TF4CTR"](tiny_schema, 4, selection), tmp_path / "ctr", check=False)
+    for file in filter(Path.is_file, version.rglob("*")):
+        for path in (tiny_schema.folder, tmp_path, ROOT):
+            assert str(path).encode() not in file.read_bytes(), file
 
 
 # requests that must be refused, as TensorFlow Serving lets them through
@@ -287,13 +302,6 @@ def test_vocabularies_may_have_moved(tiny_schema, tmp_path):
     assert tfctr.serving.export(model, tmp_path / "ctr", vocabularies=tmp_path / "moved", check=False).name == "1"
 
 
-@pytest.mark.parametrize("names", [("user", "User"), ("a.b", "a-b"), ("a/b", "a_b"), ("1a", "arg_1a")])
-def test_names_that_tensorflow_takes_for_one_are_refused(names, tmp_path):
-    schema = Schema(features=[Categorical(name, hash_buckets=2, size=5) for name in names], label="click")
-    with pytest.raises(ConfigError, match=f"features '{names[0]}' and '{names[1]}'"):
-        tfctr.serving.export(MODELS["LR"](schema), tmp_path / "ctr")
-
-
 def test_names_with_punctuation_are_served_as_they_are(tmp_path):
     names = ["1st", "a/b", "a", "a.c", "ids", "probability", "x-y"]
     schema = Schema(features=[Categorical(name, hash_buckets=2, size=5) for name in names], label="click")
@@ -312,6 +320,19 @@ def test_a_weight_that_is_not_finite_is_refused(tiny_schema, tmp_path):
     with pytest.raises(ExportError, match=r"weight .*table.* is not finite"):
         tfctr.serving.export(model, tmp_path / "ctr")
     assert not (tmp_path / "ctr").exists()
+
+
+def test_lists_of_examples_are_joined_by_the_separator_of_their_feature(tmp_path):
+    tags, genres = (
+        Sequence(name, separator=mark, max_length=2, hash_buckets=50, size=53)
+        for name, mark in (("tags", ","), ("genres", ";"))
+    )
+    model = MODELS["LR"](Schema(features=[tags, genres], label="click"))
+    version = tfctr.serving.export(
+        model, tmp_path / "ctr", examples={"tags": [["a", "b"]] * 2, "genres": [["a", "b"]] * 2}, check=False
+    )
+    inputs = [batch["inputs"] for batch in golden_of(version)][-2]
+    assert {name: column.tolist() for name, column in inputs.items()} == {"tags": [b"a,b"] * 2, "genres": [b"a;b"] * 2}
 
 
 def test_examples_that_do_not_fit_are_refused(tiny_schema, tmp_path):

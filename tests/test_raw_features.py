@@ -1,6 +1,8 @@
 """The raw-feature graph against the meaning of each id in plain Python, and the checks that the graph makes itself."""
 
 import bisect
+import dataclasses
+import hashlib
 import math
 import struct
 
@@ -206,6 +208,22 @@ def test_a_vocabulary_that_is_not_the_models_is_refused(tmp_path):
     write_vocabularies(schema, ["a", "b"])
     with pytest.raises(ConfigError, match=r"user\.txt has 2 tokens, the model knows 3"):
         RawFeatures(schema)
+    other = hashlib.sha256(b"a\nb\nd\n").hexdigest()
+    fitted = dataclasses.replace(schema, features=[Categorical("user", size=6, vocabulary_sha256=other)])
+    write_vocabularies(schema, ["a", "b", "c"])
+    RawFeatures(schema)
+    with pytest.raises(ConfigError, match=r"user\.txt holds other tokens than the model knows.*\n  fix: .*`vocabularies=`"):
+        RawFeatures(fitted)
+    write_vocabularies(schema, ["a", "b", "d"])
+    RawFeatures(fitted)
+
+
+def test_a_new_vocabulary_at_an_old_path_is_read(tmp_path):
+    """TensorFlow would know the table by its file's path, and keep the tokens that it has read first."""
+    schema = Schema(features=[Categorical("user", size=5)], label="click", folder=str(tmp_path))
+    for tokens, ids in ((["a", "b"], [[3], [4]]), (["b", "c"], [[2], [3]])):
+        write_vocabularies(schema, tokens)
+        assert RawFeatures(schema)({"user": tf.constant(["a", "b"])}).numpy().tolist() == ids
 
 
 def test_an_unfitted_schema_is_refused():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, DataError
-from tfctr.serving.rows import slices, to_arrays
+from tfctr.serving.rows import read_json_lines, slices, to_arrays
 
 INPUTS = {"user": (np.dtype(object), (None,)), "price": (np.dtype("f8"), (None,))}
 IDS = {"ids": (np.dtype("i4"), (None, 2))}
@@ -55,7 +55,9 @@ def test_one_value_is_one_token(value, token):
     assert read_text(["x", value]) == [b"x", token]
 
 
-@pytest.mark.parametrize("value", [1.5, math.inf, 1j, object(), {"a": 1}, [["nested"]], [1.5], pd.Timestamp(0), "\ud800"])
+@pytest.mark.parametrize(
+    "value", [1.5, 2.0**53 + 2, math.inf, 1j, object(), {"a": 1}, [["nested"]], [1.5], pd.Timestamp(0), "\ud800"]
+)
 def test_a_value_that_is_no_token_is_named(value):
     with pytest.raises(DataError, match=r"column 'user', row 1: .* is neither text nor a whole number"):
         read_text(["x", value])
@@ -64,6 +66,12 @@ def test_a_value_that_is_no_token_is_named(value):
 @pytest.mark.parametrize("separator", ["|", " ", "東"])
 def test_lists_are_joined_by_the_separator(separator):
     assert read_text([["a", "b"]], separator) == [f"a{separator}b".encode()]
+
+
+@pytest.mark.parametrize("value", [["a", "b"], (), np.array(["a"])])
+def test_a_list_needs_a_separator(value):
+    with pytest.raises(DataError, match=r"(?s)column 'user', row 1: .* is a list, .*fix: give `separator`"):
+        to_arrays({"user": ["x", value]}, {"user": INPUTS["user"]})
 
 
 def test_columns_may_have_their_own_separators():
@@ -86,6 +94,8 @@ def test_any_text_is_its_utf8(texts):
     [
         ([1, 2.5, None, math.nan], [1.0, 2.5, math.nan, math.nan]),
         ([True, np.float32(0.1)], [1.0, float(np.float32(0.1))]),
+        (["1.5", " -2e3\n", "", " ", "nan", "-inf"], [1.5, -2000.0, math.nan, math.nan, math.nan, -math.inf]),
+        (np.array(["1.5", ""]), [1.5, math.nan]),
         (np.array([1, 2], "u1"), [1.0, 2.0]),
         (np.array([0.1], "f4"), [float(np.float32(0.1))]),
         (pd.Series([1, None], dtype="Int64"), [1.0, math.nan]),
@@ -97,13 +107,13 @@ def test_numbers(values, numbers):
     assert read_numbers(values).dtype == np.float64
 
 
-@pytest.mark.parametrize("value", ["3.5", b"1", 10**400, [1.0], pd.Timestamp(0), object()])
+@pytest.mark.parametrize("value", ["one", "1,5", "0x10", "٣", b"1", 10**400, [1.0], pd.Timestamp(0), object()])
 def test_a_value_that_is_no_number_is_named(value):
     with pytest.raises(DataError, match=r"column 'price', row 1: .* is not a number \(float64\)"):
         read_numbers([1.0, value])
 
 
-@pytest.mark.parametrize("value", [1.5, None, 2**31, -(2**31) - 1])
+@pytest.mark.parametrize("value", [1.5, None, "1", 2**31, -(2**31) - 1])
 def test_a_value_that_is_no_int32(value):
     assert read_numbers([1, 2.0, -(2**31)], "i4").tolist() == [1, 2, -(2**31)]
     with pytest.raises(DataError, match="row 0"):
@@ -119,8 +129,10 @@ def test_a_value_that_is_no_int32(value):
         pd.DataFrame({"user": [60, math.nan], "price": [1, 2]}),
         pd.DataFrame({"user": pd.Categorical(["60", None]), "price": [1, 2]}, index=[7, 7]),
         pa.table({"user": ["60", None], "price": [1, 2]}),
+        {"price": [1, 2], "user": ["60", None], "click": [0, 1, 0], 7: None},
+        [{"user": "60", "price": 1, "click": 1}, {"price": 2, "user": None, "group": [[]]}],
     ],
-    ids=["dict", "list", "pandas", "float ids", "pandas categorical", "pyarrow"],
+    ids=["dict", "list", "pandas", "float ids", "pandas categorical", "pyarrow", "more columns", "more keys"],
 )
 def test_every_form_of_rows(rows):
     arrays = to_arrays(rows, INPUTS)
@@ -138,17 +150,16 @@ def test_a_matrix_of_ids(rows):
 @pytest.mark.parametrize(
     ("rows", "inputs", "problem"),
     [
-        ({"usr": ["60"], "price": [1]}, INPUTS, "no input 'usr'.*Did you mean 'user'"),
-        ({"user": ["60"], "price": [1], "click": [0]}, INPUTS, "no input 'click'.*drop or rename"),
-        ({"price": [1]}, INPUTS, "column 'user' is missing"),
+        ({"usr": ["60"], "price": [1]}, INPUTS, "column 'user' is missing.*The columns are: 'usr', 'price'"),
+        ([{"price": 1}, {"price": 2}], INPUTS, "column 'user' is missing.*fix: add it"),
         ({}, INPUTS, "column 'user' is missing, and 1 more: price"),
         ({"user": ["60", "7"], "price": [1]}, INPUTS, "differ in rows: user 2, price 1"),
         ({"user": "60", "price": [1]}, INPUTS, "'60' is one value, not a column.*write {'user': \\['60'\\]}"),
         ({"user": ["60"], "price": 1.0}, INPUTS, "column 'price': 1.0 is one value"),
         ({"user": ["60"], "price": np.float64(1)}, INPUTS, "column 'price'.*is one value"),
         ({"user": ["60"], "price": np.ones((1, 1))}, INPUTS, "column 'price', row 0"),
-        ([{"user": "60", "price": 1}, {"user": "7"}], INPUTS, "row 1: column 'price' is in row 0, but not in this row"),
-        ([{"user": "60"}, {"user": "7", "price": 1}], INPUTS, "row 1: column 'price' is in this row, but not in row 0"),
+        ([{"user": "60", "price": 1}, {"user": "7"}], INPUTS, "column 'price', row 1: it is not in this row, but in others"),
+        ([{"user": "60"}, {"user": "7", "price": 1}], INPUTS, "column 'price', row 0: it is not in this row, but in others"),
         (pd.DataFrame([["60", 1, 2]], columns=["user", "price", "price"]), INPUTS, "column 'price' is in the table twice"),
         ([[1, 2, 3]], IDS, r"has the shape \(1, 3\); the model takes \(rows, 2\)"),
         ([[1, 2], [3]], IDS, "differ in length"),
@@ -166,6 +177,27 @@ def test_rows_that_do_not_fit(rows, inputs, problem):
 def test_what_is_no_rows(rows):
     with pytest.raises(ConfigError, match="cannot read rows from"):
         to_arrays(rows, INPUTS)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b"\r\n"])
+def test_only_line_feeds_end_a_line_of_a_file(end, tmp_path):
+    (tmp_path / "rows").write_bytes('{"user": "a\u2028b\x85"}\r\n \n{"user": "東京"}'.encode() + end)
+    assert read_json_lines(tmp_path / "rows") == {1: {"user": "a\u2028b\x85"}, 3: {"user": "東京"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"user": "\xff"}', "line 3 is not JSON: .*can't decode byte 0xff"),
+        (b'{"user": ', "line 3 is not JSON: Expecting value"),
+        (b"[" * 100_000, "line 3 is not JSON: .*recursion"),
+        (b'["60"]', "line 3 is not a JSON object"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(line, problem, tmp_path):
+    (tmp_path / "rows").write_bytes(b'{"user": "60"}\n\n' + line)
+    with pytest.raises(DataError, match=f"rows, {problem}"):
+        read_json_lines(tmp_path / "rows")
 
 
 @given(st.lists(st.binary(max_size=40), max_size=60), st.integers(1, 9), st.integers(1, 100))

@@ -1,39 +1,28 @@
-"""The local stand-in: TensorFlow Serving's answers and refusals, and its versions, also while requests run."""
+"""The local stand-in: TensorFlow Serving's answers and refusals, and how it starts and stops."""
 
 import os
 import random
-import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import export_scorer, probabilities, texts
+from saved_models import client_of, export_scorers, probabilities, put, texts
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving import protocol
 from tfctr.serving.client import PredictionClient
-from tfctr.serving.publish import publish
 from tfctr.serving.server import LocalServer, serve, tensorflow_serving_command
-
-WEIGHTS = {"light": 0.5, "heavy": 0.75}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two SavedModels that differ in one weight, and one that is broken."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, weight in WEIGHTS.items():
-        export_scorer(folder / name, weight)
-    shutil.copytree(folder / "light", folder / "broken")
-    (folder / "broken" / "saved_model.pb").write_bytes(b"no SavedModel")
-    return folder
+    return export_scorers(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
@@ -42,17 +31,6 @@ def base(models, tmp_path):
     base = tmp_path / "frappe"
     put(base, models / "light")
     return base
-
-
-def put(base, model):
-    return publish(base, lambda folder: shutil.copytree(model, folder, dirs_exist_ok=True))
-
-
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +55,7 @@ def call(server):
         def send(method, request):
             service, answer = answers[method]
             data = request if isinstance(request, bytes) else request.SerializeToString()
-            return channel.unary_unary(f"/{service}/{method}", response_deserializer=answer.FromString)(data, timeout=10)
+            return channel.unary_unary(f"/{service}/{method}", response_deserializer=answer.FromString)(data, timeout=60)
 
         yield send
 
@@ -97,7 +75,7 @@ def request(spec=None, inputs=None, outputs=()):
 
 def test_probabilities_by_their_formula(server):
     users, prices = ["60", "2438", "nobody", None], [1.0, -2.0, None, 3]
-    with PredictionClient(server.target, model="frappe") as client:
+    with client_of(server) as client:
         answer = client.predict({"user": users, "price": prices})
     np.testing.assert_allclose(answer, probabilities(users, [1.0, -2.0, np.nan, 3.0]), rtol=1e-6)
 
@@ -110,9 +88,9 @@ def test_grpc_answers_the_bits_of_the_saved_model(server, models, rows):
     signatures = tf.saved_model.load(models / "light").signatures
     by_name = signatures["serving_default"](user=tf.constant(users), price=tf.constant(prices))["probability"].numpy()
     by_id = signatures["ids"](ids=tf.constant(ids))["probability"].numpy()
-    with PredictionClient(server.target, model="frappe") as client:
+    with client_of(server) as client:
         assert client.predict({"user": users, "price": prices}).tobytes() == by_name.tobytes()
-    with PredictionClient(server.target, model="frappe", signature="ids") as client:
+    with client_of(server, signature="ids") as client:
         assert client.predict(ids).tobytes() == by_id.tobytes()
 
 
@@ -126,7 +104,7 @@ def test_the_answer_names_its_model(call):
 
 
 def test_metadata(server):
-    with PredictionClient(server.target, model="frappe") as client:
+    with client_of(server) as client:
         assert client.metadata() == {
             "serving_default": {
                 "inputs": {"user": ("string", (None,)), "price": ("double", (None,))},
@@ -244,85 +222,14 @@ def test_mutated_requests_never_end_the_server(call):
     assert call("Predict", good).SerializeToString(deterministic=True) == golden
 
 
-# versions
-
-
-def test_a_new_version_is_served(base, models):
-    with LocalServer(base, port=0, poll_seconds=0.05) as server, PredictionClient(server.target, model="frappe") as client:
-        assert client.predict({"user": ["60"], "price": [2.0]})[0] == pytest.approx(probabilities(["60"], [2.0], 0.5)[0])
-        put(base, models / "heavy")
-        wait_for(lambda: server.version == 2)
-        assert client.predict({"user": ["60"], "price": [2.0]})[0] == pytest.approx(probabilities(["60"], [2.0], 0.75)[0])
-
-
-def test_a_broken_version_leaves_the_old_one(base, models):
-    with LocalServer(base, port=0, poll_seconds=0.05) as server, PredictionClient(server.target, model="frappe") as client:
-        put(base, models / "broken")
-        wait_for(lambda: len(client.status()) == 2)
-        broken, old = client.status()
-        assert (broken["version"], broken["state"]) == (2, "END")
-        assert "corrupt" in broken["error"]
-        assert old == {"version": 1, "state": "AVAILABLE", "error": ""}
-        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
-        # Repaired in place it is still not tried again: a published version is never edited. A new number is.
-        shutil.copy(models / "heavy" / "saved_model.pb", base / "2" / "saved_model.pb")
-        time.sleep(0.3)
-        assert server.version == 1
-        put(base, models / "heavy")
-        wait_for(lambda: server.version == 3)
-
-
-def test_removed_versions(base, models):
-    put(base, models / "heavy")
-    with LocalServer(base, port=0, poll_seconds=0.05) as server, PredictionClient(server.target, model="frappe") as client:
-        assert server.version == 2
-        shutil.rmtree(base / "2")
-        wait_for(lambda: server.version == 1)
-        base.rename(base.with_name("elsewhere"))  # a base path that is away for a moment unloads nothing
-        time.sleep(0.3)
-        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
-        base.mkdir()  # an empty one does
-        wait_for(lambda: server.version is None)
-        with pytest.raises(StorageError, match="Servable not found"):
-            client.predict({"user": ["60"], "price": [0.0]})
-
-
-def test_requests_never_fail_while_versions_change(base, models):
-    rows = {"user": ["60"] * 20, "price": np.linspace(-4, 4, 20)}
-    bits, failures, stop = [set() for _ in range(4)], [], threading.Event()
-    counts = [0] * 4
-
-    def hammer(worker):
-        with PredictionClient(server.target, model="frappe") as client:
-            while not stop.is_set():
-                try:
-                    bits[worker].add(client.predict(rows).tobytes())
-                except Exception as error:
-                    failures.append(error)
-                counts[worker] += 1
-
-    with LocalServer(base, port=0, poll_seconds=0.02) as server, PredictionClient(server.target, model="frappe") as watcher:
-        threads = [threading.Thread(target=hammer, args=(worker,)) for worker in range(4)]
-        for thread in threads:
-            thread.start()
-        for version, name in enumerate(["heavy", "light", "broken", "heavy", "light", "heavy"], start=2):
-            put(base, models / name)
-            wait_for(lambda version=version: any(known["version"] == version for known in watcher.status()))
-        wait_for(lambda: sum(counts) >= 3000, seconds=60)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert server.version == 7
-    assert failures == []
-    expected = set()
-    for name in WEIGHTS:
-        score = tf.saved_model.load(models / name).signatures["serving_default"]
-        answer = score(user=tf.constant(rows["user"]), price=tf.constant(rows["price"]))
-        expected.add(answer["probability"].numpy().tobytes())
-    assert set.union(*bits) == expected
-
-
 # starting and stopping
+
+
+@pytest.mark.parametrize("port", [-1, 65536, "8500", 8500.0])
+def test_a_port_that_is_none(base, port):
+    for start in (LocalServer, serve):
+        with pytest.raises(ConfigError, match=f"`port` is {port!r}"):
+            start(base, port)
 
 
 def test_a_taken_port_is_an_error(base):
@@ -355,15 +262,19 @@ assert "tensorflow" not in sys.modules
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_runs_until_a_signal(base, number):
-    child = subprocess.Popen([sys.executable, "-c", SERVE, str(base), "0"], stdout=subprocess.PIPE, text=True)
-    lines = [child.stdout.readline(), child.stdout.readline()]
-    target = lines[1].split()[2].rstrip(":")
-    assert "a local stand-in, not TensorFlow Serving" in lines[1]
-    with PredictionClient(target, model="frappe") as client:
-        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
-    child.send_signal(number)
-    assert child.wait(10) == 0
-    child.stdout.close()
+    with subprocess.Popen([sys.executable, "-c", SERVE, str(base), "0"], stdout=subprocess.PIPE, text=True) as child:
+        late = threading.Timer(120, child.kill)  # then nothing below waits for it any longer
+        late.start()
+        try:
+            lines = [child.stdout.readline(), child.stdout.readline()]
+            assert "a local stand-in, not TensorFlow Serving" in lines[1]
+            with PredictionClient(lines[1].split()[2].rstrip(":"), model="frappe", timeout=60) as client:
+                assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
+            child.send_signal(number)
+            assert child.wait() == 0
+        finally:
+            child.kill()
+            late.cancel()
 
 
 def test_serve_prefers_tensorflow_serving(base, tmp_path):
@@ -373,7 +284,7 @@ def test_serve_prefers_tensorflow_serving(base, tmp_path):
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-c", SERVE, str(base), "8511"]
-    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout.splitlines()
     assert "listens on every interface" in said[0]
     assert said[1:] == tensorflow_serving_command(program, base, 8511)[1:]
     assert said[1:4] == ["--port=8511", "--model_name=frappe", f"--model_base_path={base}"]

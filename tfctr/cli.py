@@ -9,6 +9,7 @@ import json as json_format
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated
 import typer
 
 from tfctr import __version__
-from tfctr.errors import DataError, StorageError, TfctrError
+from tfctr.errors import ConfigError, StorageError, TfctrError
 
 app = typer.Typer(
     help="Click-through-rate prediction, from a raw table to a gRPC answer.",
@@ -39,6 +40,7 @@ def main():
     talk = logging.StreamHandler(sys.stderr)
     logging.getLogger("tfctr").addHandler(talk)
     logging.getLogger("tfctr").setLevel(logging.INFO)
+    logging.getLogger("tfctr.metrics").setLevel(logging.ERROR)  # `evaluate` says what is not defined
     app()
 
 
@@ -54,7 +56,8 @@ def command(function):
             if isinstance(error, BrokenPipeError):
                 raise
             if not isinstance(error, TfctrError):
-                error = StorageError(f"{error.filename or 'the disk'}: {error.strerror}.", fix="check space and permissions")
+                problem = f"{error.filename or 'the disk'}: {error.strerror or error}."
+                error = StorageError(problem, fix="check space and permissions")
             failure, text, code = {"problem": error.problem, "fix": error.fix}, f"error: {error}", error.exit_code
         except Exception as error:
             traceback.print_exc()
@@ -84,6 +87,8 @@ def prepare(
     valid: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     test: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     memory_limit: Annotated[str, typer.Option(help="What the engine may hold at a time.")] = "1GB",
+    threads: Annotated[int | None, typer.Option(help="Threads of the engine; all if absent.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of the shares.")] = 0,
     json: Json = False,
 ):
     """Turn a raw table into ids on disk.
@@ -93,8 +98,8 @@ def prepare(
     from tfctr.data import prepare
     from tfctr.schema import Schema
 
-    tables = {"train": train, "valid": _share(valid), "test": _share(test)}
-    dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit)
+    tables = {"train": train, "valid": _share("--valid", valid), "test": _share("--test", test)}
+    dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit, threads=threads, seed=seed)
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     _show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
     _suggest(f"tfctr train CONFIG --data {out} --out RUN")
@@ -104,6 +109,8 @@ def prepare(
 def infer(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV, Parquet or JSON lines file, or a glob of them.")],
     label: Annotated[str, typer.Option(help="The column with 0 and 1.")],
+    group: Annotated[str | None, typer.Option(help="The column that groups rows for gAUC; a user column if absent.")] = None,
+    weight: Annotated[str | None, typer.Option(help="The column of sample weights.")] = None,
     out: Annotated[Path | None, typer.Option(help="The YAML file to write; stdout if absent.")] = None,
     json: Json = False,
 ):
@@ -114,7 +121,7 @@ def infer(
     from tfctr.schema import Schema
     from tfctr.storage import yaml_text
 
-    schema = Schema.infer(table, label=label)
+    schema = Schema.infer(table, label=label, group=group, weight=weight)
     if out is not None:
         if out.exists():
             raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
@@ -196,7 +203,7 @@ def export(
 @command
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")],
-    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8500,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8500,
 ):
     """Answer gRPC requests on this machine, until Ctrl-C.
 
@@ -212,17 +219,24 @@ def predict(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="host:port of the server.")],
     rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="One JSON object a line; - for stdin.")],
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
+    version: Annotated[int | None, typer.Option(min=1, help="One version, not the highest.")] = None,
+    signature: Annotated[str, typer.Option(help="serving_default for raw values, ids for prepared ones.")] = "serving_default",
+    separator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[COLUMN=]C", help="What joins the tokens of lists, as in the schema; may be repeated."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each request.")] = 5.0,
     json: Json = False,
 ):
-    """Print the click probability of each row, one a line.
+    """Print the click probability of each row, one a line. What the model does not take, such as the label, is left out.
 
     Example: tfctr predict localhost:8500 --model frappe rows.jsonl
     """
     from tfctr.serving import PredictionClient
 
-    table = _read_rows(rows)
-    with PredictionClient(target, model=model) as client:
-        probabilities = client.predict(table).tolist()
+    options = {"version": version, "signature": signature, "separator": _separator(separator), "timeout": timeout}
+    with PredictionClient(target, model=model, **options) as client:
+        probabilities = client.predict_file(rows).tolist()
     if json:
         _print_json({"probabilities": probabilities})
     else:
@@ -240,37 +254,24 @@ def models(json: Json = False):
     _show({name: cls.__doc__.strip().splitlines()[0] for name, cls in sorted(MODELS.items())}, json)
 
 
-def _share(text):
+def _share(option, text):
     """A number, if `text` is one, else `text`: a file, or none."""
+    if re.fullmatch(r"\d+(\.\d+)?%", text or ""):
+        raise ConfigError(f"`{option}` is {text!r}.", fix=f"write the share as {float(text[:-1]) / 100:g}")
     try:
         return None if text is None else float(text)
     except ValueError:
         return text
 
 
-def _read_rows(path):
-    """The rows of a JSON lines file. Raises `DataError` with the line that is no JSON object."""
-    try:
-        lines = sys.stdin.read().splitlines() if str(path) == "-" else path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            rows.append(_read_row(line, f"{path}, line {number}"))
-    if not rows:
-        raise DataError(f"{path} holds no rows.", fix="give one JSON object a line")
-    return rows
-
-
-def _read_row(line, where):
-    try:
-        row = json_format.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where} is not a JSON object.", fix='write a row as {"user": "60", "item": "2438"}')
-    return row
+def _separator(texts):
+    """One character for all columns, or `{column: character}`."""
+    if not texts or texts == [texts[0][:1]]:
+        return texts[0] if texts else None
+    for text in texts:
+        if text[-2:-1] != "=":
+            raise ConfigError(f"`--separator` is {text!r}.", fix="give one character, or COLUMN=CHARACTER")
+    return {text[:-2]: text[-1] for text in texts}
 
 
 def _show(values, json):

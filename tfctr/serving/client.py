@@ -1,13 +1,14 @@
 """The client of a served model: rows in, probabilities out, over gRPC, without TensorFlow."""
 
 import json
+from collections.abc import Mapping
 
 import grpc
 import numpy as np
 
 from tfctr.errors import ConfigError, DataError, StorageError, choose
 from tfctr.serving import protocol
-from tfctr.serving.rows import slices, to_arrays
+from tfctr.serving.rows import RowError, read_json_lines, slices, to_arrays
 
 # UNAVAILABLE alone says that the server has not done the work; three attempts, the first one included.
 _RETRY = {
@@ -35,7 +36,8 @@ class PredictionClient:
     """Calls a model on TensorFlow Serving, or on the local stand-in. One client serves many threads; keep it open.
 
     The names and types of the model's inputs are asked from the server once, so a missing or misspelt column is refused here,
-    by name. Values are read as `prepare` reads them: 60 and "60" are one token, None and NaN are missing, a list is a sequence.
+    by name; what else the rows hold stays here. Values are read as `prepare` reads them: 60 and "60" are one token, "1.5" and
+    1.5 one number, None, NaN and "" are missing.
 
     Args:
         target: "host:port".
@@ -43,9 +45,9 @@ class PredictionClient:
         timeout: seconds for each request to the server.
         version: a version's number; the highest one if None.
         signature: which of the model's functions to call.
-        separator: the separator of the schema's sequence columns, which joins lists, or a dict with each column's own; the
-            server cannot tell it.
-        max_rows, max_bytes: more than this is sent as several requests, one after the other.
+        separator: joins the tokens of lists: the `separator` of the sequences in the schema, which the server cannot tell, or
+            a dict, `{"genres": "|"}`, with each column's own. Lists are refused without it.
+        max_rows, max_bytes: more than this is sent as several requests, one after the other, all answered by one version.
 
     Raises:
         ConfigError: the target or an option cannot be used, or the model has no such signature.
@@ -65,13 +67,16 @@ class PredictionClient:
         timeout=5.0,
         version=None,
         signature="serving_default",
-        separator="|",
+        separator=None,
         max_rows=1000,
         max_bytes=2**20,
     ):
         _require(isinstance(target, str) and ":" in target, "target", target, "give 'host:port', such as 'localhost:8500'")
         _require(isinstance(model, str) and model, "model", model, "give the model's name on the server")
+        is_version = version is None or (isinstance(version, int) and 0 <= version < 2**63)
+        _require(is_version, "version", version, "give a version's number")
         _require(timeout > 0, "timeout", timeout, "give seconds above 0")
+        _require(_is_separator(separator), "separator", separator, 'give one character, or a dict such as {"genres": "|"}')
         _require(max_rows >= 1 and max_bytes >= 1, "max_rows, max_bytes", (max_rows, max_bytes), "give at least 1 of each")
         self.target, self.model, self.version, self.signature = target, model, version, signature
         self._timeout, self._separator, self._limits = timeout, separator, (max_rows, max_bytes)
@@ -103,10 +108,17 @@ class PredictionClient:
         if isinstance(rows, list | tuple) and not rows:
             return np.zeros(0, np.float32)
         signature = choose(self._definitions(), self.signature, "signature")
-        arrays = to_arrays(rows, {name: _type_and_shape(tensor) for name, tensor in signature.inputs.items()}, self._separator)
-        output = _output_name(signature)
-        parts = [self._probabilities(arrays, part, output) for part in slices(arrays, *self._limits)]
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        inputs = {name: _type_and_shape(tensor) for name, tensor in signature.inputs.items()}
+        return self._in_parts(to_arrays(rows, inputs, self._separator), _output_name(signature))
+
+    def predict_file(self, path):
+        """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines."""
+        rows = read_json_lines(path)
+        try:
+            return self.predict(list(rows.values()))
+        except RowError as error:
+            where = f"{path}, line {list(rows)[error.row]}, column {error.column!r}"
+            raise DataError(f"{where}: {error.reason}", fix=error.fix) from error
 
     def metadata(self):
         """What the model takes and gives: signature -> {"inputs" or "outputs" -> {name -> (type, shape)}}."""
@@ -117,14 +129,28 @@ class PredictionClient:
 
     def status(self):
         """The versions that the server knows: a list of dicts with `version`, `state` ("AVAILABLE" when served) and `error`."""
-        answer = self._call(self._get_status, protocol.GetModelStatusRequest(model_spec=self._model_spec()))
+        answer = self._call(self._get_status, protocol.GetModelStatusRequest(model_spec=self._model_spec(self.version)))
         return [
             {"version": known.version, "state": protocol.state_name(known.state), "error": known.status.error_message}
             for known in answer.model_version_status
         ]
 
-    def _probabilities(self, arrays, part, output):
-        request = protocol.PredictRequest(model_spec=self._model_spec(), output_filter=[output])
+    def _in_parts(self, arrays, output, restarts=1):
+        """The answers of all rows, by the version that answers the first part."""
+        parts, version = [], self.version
+        for part in slices(arrays, *self._limits):
+            try:
+                probabilities, version = self._probabilities(arrays, part, output, version)
+            except _NotFound:
+                if not parts or not restarts:
+                    raise
+                return self._in_parts(arrays, output, restarts - 1)  # a newer version has taken the place of that one
+            parts.append(probabilities)
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _probabilities(self, arrays, part, output, version):
+        """The answers of the rows in `part`, and the version that gave them."""
+        request = protocol.PredictRequest(model_spec=self._model_spec(version), output_filter=[output])
         request.model_spec.signature_name = self.signature
         for name, array in arrays.items():
             request.inputs[name].CopyFrom(protocol.to_tensor(array[part]))
@@ -138,19 +164,20 @@ class PredictionClient:
                 f"{self.target} answered {len(probabilities)} {probabilities.dtype} values for {part.stop - part.start} rows.",
                 fix="serve a model that tfctr exported",
             )
-        return probabilities
+        return probabilities, answer.model_spec.version.value if answer.model_spec.HasField("version") else version
 
     def _definitions(self):
         """The model's signatures, asked once."""
         if self._signatures is None:
-            request = protocol.GetModelMetadataRequest(model_spec=self._model_spec(), metadata_field=["signature_def"])
+            spec = self._model_spec(self.version)
+            request = protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
             answer = self._call(self._get_metadata, request)
             signatures = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
             self._signatures = {name: signatures[name] for name in signatures if not name.startswith("__")}
         return self._signatures
 
-    def _model_spec(self):
-        return {"name": self.model, **({} if self.version is None else {"version": {"value": self.version}})}
+    def _model_spec(self, version):
+        return {"name": self.model, **({} if version is None else {"version": {"value": version}})}
 
     def _method(self, service, name, response):
         return self._channel.unary_unary(
@@ -178,12 +205,21 @@ class PredictionClient:
                 return StorageError(f"{self.target} did not answer within {self._timeout:g} s.", fix=fix)
             case grpc.StatusCode.NOT_FOUND:
                 fix = "check `model` and `version` against what the server serves"
-                return StorageError(f"{self.target} has no such model: {details}", fix=fix)
+                return _NotFound(f"{self.target} has no such model: {details}", fix=fix)
             case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
                 return DataError(f"model {self.model!r} refused the rows: {details}", fix="correct the rows")
             case grpc.StatusCode.FAILED_PRECONDITION:
                 return ConfigError(f"model {self.model!r} cannot be called so: {details}", fix="check `signature`")
         return StorageError(f"{self.target} failed: {code.name}: {details}", fix="see the server's log")
+
+
+class _NotFound(StorageError):
+    """The server does not serve this model or version."""
+
+
+def _is_separator(separator):
+    marks = separator.values() if isinstance(separator, Mapping) else [separator]
+    return separator is None or all(isinstance(mark, str) and len(mark) == 1 for mark in marks)
 
 
 def _type_and_shape(tensor):

@@ -1,9 +1,9 @@
 """From a trained model to a published SavedModel that answers raw rows exactly as the model does."""
 
+import contextlib
 import dataclasses
 import math
 import platform
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ _MISSING = {tf.string: [""], tf.float64: [math.nan]}
 
 
 def export(model, folder, *, vocabularies=None, metrics=None, examples=None, check=True):
-    """Publish a model as the next version of `folder`, once it has given its golden answers bit for bit.
+    """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
 
     | signature | inputs |
     |---|---|
@@ -49,7 +49,7 @@ def export(model, folder, *, vocabularies=None, metrics=None, examples=None, che
         The path of the new version.
 
     Raises:
-        ConfigError: the model has no fitted schema, its columns' names clash, or a vocabulary file is not the model's.
+        ConfigError: the model has no fitted schema, or a vocabulary file is not the model's.
         StorageError: a vocabulary file is missing, or `folder` cannot be written.
         DataError: the examples do not fit the schema.
         ExportError: a weight or an answer is not finite, or the SavedModel answers differently. Nothing is published.
@@ -62,13 +62,14 @@ def export(model, folder, *, vocabularies=None, metrics=None, examples=None, che
     '1'
     """
     schema = _schema_of(model, vocabularies)
-    _refuse_equal_names(schema)
     _refuse_infinite_weights(model)
-    graph = _ServedGraph(model, RawFeatures(schema))
-    golden = [*_golden_batches(graph, golden_rows(graph.schema), (1, 3, 64)), _foreign_ids(graph)]
-    if examples is not None:
-        columns = _example_columns(graph.schema, examples)
-        golden += _golden_batches(graph, columns, {len(column) for column in columns.values()} - {0})
+    raw = RawFeatures(schema)
+    with _as_served(model):
+        graph = _ServedGraph(model, raw)
+        golden = [*_golden_batches(graph, golden_rows(graph.schema), (1, 3, 64)), _foreign_ids(graph)]
+        if examples is not None:
+            columns = _example_columns(graph.schema, examples)
+            golden += _golden_batches(graph, columns, {len(column) for column in columns.values()} - {0})
 
     def build(version):
         graph.write(version)
@@ -117,8 +118,19 @@ class _ServedGraph:
         return {"probability": tf.where(tf.math.is_nan(probability), self.fallback, probability)}
 
     def _predict(self, ids):
-        with tf.device("CPU"):  # where the check runs: other devices round differently
-            return self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
+        return self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
+
+
+@contextlib.contextmanager
+def _as_served(model):
+    """Let `predict` round as the check and TensorFlow Serving do: in a graph, on the CPU."""
+    eagerly = model.run_eagerly
+    model.run_eagerly, model.predict_function = False, None
+    try:
+        with tf.device("CPU"):
+            yield
+    finally:
+        model.run_eagerly, model.predict_function = eagerly, None
 
 
 def _golden_batches(graph, columns, sizes):
@@ -139,9 +151,9 @@ def _foreign_ids(graph):
 
 def _example_columns(schema, examples):
     dtypes = {"string": np.dtype(object), "number": np.dtype(np.float64)}
-    separators = {feature.separator for feature in schema.features if isinstance(feature, Sequence)}
     inputs = {feature.name: (dtypes[feature.raw_type], (None,)) for feature in schema.features}
-    return to_arrays(examples, inputs, separator=separators.pop() if len(separators) == 1 else None)
+    separators = {feature.name: feature.separator for feature in schema.features if isinstance(feature, Sequence)}
+    return to_arrays(examples, inputs, separators)
 
 
 def _schema_of(model, vocabularies):
@@ -153,19 +165,6 @@ def _schema_of(model, vocabularies):
     return schema
 
 
-def _refuse_equal_names(schema):
-    """TensorFlow's names of a graph's inputs know no case and, beside letters and digits, the underscore only."""
-    seen = {}
-    for feature in schema.features:
-        name = re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", feature.name)).lower()
-        other = seen.setdefault(name, feature.name)
-        if other != feature.name:
-            raise ConfigError(
-                f"features {other!r} and {feature.name!r} would be one and the same input of the served model.",
-                fix="rename one of the two: names must differ in more than case and punctuation",
-            )
-
-
 def _refuse_infinite_weights(model):
     for weight in model.weights:
         if not tf.reduce_all(tf.math.is_finite(weight.value)):
@@ -175,7 +174,7 @@ def _refuse_infinite_weights(model):
 def _model_card(model, metrics):
     return {
         "model": type(model).__name__,
-        "config": {key: value for key, value in model.get_config().items() if key != "schema"},
+        "config": _without_schemas(model.get_config()),
         "parameters": model.count_params(),
         "metrics": {name: None if value is None or math.isnan(value) else value for name, value in metrics.items()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -186,3 +185,10 @@ def _model_card(model, metrics):
             "python": platform.python_version(),
         },
     }
+
+
+def _without_schemas(config):
+    """The config without the schemas in it: `schema.json` has the one there is, and not the folders of this machine."""
+    if isinstance(config, dict):
+        return {key: _without_schemas(value) for key, value in config.items() if key != "schema"}
+    return [_without_schemas(value) for value in config] if isinstance(config, list | tuple) else config

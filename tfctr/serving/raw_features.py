@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.storage import sha256
 
 # The position of a token that no vocabulary file holds, so that `position + FIRST_KNOWN` is its id, too.
 _UNKNOWN = np.int64(OUT_OF_VOCABULARY - FIRST_KNOWN)
@@ -28,7 +29,7 @@ class RawFeatures(tf.Module):
         `{name: (batch,)}`, text or float64 `-> (batch, schema.width)` int32
 
     Raises:
-        ConfigError: the schema is not fitted, or a vocabulary file has another number of tokens than the schema.
+        ConfigError: the schema is not fitted, or a vocabulary file is not the one that `prepare` wrote for it.
         StorageError: a vocabulary file is missing.
         tf.errors.InvalidArgumentError: in the graph, for columns of different lengths or not of rank 1.
 
@@ -46,8 +47,9 @@ class RawFeatures(tf.Module):
         self.text = [field for field in schema.fields if not isinstance(field.feature, Numeric)]
         self.scaled = [field for field in schema.fields if _is_scaled(field)]
         self.bucketed = [field for field in schema.fields if isinstance(field.feature, Numeric) and not _is_scaled(field)]
-        with_vocabulary = [field.feature for field in self.text if field.feature.hash_buckets is None]
-        self.tables = {feature.name: _table(schema, feature) for feature in with_vocabulary if _has_tokens(schema, feature)}
+        files = [(f.feature, _Vocabulary(schema, f.feature)) for f in self.text if f.feature.hash_buckets is None]
+        # TensorFlow refuses an empty file.
+        self.tables = {f.name: tf.lookup.StaticHashTable(file, _UNKNOWN) for f, file in files if f.size > FIRST_KNOWN}
 
     @property
     def signature(self):
@@ -151,27 +153,37 @@ def _ordered(numbers):
     return tf.where(bits < 0, tf.int64.min - bits, bits)
 
 
-def _table(schema, feature):
+class _Vocabulary(tf.lookup.TextFileInitializer):
     """Token -> position, read from a file that becomes an asset of the SavedModel; from memory it would be a constant."""
-    initializer = tf.lookup.TextFileInitializer(
-        str(schema.vocabulary_file(feature)),
-        key_dtype=tf.string,
-        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-        value_dtype=tf.int64,
-        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=_UNKNOWN)
+
+    def __init__(self, schema, feature):
+        path = schema.vocabulary_file(feature)
+        self.digest = _digest(path, feature)
+        line = tf.lookup.TextFileIndex
+        super().__init__(str(path), tf.string, line.WHOLE_LINE, tf.int64, line.LINE_NUMBER)
+
+    @property
+    def _shared_name(self):
+        # TensorFlow's own is the path: it would leave this machine with the model, and a second file there would go unread.
+        return self.digest
 
 
-def _has_tokens(schema, feature):
-    """Whether there is a token at all: TensorFlow refuses an empty file. Raises when the file is not the model's."""
-    path, expected = schema.vocabulary_file(feature), feature.size - FIRST_KNOWN
+def _digest(path, feature):
+    """The SHA-256 of the feature's vocabulary file. Raises when it is missing, or not the model's."""
     fix = "give `vocabularies=`, the folder of the prepared dataset that the model was trained on"
+    expected = feature.size - FIRST_KNOWN
     try:
-        with open(path, "rb") as file:
-            known = sum(1 for _ in file)
+        digest = sha256(path)
+        known = expected if feature.vocabulary_sha256 else _count_lines(path)
     except OSError as error:
         raise StorageError(f"feature {feature.name!r}: cannot read {path}: {error.strerror}.", fix=fix) from error
+    if feature.vocabulary_sha256 not in (None, digest):
+        raise ConfigError(f"feature {feature.name!r}: {path} holds other tokens than the model knows.", fix=fix)
     if known != expected:
         raise ConfigError(f"feature {feature.name!r}: {path} has {known} tokens, the model knows {expected}.", fix=fix)
-    return known > 0
+    return digest
+
+
+def _count_lines(path):
+    with open(path, "rb") as file:
+        return sum(1 for _ in file)

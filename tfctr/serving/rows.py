@@ -1,42 +1,57 @@
 """What a client may pass as rows, turned into the arrays that a served signature takes.
 
 Rows come as a mapping of columns, a list of dicts, a pandas or polars DataFrame, a pyarrow table, or, for a signature with one
-matrix, a matrix. None of those libraries is imported. Every mistake is found here, by column and row, before anything is sent.
+matrix, a matrix; or from a file of JSON lines. None of those libraries is imported. Every mistake is found here, by column and
+row, before anything is sent.
 """
 
 import functools
+import itertools
+import json
 import math
+import string
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from tfctr.errors import ConfigError, DataError, suggest
+from tfctr.errors import ConfigError, DataError, StorageError
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
 # Most columns hold one type only, and these two need no look at each value.
 _PURE = {str: str.encode, int: b"%d".__mod__}
+_LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
 
 
-def to_arrays(rows, inputs, separator="|"):
-    """The arrays of one request, all with the same number of rows.
+class RowError(DataError):
+    """A value of one row that cannot be sent: its `column`, its `row`, counted from 0, and the `reason`."""
+
+    def __init__(self, column, row, reason, *, fix):
+        super().__init__(f"column {column!r}, row {row}: {reason}", fix=fix)
+        self.column, self.row, self.reason = column, row, reason
+
+
+def to_arrays(rows, inputs, separator=None):
+    """The arrays of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
         rows: see above.
         inputs: input name -> (NumPy type, shape with None for the batch), as the server describes them.
-        separator: joins the lists of sequence columns; a dict gives each column its own.
+        separator: joins the tokens of a list; a dict gives each column its own. Where there is none, lists are refused.
 
     Returns:
         Input name -> array; text as `object` arrays of `bytes`.
 
     Raises:
-        DataError: a column is missing, unknown or of another length, or a value cannot be what the column is.
+        DataError: a column is missing or of another length; a `RowError` if a value cannot be what the column is.
         ConfigError: `rows` is none of the things above.
 
     >>> to_arrays({"user": [60.0, None, "x"]}, {"user": (np.dtype(object), (None,))})
     {'user': array([b'60', b'', b'x'], dtype=object)}
     """
     columns = _columns(rows, inputs)
-    _check_names(columns, inputs)
+    _require_all(inputs, columns)
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(inputs, separator)
     arrays = {name: _array(name, columns[name], *inputs[name], separators.get(name)) for name in inputs}
     lengths = {name: len(array) for name, array in arrays.items()}
@@ -44,6 +59,37 @@ def to_arrays(rows, inputs, separator="|"):
         counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"the columns differ in rows: {counted}.", fix="give every column one value a row")
     return arrays
+
+
+def read_json_lines(path):
+    """The rows of a file with one JSON object a line: line number -> row.
+
+    Args:
+        path: the file, or "-" for standard input. Only "\\n" ends a line; blank lines are skipped.
+
+    Raises:
+        StorageError: the file cannot be read.
+        DataError: a line is no JSON object in UTF-8, or there is none.
+    """
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
+    lines = enumerate(data.split(b"\n"), start=1)
+    rows = {number: _json_row(line, f"{path}, line {number}") for number, line in lines if line.strip()}
+    if not rows:
+        raise DataError(f"{path} holds no rows.", fix="give one JSON object a line")
+    return rows
+
+
+def _json_row(line, where):
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line, in UTF-8") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is not a JSON object.", fix='write a row as {"user": "60", "item": "2438"}')
+    return row
 
 
 def slices(arrays, max_rows, max_bytes):
@@ -80,7 +126,7 @@ def _columns(rows, inputs):
                 raise DataError(f"column {name!r} is in the table twice.", fix="rename or drop one of the two")
         return {name: rows[name] for name in names}
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
-        return _transpose(rows)
+        return _transpose(rows, inputs)
     matrices = [name for name, (_, shape) in inputs.items() if len(shape) == 2]
     if len(inputs) == len(matrices) == 1 and not isinstance(rows, str | bytes):
         return {matrices[0]: rows}
@@ -90,29 +136,23 @@ def _columns(rows, inputs):
     )
 
 
-def _transpose(rows):
-    names = rows[0].keys()
-    for number, row in enumerate(rows):
-        if row.keys() != names:
-            name = min(row.keys() ^ names, key=str)
-            there = "this row, but not in row 0" if name in row else "row 0, but not in this row"
-            raise DataError(
-                f"row {number}: column {name!r} is in {there}.",
-                fix="give every row the same columns, with None for a missing value",
-            )
-    return {name: [row[name] for row in rows] for name in names}
+def _transpose(rows, inputs):
+    names = dict.fromkeys(itertools.chain.from_iterable(rows))
+    for name in filter(inputs.__contains__, names):
+        for number, row in enumerate(rows):
+            if name not in row:
+                fix = "give every row the same columns, with None for a missing value"
+                raise RowError(name, number, "it is not in this row, but in others.", fix=fix)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _check_names(columns, inputs):
-    for name in columns:
-        if name not in inputs:
-            raise DataError(f"the model has no input {name!r}.", fix=f"drop or rename this column. {suggest(name, inputs)}")
+def _require_all(inputs, columns):
     missing = [name for name in inputs if name not in columns]
     if missing:
         raise DataError(
             f"column {missing[0]!r} is missing"
             + (f", and {len(missing) - 1} more: {', '.join(missing[1:])}." if missing[1:] else "."),
-            fix="add it, with None where the value is unknown",
+            fix=f"add it, with None where the value is unknown. The columns are: {', '.join(map(repr, columns))}.",
         )
 
 
@@ -143,10 +183,13 @@ def _texts(name, values, separator):
         try:
             array[row] = token(value)
         except (TypeError, UnicodeEncodeError) as error:
-            raise DataError(
-                f"column {name!r}, row {row}: {value!r} is neither text nor a whole number.",
-                fix="pass valid Unicode text, whole numbers, true or false, None, or a flat list of these",
-            ) from error
+            if separator is None and isinstance(value, list | tuple | np.ndarray):
+                fix = "give `separator`, as in the schema, or text with it between the tokens"
+                raise RowError(
+                    name, row, f"{value!r} is a list, and what separates its tokens is not known.", fix=fix
+                ) from error
+            fix = "pass valid Unicode text, whole numbers, true or false, None, or a flat list of these"
+            raise RowError(name, row, f"{value!r} is neither text nor a whole number.", fix=fix) from error
     return array
 
 
@@ -165,7 +208,7 @@ def _token(value, separator=None):
             return separator.encode().join(map(_token, value))
     if _is_absent(value):
         return b""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
+    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) <= _LARGEST_WHOLE:
         return b"%d" % int(value)
     raise TypeError
 
@@ -184,23 +227,29 @@ def _numbers(name, values, dtype):
         try:
             numbers[row] = _number(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(
-                f"column {name!r}, row {row}: {value!r} is not a number ({dtype}).", fix="pass numbers only"
-            ) from error
+            raise RowError(name, row, f"{value!r} is not a number ({dtype}).", fix="pass numbers only") from error
     return numbers
 
 
 def _number(value, dtype):
-    if _is_absent(value) and dtype.kind == "f":
+    if dtype.kind == "f" and isinstance(value, str):
+        return _written_number(value)
+    if dtype.kind == "f" and _is_absent(value):
         return math.nan
-    # Text and dates are no numbers, even where NumPy would read them as such.
-    if not isinstance(value, int | float | np.number | np.bool_):
+    if not isinstance(value, int | float | np.number | np.bool_):  # a date is none, even where NumPy would read it as such
         raise TypeError
     if dtype.kind == "f":
         return float(value)
     if value != int(value):
         raise ValueError
     return int(value)
+
+
+def _written_number(text):
+    text = text.strip(string.whitespace)
+    if not text.isascii():  # `float` reads the digits of every script, `prepare` does not
+        raise ValueError
+    return float(text) if text else math.nan
 
 
 def _matrix(name, values, dtype, width):

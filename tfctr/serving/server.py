@@ -44,9 +44,11 @@ def serve(folder, port=8500, host="127.0.0.1", name=None, poll_seconds=1.0, stan
         ready: called with the `LocalServer` as soon as it answers.
 
     Raises:
+        ConfigError: a port that is no number from 0 to 65535.
         StorageError: no version under `folder`, one that cannot be loaded, or a port that is taken.
     """
     folder = _base_path(folder)
+    _require_port(port)
     binary = None if stand_in else shutil.which("tensorflow_model_server")
     if binary:
         _LOG.warning("running %s, which listens on every interface of this machine", binary)
@@ -97,6 +99,7 @@ class LocalServer:
 
     def __init__(self, folder, port=8500, host="127.0.0.1", name=None, poll_seconds=1.0):
         folder = _base_path(folder)
+        _require_port(port)
         self.name = name or folder.name
         self._model = _VersionedModel(folder)
         self._address, self.port = (host, port), None
@@ -123,12 +126,14 @@ class LocalServer:
         self._server.add_generic_rpc_handlers(_Requests(self.name, self._model).handlers())
         self.port = self._bind()
         self._server.start()
-        threading.Thread(target=self._poll, name="tfctr-versions", daemon=True).start()
+        self._poller = threading.Thread(target=self._poll, name="tfctr-versions", daemon=True)
+        self._poller.start()
         return self
 
     def __exit__(self, *_):
         self._stopping.set()
         self._server.stop(grace=5).wait()
+        self._poller.join()
 
     def _bind(self):
         host, port = self._address
@@ -142,7 +147,15 @@ class LocalServer:
 
     def _poll(self):
         while not self._stopping.wait(self._poll_seconds):
-            self._model.refresh()
+            try:
+                self._model.refresh()
+            except Exception:  # without this thread the server would keep its version for ever
+                _LOG.exception("%s: cannot look for versions; trying again", self._model.base)
+
+
+def _require_port(port):
+    if not isinstance(port, int) or not 0 <= port < 2**16:
+        raise ConfigError(f"`port` is {port!r}.", fix="give a number from 0 to 65535")
 
 
 def _base_path(folder):
@@ -154,7 +167,11 @@ def _base_path(folder):
 
 
 class _VersionedModel:
-    """The highest loadable version under a base path: `loaded` is (number, SavedModel), or None."""
+    """The highest loadable version under a base path: `loaded` is (number, SavedModel), or None.
+
+    `failed` has the error of each published version that cannot be loaded, and which folder that was. Both are replaced whole,
+    never changed: requests read them meanwhile.
+    """
 
     def __init__(self, base):
         self.base = base
@@ -163,9 +180,13 @@ class _VersionedModel:
     def refresh(self, first=False):
         """Load what has become the highest version. A failure is remembered, and raised only the `first` time."""
         try:
-            wanted = max(versions(self.base), default=None) if self.base.is_dir() else self._current()
-        except OSError:  # the base path is being replaced; the next poll sees the outcome
+            published = {version: _identity(self.base / str(version)) for version in versions(self.base)}
+        except OSError:  # a version is being removed; the next poll sees the outcome
             return
+        if not published and not self.base.is_dir():  # away for a moment
+            return
+        self.failed = {version: failed for version, failed in self.failed.items() if published.get(version) == failed[1]}
+        wanted = max(published, default=None)
         if wanted is None:
             self.loaded = None
         elif wanted != self._current() and wanted not in self.failed:
@@ -174,7 +195,7 @@ class _VersionedModel:
                 self.loaded = (wanted, SavedModel(self.base / str(wanted)))
                 _LOG.info("%s: version %d is served", self.base, wanted)
             except TfctrError as error:
-                self.failed[wanted] = error
+                self.failed = {**self.failed, wanted: (error, published[wanted])}
                 _LOG.error("%s: version %d cannot be loaded: %s", self.base, wanted, error.problem)
                 if first:
                     raise StorageError(
@@ -184,6 +205,12 @@ class _VersionedModel:
 
     def _current(self):
         return None if self.loaded is None else self.loaded[0]
+
+
+def _identity(folder):
+    """Tells a folder from another one that takes its name later."""
+    stat = folder.stat()
+    return stat.st_ino, stat.st_ctime_ns
 
 
 class _Requests:
@@ -242,7 +269,7 @@ class _Requests:
 
     def status(self, request):
         spec, loaded = request.model_spec, self.model.loaded
-        states = {version: ("END", _code(error), error.problem) for version, error in self.model.failed.items()}
+        states = {version: ("END", _code(error), error.problem) for version, (error, _) in self.model.failed.items()}
         if loaded is not None:
             states[loaded[0]] = ("AVAILABLE", 0, "")
         if spec.name != self.name or not states:
