@@ -320,12 +320,15 @@ def test_data_may_move_but_not_change(run, data, tmp_path):
         dataclasses.replace(run, environment=moved).dataset()
 
 
-def test_a_dataset_is_not_hashed_again(run, monkeypatch):
+def test_evaluation_checks_the_files_of_its_split_only(run, data, tmp_path):
     run, _ = run
-    hashed = []
-    monkeypatch.setattr("tfctr.data.dataset.sha256", hashed.append)
-    assert run.dataset().test.rows == 100
-    assert hashed == []
+    copy = shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "test"):
+        labels = np.load(copy / split / "labels-00000.npy")
+        np.save(copy / split / "labels-00000.npy", 1 - labels)
+    assert evaluate(run, "valid", data=copy)["rows"] == 200
+    with pytest.raises(StorageError, match="labels-00000"):
+        evaluate(run, "test", data=copy)
 
 
 # evaluation

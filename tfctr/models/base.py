@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import ConfigError, choose, require_number
@@ -126,6 +127,16 @@ class CTRModel(keras.Model):
 
     def test_step(self, data):
         return {"loss": self.loss_terms(*keras.utils.unpack_x_y_sample_weight(data), training=False)["ctr"]}
+
+    def make_predict_function(self, force=False):
+        """One graph for all batch sizes: TensorFlow regroups the sums of a graph whose batch size it knows."""
+        if self.predict_function is not None and not force:
+            return
+        super().make_predict_function(force)
+        if not self.run_eagerly:
+            graph, ids = self.predict_function, tf.TensorSpec((None, self.schema.width), "int32")
+            graph.get_concrete_function([(ids,)] * self.steps_per_execution)
+            self.predict_function = lambda batches: graph([keras.utils.unpack_x_y_sample_weight(batch)[:1] for batch in batches])
 
     def predict_step(self, data):
         ids, _, _ = keras.utils.unpack_x_y_sample_weight(data)

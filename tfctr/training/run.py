@@ -52,7 +52,7 @@ class Run:
     def dataset(self, folder=None):
         """That dataset, or its copy in `folder`. Raises `StorageError` for any other one: its ids would mean other tokens.
 
-        The manifest and the sizes of the files are compared, not their contents: that would be to read all of them.
+        Its files are compared with the manifest when a split is first asked for, so only those of that split are read.
         """
         folder = Path(folder or self.data)
         if not (folder / "manifest.json").is_file():
@@ -65,7 +65,7 @@ class Run:
                 f"{folder} is not the dataset that {self.folder} was trained on.",
                 fix="give the place of that one, --data DIR, or train again on this one",
             )
-        return Dataset.load(folder, verify=False)
+        return Dataset.load(folder)
 
 
 def load_run(folder):

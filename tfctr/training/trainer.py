@@ -50,6 +50,7 @@ def train(config, data, out, console=None):
     settings, folder = config.training, Path(out)
     require_free(folder)  # at the door too: to read the data may take minutes
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+    rows = dataset.train.rows
     _require_two_classes(dataset.valid)
     keras.utils.set_random_seed(settings.seed)
     with dtype_policy(settings.precision):
@@ -64,14 +65,14 @@ def train(config, data, out, console=None):
             settings.learning_rate_factor,
             settings.min_learning_rate,
         )
-        progress = Progress(dataset.train.rows, settings.batch_size, schedule, console)
+        progress = Progress(rows, settings.batch_size, schedule, console)
         with _nothing_or_whole_epochs(folder, progress), progress:
             progress.say(_title(model, dataset, settings))
             model.fit(
                 dataset.train.batches(settings.batch_size, seed=settings.seed),
                 validation_data=dataset.valid.batches(settings.batch_size),
                 epochs=settings.epochs,
-                callbacks=[Stopwatch(dataset.train.rows), schedule, RunRecorder(folder, schedule), progress],
+                callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule), progress],
                 verbose=0,
             )
     return load_run(folder)
