@@ -1,4 +1,4 @@
-"""Train a small TF4CTR on some logical CPUs and print its losses as JSON: `python mirrored_losses.py DEVICES CLIP_NORM L2_SCOPE`.
+"""Losses of a small TF4CTR on some logical CPUs, as JSON: `python mirrored_losses.py DEVICES CLIP_NORM L2_SCOPE`.
 
 Run as a process of its own: logical devices can only be made before TensorFlow starts.
 """

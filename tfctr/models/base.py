@@ -136,7 +136,9 @@ class CTRModel(keras.Model):
         if not self.run_eagerly:
             graph, ids = self.predict_function, tf.TensorSpec((None, self.schema.width), "int32")
             graph.get_concrete_function([(ids,)] * self.steps_per_execution)
-            self.predict_function = lambda batches: graph([keras.utils.unpack_x_y_sample_weight(batch)[:1] for batch in batches])
+            self.predict_function = lambda batches: graph(
+                [keras.utils.unpack_x_y_sample_weight(batch)[:1] for batch in batches]
+            )
 
     def predict_step(self, data):
         ids, _, _ = keras.utils.unpack_x_y_sample_weight(data)
