@@ -54,17 +54,17 @@ def serve(folder, port=8500, host="127.0.0.1", name=None, poll_seconds=1.0, stan
         _LOG.warning("running %s, which listens on every interface of this machine", binary)
         os.execv(binary, tensorflow_serving_command(binary, folder, port, name, poll_seconds))
     disable_xla()
-    stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Waited for, not handled: a handler runs between any two instructions of this thread, whatever locks it holds.
+    signals = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with LocalServer(folder, port, host, name, poll_seconds) as server:
             _LOG.info("%s at %s: a local stand-in, not TensorFlow Serving", server.name, server.target)
             if ready is not None:
                 ready(server)
-            stop.wait()
+            signal.sigwait(signals)
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def tensorflow_serving_command(binary, folder, port=8500, name=None, poll_seconds=1.0):
@@ -132,7 +132,7 @@ class LocalServer:
 
     def __exit__(self, *_):
         self._stopping.set()
-        self._server.stop(grace=5).wait()
+        self._server.stop(grace=5).wait(timeout=10)
         self._poller.join()
 
     def _bind(self):
