@@ -4,6 +4,7 @@ import shutil
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tfctr.serving.client import PredictionClient
@@ -87,3 +88,16 @@ def texts(*values):
     array = np.empty(len(values), object)
     array[:] = [value.encode() if isinstance(value, str) else value for value in values]
     return array
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return export_scorers(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def base(models, tmp_path):
+    """A base path named `frappe` with version 1."""
+    base = tmp_path / "frappe"
+    put(base, models / "light")
+    return base

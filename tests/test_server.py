@@ -12,25 +12,12 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import client_of, export_scorers, probabilities, put, texts
+from saved_models import client_of, probabilities, put, texts
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving import protocol
 from tfctr.serving.client import PredictionClient
 from tfctr.serving.server import LocalServer, serve, tensorflow_serving_command
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return export_scorers(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def base(models, tmp_path):
-    """A base path named `frappe` with version 1."""
-    base = tmp_path / "frappe"
-    put(base, models / "light")
-    return base
 
 
 @pytest.fixture(scope="module")

@@ -7,23 +7,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import WEIGHTS, client_of, export_scorers, probabilities, put
+from saved_models import WEIGHTS, client_of, probabilities, put
 
 from tfctr.errors import StorageError
 from tfctr.serving.server import LocalServer, _VersionedModel
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return export_scorers(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def base(models, tmp_path):
-    """A base path named `frappe` with version 1."""
-    base = tmp_path / "frappe"
-    put(base, models / "light")
-    return base
 
 
 def wait_for(condition):
