@@ -1,10 +1,12 @@
-"""Losses: pure functions from logits to one value an example, and thin `keras.losses.Loss` classes around them.
+"""Losses: pure functions to one value an example, and thin `keras.losses.Loss` classes around them.
 
 Labels, logits and values have the shape `(batch, 1)`: Keras averages losses of rank 1 over the batch before it applies sample
 weights. `loss.call(labels, logits)` is the value of each example; `loss(labels, logits, sample_weight)` is
 `sum(weight * value) / batch`.
 """
 
+from tfctr.losses.alignment import feature_alignment, field_uniformity, squared_distance
+from tfctr.losses.contrast import ContrastLoss, CosineLoss, cosine_distance, do_info_nce, info_nce
 from tfctr.losses.cross_entropy import LogLoss, RobustCrossEntropy, log_loss, robust_cross_entropy
 from tfctr.losses.focus import FocalLoss, TwinFocusLoss, complex_focus, focal, simple_focus, twin_focus
 
@@ -12,14 +14,22 @@ LOSSES = {"log_loss": LogLoss, "focal": FocalLoss, "robust_cross_entropy": Robus
 
 __all__ = [
     "LOSSES",
+    "ContrastLoss",
+    "CosineLoss",
     "FocalLoss",
     "LogLoss",
     "RobustCrossEntropy",
     "TwinFocusLoss",
     "complex_focus",
+    "cosine_distance",
+    "do_info_nce",
+    "feature_alignment",
+    "field_uniformity",
     "focal",
+    "info_nce",
     "log_loss",
     "robust_cross_entropy",
     "simple_focus",
+    "squared_distance",
     "twin_focus",
 ]
