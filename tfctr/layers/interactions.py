@@ -1,12 +1,9 @@
-"""Encoders with a closed form: first order, second order, crosses."""
-
-import math
+"""Encoders without weights of their own, but for a bias: first order, second order."""
 
 import keras
 from keras import ops
 
-from tfctr.errors import require_count
-from tfctr.layers.mlp import linear
+from tfctr.errors import ConfigError
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -33,7 +30,32 @@ class LinearTerms(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class FactorizationMachine(keras.layers.Layer):
+class BiInteraction(keras.layers.Layer):
+    """The sum of the element-wise products of all pairs of fields, in time linear in the fields.
+
+    `sum_{i<j} e_i * e_j = ((sum_i e_i)^2 - sum_i e_i^2) / 2`. Computed in float32 under every policy: a difference of large
+    numbers.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, dim)`
+
+    >>> BiInteraction()(ops.convert_to_tensor([[[1.0, 2.0], [3.0, 4.0]]])).numpy().tolist()
+    [[3.0, 8.0]]
+
+    Reference: [He and Chua, 2017](https://arxiv.org/abs/1708.05027), eq. 3-4.
+    """
+
+    def __init__(self, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+
+    def call(self, fields):
+        square_of_sum = ops.square(ops.sum(fields, axis=1))  # (batch, dim)
+        sum_of_squares = ops.sum(ops.square(fields), axis=1)  # (batch, dim)
+        return 0.5 * (square_of_sum - sum_of_squares)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class FactorizationMachine(BiInteraction):
     """The sum of the inner products of all pairs of fields, in time linear in the fields.
 
     `sum_{i<j} <e_i, e_j> = (|sum_i e_i|^2 - sum_i |e_i|^2) / 2`. It holds the second order only; for the first order, add
@@ -48,50 +70,21 @@ class FactorizationMachine(keras.layers.Layer):
     Reference: [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127).
     """
 
-    def __init__(self, dtype="float32", **kwargs):
-        super().__init__(dtype=dtype, **kwargs)
-
     def call(self, fields):
-        square_of_sum = ops.square(ops.sum(fields, axis=1))  # (batch, dim)
-        sum_of_squares = ops.sum(ops.square(fields), axis=1)  # (batch, dim)
-        return 0.5 * ops.sum(square_of_sum - sum_of_squares, axis=-1, keepdims=True)  # (batch, 1)
+        return ops.sum(super().call(fields), axis=-1, keepdims=True)  # (batch, 1)
 
 
-@keras.saving.register_keras_serializable("tfctr")
-class CrossNetwork(keras.layers.Layer):
-    """Explicit feature crosses of growing degree (DCNv2, full rank).
+def require_pairs(input_shape):
+    """Refuse a view without a pair of fields."""
+    if input_shape[1] < 2:
+        raise ConfigError(f"{input_shape[1]} field has no pairs.", fix="use a model without interactions, or two fields")
 
-    `x[l+1] = x[0] * (W[l] x[l] + b[l]) + x[l]`, so `num_layers` layers reach crosses of degree `num_layers + 1`.
 
-    Args:
-        num_layers: how many crossing steps; at least 1.
+def rows_of_pairs(fields):
+    """Each field but the last, and all fields behind it: `(batch, 1, dim)` and `(batch, fields - 1 - i, dim)`, one by one.
 
-    Shapes:
-        `(batch, fields, dim) -> (batch, fields * dim)`
-
-    Raises:
-        ConfigError: `num_layers` is below 1.
-
-    >>> tuple(CrossNetwork(num_layers=2)(ops.ones((8, 3, 4))).shape)
-    (8, 12)
-
-    Reference: [Wang et al., 2021](https://arxiv.org/abs/2008.13535), eq. 1.
+    Splits what the last split left: the gradient of a split is one concatenation, that of a slice is as large as all fields.
     """
-
-    def __init__(self, num_layers=3, **kwargs):
-        super().__init__(**kwargs)
-        require_count("num_layers", num_layers)
-        self.num_layers = num_layers
-
-    def build(self, input_shape):
-        units = math.prod(input_shape[1:])
-        self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
-        self.crosses = [linear(units, dtype=self.dtype_policy) for _ in range(self.num_layers)]
-        for cross in self.crosses:
-            cross.build((None, units))
-
-    def call(self, fields):
-        x0 = x = self.flatten(fields)  # (batch, fields * dim)
-        for cross in self.crosses:
-            x = x0 * cross(x) + x
-        return x
+    for _ in range(fields.shape[1] - 1):
+        first, fields = ops.split(fields, [1], axis=1)
+        yield first, fields

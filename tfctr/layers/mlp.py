@@ -1,15 +1,9 @@
 """The multilayer perceptron, and the papers' settings of a dense layer."""
 
-import functools
-
 import keras
 
-from tfctr.errors import ConfigError, choose
-
-_NAMES = ("elu", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
-ACTIVATIONS = {name: functools.partial(keras.layers.Activation, name) for name in _NAMES} | {
-    "leaky_relu": functools.partial(keras.layers.LeakyReLU, negative_slope=0.01),  # PyTorch's slope
-}
+from tfctr.errors import ConfigError, require_number, require_one_of
+from tfctr.layers.activations import ACTIVATIONS
 
 
 def linear(units, **kwargs):
@@ -31,7 +25,7 @@ class MLP(keras.layers.Layer):
     Args:
         hidden_units: width of each hidden layer; at least one.
         activation: a name in `ACTIVATIONS`.
-        dropout: share of units dropped in training, in [0, 1).
+        dropout: share of units dropped in training, in [0, 0.99].
         batch_norm: whether to normalize before the activation.
 
     Shapes:
@@ -48,9 +42,8 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         if not isinstance(hidden_units, list | tuple) or not hidden_units or not all(map(_is_width, hidden_units)):
             raise ConfigError(f"`hidden_units` is {hidden_units!r}.", fix="list the width of each hidden layer: [400, 400]")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"`dropout` is {dropout}.", fix="use a number in [0, 1)")
-        choose(ACTIVATIONS, activation, "activation")
+        require_number("dropout", dropout, 0, 0.99)
+        require_one_of(ACTIVATIONS, activation, "activation")
         self.hidden_units, self.activation = tuple(hidden_units), activation
         self.dropout, self.batch_norm = dropout, batch_norm
 

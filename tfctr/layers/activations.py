@@ -1,0 +1,46 @@
+"""Activations by name, as every hidden layer takes them; PReLU and Dice have weights."""
+
+import functools
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class Dice(keras.layers.Layer):
+    """A PReLU whose bend follows the data: `p * x + (1 - p) * alpha * x`, with `p = sigmoid((x - mean) / sqrt(var + 1e-8))`.
+
+    Mean and variance are those of the batch in training and their moving averages otherwise; `alpha` is learned, one number a
+    unit, from 0 on.
+
+    Shapes:
+        `(batch, units) -> (batch, units)`
+
+    >>> Dice()(ops.zeros((2, 3))).numpy().tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+    Reference: [Zhou et al., 2018](https://arxiv.org/abs/1706.06978), eq. 3.
+    """
+
+    def build(self, input_shape):
+        self.normalization = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-8, center=False, scale=False, dtype=self.dtype_policy
+        )
+        self.normalization.build(input_shape)
+        self.alpha = self.add_weight(name="alpha", shape=(input_shape[-1],), initializer="zeros")
+
+    def call(self, x):
+        p = ops.sigmoid(self.normalization(x))
+        return (p + (1.0 - p) * self.alpha) * x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+# Slopes as in the papers' code: PyTorch's LeakyReLU; PReLU has one slope a unit, from 0.01 on.
+_PLAIN = ("elu", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
+ACTIVATIONS = {name: functools.partial(keras.layers.Activation, name) for name in _PLAIN} | {
+    "dice": Dice,
+    "leaky_relu": functools.partial(keras.layers.LeakyReLU, negative_slope=0.01),
+    "prelu": functools.partial(keras.layers.PReLU, alpha_initializer=keras.initializers.Constant(0.01)),
+}

@@ -1,0 +1,65 @@
+"""The Key-Value Block: what is read in a semantic space, and how much it counts (simMHN, CETN)."""
+
+import keras
+
+from tfctr.layers.activations import ACTIVATIONS
+from tfctr.layers.mlp import MLP, linear
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class KeyValueBlock(keras.layers.Layer):
+    """Two networks over one view: the value read there, and one number a sample that weighs it.
+
+    `V = MLP_v(view)`, `K = leaky_relu(w . MLP_k(view) + b)`. The weight is not normalized, and can be slightly negative.
+
+    Args:
+        hidden_units, activation, dropout, batch_norm: of the value network, as in `MLP`.
+        weight_hidden_units, weight_activation, weight_dropout, weight_batch_norm: of the weight network.
+
+    Shapes:
+        `(batch, fields, dim)` or `(batch, units) -> (batch, hidden_units[-1]), (batch, 1)`, value and weight; the weight is
+        float32 under every policy
+
+    Raises:
+        ConfigError: an argument out of range, or an unknown activation.
+
+    >>> value, weight = KeyValueBlock([8, 5], weight_hidden_units=[4])(keras.ops.ones((2, 3, 4)))
+    >>> tuple(value.shape), tuple(weight.shape)
+    ((2, 5), (2, 1))
+
+    Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 8, 10. As in the authors' code, the value's last layer has its
+    activation and dropout too.
+    """
+
+    def __init__(
+        self,
+        hidden_units,
+        weight_hidden_units,
+        activation="leaky_relu",
+        weight_activation="leaky_relu",
+        dropout=0.0,
+        weight_dropout=0.0,
+        batch_norm=False,
+        weight_batch_norm=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_units, self.weight_hidden_units = hidden_units, weight_hidden_units
+        self.activation, self.weight_activation = activation, weight_activation
+        self.dropout, self.weight_dropout = dropout, weight_dropout
+        self.batch_norm, self.weight_batch_norm = batch_norm, weight_batch_norm
+        self.value = MLP(hidden_units, activation, dropout, batch_norm, dtype=self.dtype_policy)
+        self.weight = keras.Sequential(
+            [
+                MLP(weight_hidden_units, weight_activation, weight_dropout, weight_batch_norm, dtype=self.dtype_policy),
+                linear(1, dtype="float32"),
+                ACTIVATIONS["leaky_relu"](dtype="float32"),
+            ]
+        )
+
+    def build(self, input_shape):
+        self.value.build(input_shape)
+        self.weight.build(input_shape)
+
+    def call(self, view):
+        return self.value(view), self.weight(view)

@@ -1,0 +1,129 @@
+"""Semantic spaces: products of the fields, noise on the fields, and the weighted sum of what was read in each space (CETN)."""
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError, require_number
+from tfctr.layers.mlp import linear
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class ElementwiseProducts(keras.layers.Layer):
+    """The element-wise product of each pair of fields, squares included: `e_i * e_j` for i <= j, in the order of (i, j).
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, fields * (fields + 1) / 2, dim)`
+
+    >>> ElementwiseProducts()(ops.convert_to_tensor([[[1.0, 2.0], [3.0, 4.0]]])).numpy().tolist()
+    [[[1.0, 4.0], [3.0, 8.0], [9.0, 16.0]]]
+
+    Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 9, 13.
+    """
+
+    def call(self, fields):
+        return ops.concatenate(_products(fields), axis=1)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class InnerProducts(keras.layers.Layer):
+    """The inner product of each pair of fields, squared lengths included: `<e_i, e_j>` for i <= j, in the order of (i, j).
+
+    These are the sums of `ElementwiseProducts` over the last axis: where those are at hand, sum them.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, fields * (fields + 1) / 2)`
+
+    >>> InnerProducts()(ops.convert_to_tensor([[[1.0, 2.0], [3.0, 4.0]]])).numpy().tolist()
+    [[5.0, 11.0, 25.0]]
+
+    Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 9, 13.
+    """
+
+    def call(self, fields):
+        return ops.concatenate([ops.sum(products, axis=-1) for products in _products(fields)], axis=1)
+
+
+def _products(fields):
+    """One tensor a field: its products with itself and with all fields behind it. Slices are cheaper than a gather."""
+    return [fields[:, i : i + 1] * fields[:, i:] for i in range(fields.shape[1])]
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class Perturbation(keras.layers.Layer):
+    """Noise that moves each component away from zero, in training only: `e + scale * u * sign(e)`, with `u ~ U(0, 1)`.
+
+    Args:
+        scale: of the noise; at least 0.
+        seed: of the noise; None follows `keras.utils.set_random_seed`.
+
+    Shapes:
+        `(batch, ...) -> (batch, ...)`
+
+    Raises:
+        ConfigError: a negative `scale`.
+
+    >>> Perturbation(scale=0.1)(ops.ones((1, 2))).numpy().tolist()
+    [[1.0, 1.0]]
+
+    Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 12, where `scale` is 1.
+    """
+
+    # The authors' code adds the noise to the products, scaled to a length of 1e-5, at evaluation too, and has it off in all
+    # published results.
+
+    def __init__(self, scale=1.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        require_number("scale", scale, least=0)
+        self.scale, self.seed = scale, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, fields, training=False):
+        if not training:
+            return fields
+        noise = keras.random.uniform(ops.shape(fields), dtype=fields.dtype, seed=self.seed_generator)
+        return fields + self.scale * noise * ops.sign(fields)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class SpaceFusion(keras.layers.Layer):
+    """The logit of several spaces: the sum of linear heads, each times the weight of its space.
+
+    `logit = sum_i K_i * (w_i . V_i + b_i)`; without weights, all `K_i` are 1. All of it is float32 under every policy.
+
+    Args:
+        shared_projection: whether all spaces share one `w` and `b`.
+
+    Shapes:
+        `[(batch, units), ...], [(batch, 1), ...] or None -> (batch, 1)`
+
+    Raises:
+        ConfigError: no space, not one weight a space, or a shared projection of unequal widths.
+
+    >>> values, weights = [ops.ones((2, 3)), ops.ones((2, 4))], [ops.ones((2, 1)), ops.ones((2, 1))]
+    >>> tuple(SpaceFusion()(values, weights).shape)
+    (2, 1)
+
+    Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 11 and 17. As in the authors' code, each space has its own `w` and
+    `b` by default; eq. 17 shares them.
+    """
+
+    def __init__(self, shared_projection=False, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        self.shared_projection = shared_projection
+
+    def build(self, values_shape, weights_shape=None):
+        widths = [shape[-1] for shape in values_shape]
+        if not widths or (weights_shape is not None and len(weights_shape) != len(widths)):
+            raise ConfigError(f"{len(widths)} spaces and {len(weights_shape or ())} weights.", fix="give one weight a space")
+        if self.shared_projection and len(set(widths)) > 1:
+            raise ConfigError(f"the spaces are {widths} units wide.", fix="a shared projection needs equal widths")
+        heads = [linear(1, dtype=self.dtype_policy) for _ in (widths[:1] if self.shared_projection else widths)]
+        for head, shape in zip(heads, values_shape, strict=False):
+            head.build(shape)
+        self.heads = heads * len(widths) if self.shared_projection else heads
+
+    def call(self, values, weights=None):
+        logits = [head(value) for head, value in zip(self.heads, values, strict=True)]  # (batch, 1) each
+        if weights is not None:
+            logits = [weight * logit for weight, logit in zip(weights, logits, strict=True)]
+        return sum(logits)
