@@ -1,0 +1,65 @@
+from tfctr.layers import FeatureEmbedding, SpaceFusion, ThroughConnection
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+from tfctr.models.spaces import SPACES, diversity_and_homogeneity, semantic_views, values_and_weights
+
+
+@register
+class CETN(CTRModel):
+    """Several semantic spaces of the same fields, kept diverse by a contrast and alike by through connections.
+
+    `logit = sum_i K_i * (w_i . V_i + b_i)`, where `V_0 = MLP_0(fields)` and `V_i = MLP_i(products) + V_0`;
+    `loss = ctr + contrast_weight * do_info_nce(V_1, V_2) + sum_i cosine_weights[i] * cosine_distance(V_0, V_i) + l2`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        spaces: of `"fields"`, `"elementwise"` and `"inner"` products; the first is the main one, the others are auxiliary.
+        hidden_units, activation, dropout: of the value networks; one activation, or one a space.
+        weight_hidden_units, weight_dropout: of the weight networks; None for no weights.
+        batch_norm: of all networks.
+        perturbation: scale of the noise on the fields before the products, in training only.
+        through: whether the main value is added to the auxiliary ones.
+        contrast: `"do_info_nce"` or `"info_nce"`, between the two auxiliary spaces; None for none.
+        contrast_weight, temperature: of the contrast.
+        cosine_weights: of each auxiliary space's distance from the main one; None for none.
+        shared_projection: one `w` and `b` for all spaces.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Li et al., 2023](https://arxiv.org/abs/2312.09715), eq. 8-19; the defaults are its best run's on Frappe, without
+    batch normalization and dropout.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=20,
+        spaces=SPACES,
+        hidden_units=(400, 400),
+        weight_hidden_units=(400,),
+        activation=("gelu", "relu", "mish"),
+        dropout=0.0,
+        weight_dropout=0.0,
+        batch_norm=False,
+        perturbation=0.0,
+        through=True,
+        contrast="do_info_nce",
+        contrast_weight=0.1,
+        temperature=0.3,
+        cosine_weights=(0.1, 0.7),
+        shared_projection=False,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        views = semantic_views(embedding(ids), spaces, perturbation)  # one a space
+        (main, *others), weights = values_and_weights(
+            views, hidden_units, weight_hidden_units, activation, dropout, weight_dropout, batch_norm
+        )  # (batch, units) and (batch, 1) a space
+        values = [main, *(ThroughConnection()(value, main) if through else value for value in others)]  # (batch, units) each
+        outputs = {"logit": SpaceFusion(shared_projection)(values, weights)}  # (batch, 1)
+        outputs |= {f"value_{i}": value for i, value in enumerate(values)}  # what the losses compare
+        auxiliary = diversity_and_homogeneity(len(others), contrast, contrast_weight, temperature, cosine_weights)
+        super().__init__(schema, ids, outputs, [embedding], auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

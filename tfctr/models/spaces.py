@@ -1,0 +1,63 @@
+"""The graph of every model that reads the same fields in several semantic spaces: SimMHN, CETN, TriDNN."""
+
+from keras import ops
+
+from tfctr.errors import ConfigError, require_one_of
+from tfctr.layers import MLP, ElementwiseProducts, InnerProducts, KeyValueBlock, Perturbation
+from tfctr.losses import ContrastLoss, CosineLoss
+
+SPACES = ("fields", "elementwise", "inner")
+
+
+def semantic_views(fields, spaces, perturbation=0.0):
+    """The view of each space by its name in `SPACES`: the fields, their element-wise products, their inner products.
+
+    The products are those of the perturbed fields, and computed once for both spaces.
+    """
+    if not spaces:
+        raise ConfigError("`spaces` is empty.", fix=f"name at least one of: {', '.join(SPACES)}")
+    for space in spaces:
+        require_one_of(SPACES, space, "space")
+    views = {"fields": fields}  # (batch, fields, dim)
+    noisy = Perturbation(perturbation)(fields) if perturbation else fields
+    if "elementwise" in spaces:
+        views["elementwise"] = ElementwiseProducts()(noisy)  # (batch, pairs, dim)
+        views["inner"] = ops.sum(views["elementwise"], axis=-1)  # (batch, pairs)
+    elif "inner" in spaces:
+        views["inner"] = InnerProducts()(noisy)
+    return [views[space] for space in spaces]
+
+
+def values_and_weights(views, hidden_units, weight_hidden_units, activation, dropout=0.0, weight_dropout=0.0, batch_norm=False):
+    """What each space's networks read in its view: a list of values `(batch, units)`, and one of weights `(batch, 1)`.
+
+    Without `weight_hidden_units` there are no weights, and the second is None.
+    """
+    activations = for_each(len(views), "activation", activation)
+    if weight_hidden_units is None:
+        return [MLP(hidden_units, name, dropout, batch_norm)(view) for name, view in zip(activations, views, strict=True)], None
+    options = {"dropout": dropout, "weight_dropout": weight_dropout, "batch_norm": batch_norm, "weight_batch_norm": batch_norm}
+    blocks = [KeyValueBlock(hidden_units, weight_hidden_units, name, **options) for name in activations]
+    pairs = [block(view) for block, view in zip(blocks, views, strict=True)]
+    return [value for value, _ in pairs], [weight for _, weight in pairs]
+
+
+def for_each(count, argument, value):
+    """A list of `count` values, from one for all or a list of one each."""
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    if len(values) != count:
+        raise ConfigError(f"`{argument}` is {value!r}.", fix=f"give one value, or a list of {count}")
+    return values
+
+
+def diversity_and_homogeneity(auxiliary_spaces, contrast, contrast_weight, temperature, cosine_weights):
+    """CETN's losses on the outputs `value_0` (the main space's), `value_1` and so on, by name."""
+    losses = {}
+    if contrast is not None:
+        if auxiliary_spaces != 2:
+            raise ConfigError(f"a contrast of {auxiliary_spaces} auxiliary spaces.", fix="use three spaces, or contrast=None")
+        losses["contrast"] = ContrastLoss("value_1", "value_2", contrast, temperature, contrast_weight)
+    if cosine_weights is not None:
+        for i, weight in enumerate(for_each(auxiliary_spaces, "cosine_weights", cosine_weights), start=1):
+            losses[f"cosine_{i}"] = CosineLoss("value_0", f"value_{i}", weight)
+    return losses

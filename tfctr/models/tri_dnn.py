@@ -1,0 +1,41 @@
+from tfctr.layers import FeatureEmbedding, SpaceFusion
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+from tfctr.models.spaces import SPACES, semantic_views, values_and_weights
+
+
+@register
+class TriDNN(CTRModel):
+    """Three MLPs that do not know of each other, over the fields and their products: what CETN is compared with.
+
+    `logit = sum over spaces of w . MLP(view) + b`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        spaces: of `"fields"`, `"elementwise"` and `"inner"` products; one alone is a row of the paper's table 8.
+        hidden_units, activation, dropout, batch_norm: of the MLPs.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Li et al., 2023](https://arxiv.org/abs/2312.09715), section 4.6.3.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=20,
+        spaces=SPACES,
+        hidden_units=(400, 400),
+        activation="relu",
+        dropout=0.0,
+        batch_norm=False,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        views = semantic_views(embedding(ids), spaces)  # one a space
+        values, _ = values_and_weights(views, hidden_units, None, activation, dropout, batch_norm=batch_norm)  # (batch, units)
+        logit = SpaceFusion()(values)  # (batch, 1)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
