@@ -1,0 +1,88 @@
+"""Products of learned powers of the fields, as sums of logarithms."""
+
+import keras
+from keras import ops
+
+from tfctr.errors import require_count
+from tfctr.layers.mlp import MLP, batch_normalization, linear
+
+SMALLEST = 1e-5  # The paper says only "a small positive number"; fresh embeddings are about 1e-4.
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class LogarithmicTransform(keras.layers.Layer):
+    """Crosses of learned degree: each neuron multiplies all fields, each field to a power of its own (AFN).
+
+    `y_j = exp(sum_i w_ij ln |e_i|) = prod_i |e_i|^w_ij`, component by component. The logarithms are batch-normalized field by
+    field, the powers neuron by neuron. Computed in float32 under every policy: it goes through logarithms.
+
+    Args:
+        neurons: how many crosses; at least 1.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, dim * neurons)`
+
+    Raises:
+        ConfigError: `neurons` is below 1.
+
+    >>> tuple(LogarithmicTransform(neurons=5)(ops.ones((2, 3, 4))).shape)
+    (2, 20)
+
+    Reference: [Cheng et al., 2020](https://arxiv.org/abs/1909.03276), section "Logarithmic Transformation Layer".
+    """
+
+    def __init__(self, neurons=600, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        require_count("neurons", neurons)
+        self.neurons = neurons
+
+    def build(self, input_shape):
+        policy = self.dtype_policy
+        self.log_norm, self.norm = batch_normalization(dtype=policy), batch_normalization(dtype=policy)
+        self.powers = linear(self.neurons, use_bias=False, dtype=policy)
+        self.flatten = keras.layers.Flatten(dtype=policy)
+        shape = (None, input_shape[2], input_shape[1])
+        self.log_norm.build(shape)
+        self.powers.build(shape)
+        self.norm.build((*shape[:2], self.neurons))
+
+    def call(self, fields):
+        logs = ops.log(ops.maximum(ops.abs(fields), SMALLEST))
+        logs = self.log_norm(ops.transpose(logs, (0, 2, 1)))  # (batch, dim, fields)
+        crosses = ops.exp(self.powers(logs))  # (batch, dim, neurons)
+        return self.flatten(self.norm(crosses))
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class LogarithmicNetwork(keras.layers.Layer):
+    """An `MLP` over the crosses of a `LogarithmicTransform`: AFN without its last linear layer.
+
+    Args:
+        neurons: of the `LogarithmicTransform`.
+        hidden_units, activation, dropout, batch_norm: of the `MLP`.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, hidden_units[-1])`
+
+    Raises:
+        ConfigError: an argument that the two layers refuse.
+
+    >>> tuple(LogarithmicNetwork(neurons=5, hidden_units=[7])(ops.ones((2, 3, 4))).shape)
+    (2, 7)
+
+    Reference: [Cheng et al., 2020](https://arxiv.org/abs/1909.03276).
+    """
+
+    def __init__(self, neurons=600, hidden_units=(400, 400, 400), activation="relu", dropout=0.0, batch_norm=True, **kwargs):
+        super().__init__(**kwargs)
+        self.transform = LogarithmicTransform(neurons)
+        self.mlp = MLP(hidden_units, activation, dropout, batch_norm, dtype=self.dtype_policy)
+        self.neurons, self.hidden_units, self.activation = neurons, tuple(hidden_units), activation
+        self.dropout, self.batch_norm = dropout, batch_norm
+
+    def build(self, input_shape):
+        self.transform.build(input_shape)
+        self.mlp.build((None, input_shape[2] * self.neurons))
+
+    def call(self, fields):
+        return self.mlp(self.transform(fields))

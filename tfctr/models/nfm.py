@@ -1,0 +1,54 @@
+import keras
+
+from tfctr.layers import MLP, BiInteraction, FeatureEmbedding, LinearTerms, linear
+from tfctr.layers.mlp import batch_normalization
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+
+@register
+class NFM(CTRModel):
+    """Neural factorization machine: an MLP over the pooled products of all pairs of fields.
+
+    `logit = b + sum_i w[id_i] + h . MLP(sum_{i<j} e_i * e_j)`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        hidden_units, activation, dropout, batch_norm: of the `MLP`; the pooled products are normalized and dropped like a
+            hidden layer. The paper normalizes, and finds one hidden layer best.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [He and Chua, 2017](https://arxiv.org/abs/1708.05027), eq. 2-7.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        hidden_units=(400,),
+        activation="relu",
+        dropout=0.0,
+        batch_norm=True,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        first = LinearTerms()(weights(ids))  # (batch, 1)
+        deep = MLP(hidden_units, activation, dropout, batch_norm)
+        pooled = BiInteraction()(vectors(ids))  # (batch, dim)
+        if batch_norm:
+            pooled = batch_normalization()(pooled)
+        pooled = keras.layers.Dropout(dropout)(pooled)
+        higher = linear(1, use_bias=False, dtype="float32")(deep(pooled))  # (batch, 1)
+        super().__init__(
+            schema,
+            ids,
+            {"logit": first + higher},
+            [weights, vectors],
+            embedding_l2=embedding_l2,
+            l2_scope=l2_scope,
+            name=name,
+        )
