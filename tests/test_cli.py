@@ -129,10 +129,11 @@ def test_what_is_not_defined_is_null(run, monkeypatch):
     assert "auc is not defined: one class" in result.stderr
 
 
-def test_models_are_listed_with_their_first_line():
+def test_models_are_listed_with_paper_and_idea():
     listed = json.loads(done("models", "--json"))
     assert set(listed) == set(tfctr.models.MODELS)
-    assert all(line and "\n" not in line for line in listed.values())
+    assert listed["TF4CTR"]["year"] == 2024
+    assert done("models").splitlines()[0].startswith("AFM       2017  Xiao et al. ")
 
 
 def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tfctr.config import Config
-from tfctr.models import MODELS
+from tfctr.models import build
 from tfctr.schema import Schema
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +40,13 @@ def test_demo_serves_the_bits_it_predicted(tmp_path):
     assert (tmp_path / "demo" / "serving" / "tf4ctr" / "1" / "saved_model.pb").is_file()
 
 
+def test_a_model_from_outside_is_served_as_it_predicts():
+    printed = run("add_your_own_model.py")
+    served, offline = (re.findall(rf"{face}: +\[(.*)\]", printed) for face in ("served", "offline"))
+    assert served == offline
+    assert len(served) == 2
+
+
 def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))
@@ -51,9 +58,11 @@ def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("model", ["tf4ctr", "cetn"])
 @pytest.mark.parametrize("name", ["frappe", "ml1m"])
-def test_example_files_are_valid(name):
+def test_example_files_are_valid(name, model, tiny_schema):
     schema = Schema.load(ROOT / "examples" / f"{name}.yaml")
-    config = Config.load(ROOT / "examples" / f"{name}_tf4ctr.yaml")
+    config = Config.load(ROOT / "examples" / f"{name}_{model}.yaml")
     assert schema.group in [feature.name for feature in schema.features]
-    assert config.model.name in MODELS
+    built = build(config.model.name, tiny_schema, **config.model.arguments)
+    assert built.embedding_l2 == config.model.arguments["embedding_l2"]

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from every_model import EVERY_MODEL_AT_LENGTH
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError, StorageError
@@ -25,7 +26,6 @@ from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.server import LocalServer
 
 ROOT = Path(__file__).parents[1]
-EVERY_MODEL = pytest.mark.parametrize("name", sorted(MODELS))
 
 
 def spread(model, scale=0.5, seed=0):
@@ -92,7 +92,7 @@ def test_predict_does_not_depend_on_what_was_predicted_before(tiny_schema, tiny_
     np.testing.assert_array_equal(fresh.predict(tiny_ids(512), 512, verbose=0), used.predict(tiny_ids(512), 512, verbose=0))
 
 
-@EVERY_MODEL
+@EVERY_MODEL_AT_LENGTH
 def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     model = spread(MODELS[name](tiny_schema))
     version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 100))

@@ -1,6 +1,8 @@
 """Models by name."""
 
 import inspect
+import re
+import sys
 
 import keras
 
@@ -26,6 +28,23 @@ def build(name, schema, /, **arguments):
     """
     layers = {key: _layer(key, value, schema, arguments) for key, value in arguments.items()}
     return _construct(choose(MODELS, name, "model"), schema, **layers)
+
+
+_REFERENCE = re.compile(r"Reference: \[(.+?), (\d{4})\]\((\S+?)\)")
+
+
+def describe(name):
+    """What the registered model `name` is: its idea, paper, year and link, from its docstring; the encoders its file names.
+
+    A model without a line such as `Reference: [Guo et al., 2017](https://...)` has None for the three.
+    """
+    cls = choose(MODELS, name, "model")
+    text = inspect.getdoc(cls) or name
+    found = _REFERENCE.search(text)
+    paper, year, link = found.groups() if found else (None, None, None)
+    named = vars(sys.modules[cls.__module__]).values()
+    encoders = [encoder for encoder, layer in ENCODERS.items() if layer in named]
+    return {"idea": text.splitlines()[0], "paper": paper, "year": year and int(year), "link": link, "encoders": encoders}
 
 
 def _layer(argument, value, schema, others):

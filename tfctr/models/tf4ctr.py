@@ -21,7 +21,7 @@ class TF4CTR(CTRModel):
         fusion: `"sum"`, `"weighted_sum"`, `"voting"`, `"concatenation"`, `"experts"`, or a layer from two representations to
             the logits `logit`, `simple` and `complex`.
         simple_encoder, complex_encoder: layers from a view to a representation; by default `MLP([400])` and
-            `MLP([400, 400, 400])`.
+            `MLP([400, 400, 400])`. `tfctr.models.PAIRS` has those of DeepFM, DCNv2 and the other parallel models.
         alpha, c, gamma: of `tfctr.losses.TwinFocusLoss`; `gamma=0` is plain deep supervision.
         embedding_l2, l2_scope: see `CTRModel`.
 

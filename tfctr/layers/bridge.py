@@ -1,0 +1,152 @@
+"""Cross layers and dense layers that meet at every depth (EDCN)."""
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError, require_count, require_one_of
+from tfctr.layers.mlp import batch_normalization, linear
+
+
+class ConcatenationBridge(keras.layers.Layer):
+    """`relu(W [x, h] + b)`: `[(batch, units), (batch, units)] -> (batch, units)`."""
+
+    def build(self, input_shape):
+        units = input_shape[0][-1]
+        self.project = linear(units, activation="relu", dtype=self.dtype_policy)
+        self.project.build((None, 2 * units))
+
+    def call(self, inputs):
+        return self.project(ops.concatenate(inputs, axis=-1))
+
+
+class AttentionBridge(keras.layers.Layer):
+    """`a_x x + a_h h`, `[a_x, a_h] = softmax([p . relu(W_x x + b_x), p . relu(W_h h + b_h)])`: shapes as above."""
+
+    def build(self, input_shape):
+        units = input_shape[0][-1]
+        self.hidden = [linear(units, activation="relu", dtype=self.dtype_policy) for _ in input_shape]
+        self.score = linear(1, use_bias=False, dtype=self.dtype_policy)
+        for layer in [*self.hidden, self.score]:
+            layer.build((None, units))
+
+    def call(self, inputs):
+        scores = [self.score(hidden(x)) for hidden, x in zip(self.hidden, inputs, strict=True)]
+        weights = ops.softmax(ops.concatenate(scores, axis=-1))  # (batch, 2)
+        return weights[:, :1] * inputs[0] + weights[:, 1:] * inputs[1]
+
+
+BRIDGES = {
+    "hadamard": keras.layers.Multiply,
+    "addition": keras.layers.Add,
+    "concatenation": ConcatenationBridge,
+    "attention": AttentionBridge,
+}
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class Regulation(keras.layers.Layer):
+    """Two gates that decide how much of each field the cross and the dense layer read (EDCN).
+
+    `view_k = softmax(g_k / temperature) * fields`, one learned number a field and view, equal at the start.
+
+    Args:
+        temperature: above 0; lower is closer to one field alone.
+        batch_norm: whether to normalize each view.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, fields * dim), (batch, fields * dim)`
+
+    Raises:
+        ConfigError: `temperature` is not above 0.
+
+    >>> cross, deep = Regulation()(ops.ones((1, 2, 1)))
+    >>> cross.numpy().tolist(), deep.numpy().tolist()
+    ([[0.5, 0.5]], [[0.5, 0.5]])
+
+    Reference: [Chen et al., 2021](https://doi.org/10.1145/3459637.3481915), regulation module.
+    """
+
+    def __init__(self, temperature=1.0, batch_norm=False, **kwargs):
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ConfigError(f"`temperature` is {temperature}.", fix="use a number above 0")
+        self.temperature, self.batch_norm = temperature, batch_norm
+
+    def build(self, input_shape):
+        _, fields, dim = input_shape
+        self.gates = self.add_weight(name="gates", shape=(2, fields), initializer="ones")
+        self.norms = [batch_normalization(dtype=self.dtype_policy) for _ in range(2 * self.batch_norm)]
+        for norm in self.norms:
+            norm.build((None, fields * dim))
+
+    def call(self, fields, training=False):
+        gates = ops.softmax(self.gates / self.temperature)  # (2, fields)
+        flat = (-1, fields.shape[1] * fields.shape[2])
+        views = [ops.reshape(gates[view][:, None] * fields, flat) for view in range(2)]
+        if self.batch_norm:
+            views = [norm(view, training=training) for norm, view in zip(self.norms, views, strict=True)]
+        return tuple(views)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class BridgedCross(keras.layers.Layer):
+    """A cross network and an MLP of equal width that share what they learn after each layer (EDCN).
+
+    Layer `l` of `num_layers`, from `f_0` = fields:
+
+    - regulation: `x, h = Regulation(f_l)`; the first `x` is `x_0`
+    - cross and dense: `x = x_0 (w . x) + b + x`; `h = dropout(relu(W h + c))`
+    - bridge: `f_{l+1} = bridge(x, h)`
+
+    The representation is the last `x`, `h` and `f` side by side.
+
+    Args:
+        num_layers: at least 1.
+        bridge: `"hadamard"`, `"addition"`, `"concatenation"` or `"attention"`.
+        temperature, batch_norm: of each `Regulation`; without normalization the Hadamard bridge does not learn from small
+            embeddings, as products of products vanish.
+        dropout: share of each dense layer's units dropped in training, in [0, 1).
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, 3 * fields * dim)`
+
+    Raises:
+        ConfigError: `num_layers` is below 1, an unknown bridge, a temperature not above 0.
+
+    >>> tuple(BridgedCross(num_layers=2)(ops.ones((8, 3, 4))).shape)
+    (8, 36)
+
+    Reference: [Chen et al., 2021](https://doi.org/10.1145/3459637.3481915), bridge and regulation modules.
+    """
+
+    def __init__(self, num_layers=3, bridge="hadamard", temperature=1.0, dropout=0.0, batch_norm=True, **kwargs):
+        super().__init__(**kwargs)
+        require_count("num_layers", num_layers)
+        require_one_of(BRIDGES, bridge, "bridge")
+        self.num_layers, self.bridge, self.temperature = num_layers, bridge, temperature
+        self.dropout, self.batch_norm = dropout, batch_norm
+        self.regulations = [Regulation(temperature, batch_norm, dtype=self.dtype_policy) for _ in range(num_layers)]
+
+    def build(self, input_shape):
+        _, fields, dim = input_shape
+        policy, units, layers = self.dtype_policy, fields * dim, range(self.num_layers)
+        self.crosses = [linear(1, use_bias=False, dtype=policy) for _ in layers]
+        self.biases = [self.add_weight(name=f"bias_{layer}", shape=(units,), initializer="zeros") for layer in layers]
+        self.denses = [linear(units, activation="relu", dtype=policy) for _ in layers]
+        self.drops = [keras.layers.Dropout(self.dropout, dtype=policy) for _ in layers]
+        self.bridges = [BRIDGES[self.bridge](dtype=policy) for _ in layers]
+        for layer in layers:
+            self.regulations[layer].build(input_shape)
+            self.crosses[layer].build((None, units))
+            self.denses[layer].build((None, units))
+            self.bridges[layer].build([(None, units), (None, units)])
+
+    def call(self, fields, training=False):
+        start, bridged = None, fields
+        for layer in range(self.num_layers):
+            cross, deep = self.regulations[layer](ops.reshape(bridged, ops.shape(fields)), training=training)
+            start = cross if start is None else start  # (batch, fields * dim)
+            cross = start * self.crosses[layer](cross) + self.biases[layer] + cross  # (batch, fields * dim)
+            deep = self.drops[layer](self.denses[layer](deep), training=training)
+            bridged = self.bridges[layer]([cross, deep])
+        return ops.concatenate([cross, deep, bridged], axis=-1)

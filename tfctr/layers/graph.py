@@ -1,0 +1,242 @@
+"""Encoders that take the fields for the nodes of a graph."""
+
+import math
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError
+from tfctr.layers.interactions import require_pairs
+from tfctr.layers.mlp import linear
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class FieldGraph(keras.layers.Layer):
+    """A complete graph of the fields, whose nodes pass messages along weighted edges (Fi-GNN).
+
+    - nodes: `h_i = relu(concat over heads of softmax_j(q_i . k_j / sqrt(width)) v_j)`, kept as `h0_i`
+    - edges: `A_ij = softmax over j != i of leaky_relu(w . [h0_i, h0_j])`, computed from two scores a node, not from pairs
+    - steps: `a_i = W_in[i] (sum_j A_ji W_out[j] h_j) + b`, then `h_i <- GRU(h_i, a_i) + h0_i`
+
+    Args:
+        num_steps: how many times messages are passed; at least 1.
+        state_dim: width of a node's state.
+        num_heads: of the self-attention that makes the first states; divides `state_dim`.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, fields * state_dim)`
+
+    Raises:
+        ConfigError: an argument below 1, heads that do not divide the state, or one field alone.
+
+    >>> tuple(FieldGraph(num_steps=2, state_dim=6)(ops.ones((8, 3, 4))).shape)
+    (8, 18)
+
+    Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), sections 3.4 to 3.6.
+    """
+
+    def __init__(self, num_steps=3, state_dim=16, num_heads=2, **kwargs):
+        super().__init__(**kwargs)
+        if min(num_steps, state_dim, num_heads) < 1 or state_dim % num_heads:
+            raise ConfigError(
+                f"`num_steps` is {num_steps}, `state_dim` {state_dim}, `num_heads` {num_heads}.",
+                fix="use at least 1 each, and heads that divide the state",
+            )
+        self.num_steps, self.state_dim, self.num_heads = num_steps, state_dim, num_heads
+
+    def build(self, input_shape):
+        require_pairs(input_shape)
+        fields = input_shape[1]
+        policy, state = self.dtype_policy, self.state_dim
+        self.projections = [linear(state, use_bias=False, dtype=policy) for _ in range(3)]
+        for projection in self.projections:
+            projection.build(input_shape)
+        self.edge_scores = linear(2, use_bias=False, dtype=policy)
+        self.edge_scores.build((None, fields, state))
+        # The paper has one pair of matrices a node for all steps; the authors' code has one a node and step.
+        start = keras.initializers.RandomNormal(stddev=state**-0.5)
+        self.outgoing = self.add_weight(name="outgoing", shape=(fields, state, state), initializer=start)
+        self.incoming = self.add_weight(name="incoming", shape=(fields, state, state), initializer=start)
+        self.bias = self.add_weight(name="bias", shape=(state,), initializer="zeros")
+        self.update = keras.layers.GRUCell(state, reset_after=False, dtype=policy)
+        self.update.build((None, state))
+
+    def call(self, fields):
+        states = first = self.attend(fields)  # (batch, fields, state)
+        # A node weighs those that it sends to, as in the paper; other code weighs those that it hears.
+        edges = ops.transpose(self.weigh(first), (0, 2, 1))  # (batch, fields, fields)
+        for _ in range(self.num_steps):
+            messages = ops.matmul(edges, ops.einsum("bfs,fst->bft", states, self.outgoing))
+            messages = ops.einsum("bfs,fst->bft", messages, self.incoming) + self.bias
+            flat = [ops.reshape(x, (-1, self.state_dim)) for x in (messages, states)]  # (batch * fields, state) each
+            states = ops.reshape(self.update(*flat)[0], ops.shape(first)) + first
+        return ops.reshape(states, (-1, first.shape[1] * self.state_dim))
+
+    def attend(self, fields):
+        """The first states, by multi-head self-attention: `(batch, fields, state_dim)`."""
+        heads = (-1, fields.shape[1], self.num_heads, self.state_dim // self.num_heads)
+        queries, keys, values = (ops.reshape(projection(fields), heads) for projection in self.projections)
+        scores = ops.einsum("bihc,bjhc->bhij", queries, keys) / math.sqrt(heads[-1])
+        mixed = ops.einsum("bhij,bjhc->bihc", ops.softmax(scores), values)
+        return ops.relu(ops.reshape(mixed, (-1, fields.shape[1], self.state_dim)))
+
+    def weigh(self, states):
+        """The weight of the edge from each node to each other: `(batch, fields, fields)`, 0 on the diagonal."""
+        scores = self.edge_scores(states)  # (batch, fields, 2): w . [h_i, h_j] is a sum of two parts
+        scores = ops.leaky_relu(scores[:, :, :1] + ops.transpose(scores[:, :, 1:], (0, 2, 1)), negative_slope=0.01)
+        return masked_softmax(scores, ops.logical_not(ops.eye(states.shape[1], dtype="bool")))
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class AttentiveScore(keras.layers.Layer):
+    """A logit from the states of a graph: each node's own score, weighed by all nodes together.
+
+    `sum_i sigmoid(V h)_i * (u . h_i)`, `h` the concatenation of all `h_i`. Computed in float32 under every policy: a logit.
+
+    Args:
+        num_fields: how many nodes lie side by side in the input.
+
+    Shapes:
+        `(batch, num_fields * state) -> (batch, 1)`
+
+    >>> import numpy as np
+    >>> layer = AttentiveScore(num_fields=2)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.array([[3.0]]), np.zeros((2, 2))])  # u, V
+    >>> layer(ops.convert_to_tensor([[1.0, 5.0]])).numpy().tolist()  # 0.5 * 3 * 1 + 0.5 * 3 * 5
+    [[9.0]]
+
+    Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), section 3.7.
+    """
+
+    def __init__(self, num_fields, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        self.num_fields = num_fields
+
+    def build(self, input_shape):
+        units = input_shape[-1]
+        self.score = linear(1, use_bias=False, dtype=self.dtype_policy)
+        self.weight = linear(self.num_fields, use_bias=False, activation="sigmoid", dtype=self.dtype_policy)
+        self.score.build((None, self.num_fields, units // self.num_fields))
+        self.weight.build((None, units))
+
+    def call(self, states):
+        nodes = ops.reshape(states, (-1, self.num_fields, states.shape[1] // self.num_fields))
+        return ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class FactorizationGraph(keras.layers.Layer):
+    """Factorization machines stacked on a graph that keeps each field's best neighbours (GraphFM).
+
+    A layer takes the fields `e` to the next ones, one degree higher:
+
+    - select: `p_ij = sigmoid(w_2 . relu(W_1 (e_i * e_j) + b_1) + b_2)`; in each row the largest are kept, ties
+      and itself too
+    - attend: `a_ij = softmax over the kept j of leaky_relu(a . (e_i * e_j))`, one `a` a head
+    - aggregate: `e_i <- norm(relu(W sum_j a_ij p_ij (e_i * e_j) + U e_i))`, one `W` a head, the heads side by side; the sum is
+      `e_i * sum_j a_ij p_ij e_j`, so that no products of pairs are held
+
+    The representation is the mean over the fields of all layers' outputs side by side.
+
+    Args:
+        hidden_units: width of each layer's fields; each a multiple of `num_heads`.
+        kept: share of the fields that each layer keeps as neighbours, rounded up.
+        num_heads: attention heads of each layer.
+        selection_units: width of the hidden layer that scores an edge.
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, sum(hidden_units))`
+
+    Raises:
+        ConfigError: not one share in (0, 1] a layer, heads that do not divide a width, or one field alone.
+
+    >>> tuple(FactorizationGraph(hidden_units=(8, 6), kept=(1.0, 0.5))(ops.ones((5, 3, 4))).shape)
+    (5, 14)
+
+    Reference: [Li et al., 2021](https://arxiv.org/abs/2105.11866), interaction selection and aggregation.
+    """
+
+    def __init__(self, hidden_units=(64, 64, 64), kept=(1.0, 0.5, 0.125), num_heads=2, selection_units=16, **kwargs):
+        super().__init__(**kwargs)
+        if not hidden_units or len(kept) != len(hidden_units) or not all(0 < share <= 1 for share in kept):
+            raise ConfigError(f"`hidden_units` is {hidden_units}, `kept` {kept}.", fix="give one share in (0, 1] a layer")
+        if num_heads < 1 or selection_units < 1 or any(units < 1 or units % num_heads for units in hidden_units):
+            raise ConfigError(f"{num_heads} heads do not divide {hidden_units}.", fix="use multiples of `num_heads`")
+        self.hidden_units, self.kept = tuple(hidden_units), tuple(kept)
+        self.num_heads, self.selection_units = num_heads, selection_units
+
+    def build(self, input_shape):
+        require_pairs(input_shape)
+        _, fields, dim = input_shape
+        self.steps = []
+        for units, share in zip(self.hidden_units, self.kept, strict=True):
+            step = FactorizationStep(
+                units, math.ceil(share * fields), self.num_heads, self.selection_units, dtype=self.dtype_policy
+            )
+            step.build((None, fields, dim))
+            self.steps.append(step)
+            dim = units
+
+    def call(self, fields):
+        pooled = []
+        for step in self.steps:
+            fields = step(fields)  # (batch, fields, units)
+            pooled.append(ops.mean(fields, axis=1))
+        return ops.concatenate(pooled, axis=-1)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class FactorizationStep(keras.layers.Layer):
+    """One layer of `FactorizationGraph`: `(batch, fields, dim) -> (batch, fields, units)`."""
+
+    def __init__(self, units, neighbors, num_heads, selection_units, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.neighbors, self.num_heads, self.selection_units = units, neighbors, num_heads, selection_units
+
+    def build(self, input_shape):
+        _, _, dim = input_shape
+        policy, selection = self.dtype_policy, self.selection_units
+        self.products = self.add_weight(name="products", shape=(selection, dim), initializer="glorot_normal")
+        self.products_bias = self.add_weight(name="products_bias", shape=(selection,), initializer="zeros")
+        self.score = self.add_weight(name="score", shape=(selection, 1), initializer="glorot_normal")
+        self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer="zeros")
+        self.attention = self.add_weight(name="attention", shape=(self.num_heads, dim), initializer="glorot_normal")
+        self.kernel = self.add_weight(
+            name="kernel", shape=(self.num_heads, dim, self.units // self.num_heads), initializer="glorot_normal"
+        )
+        self.residual = linear(self.units, dtype=policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-8, dtype=policy)
+        self.residual.build(input_shape)
+        self.norm.build((*input_shape[:2], self.units))
+
+    def call(self, fields):
+        edges = self.edges(fields)  # (batch, fields, fields)
+        heads = []
+        for attention, kernel in zip(ops.unstack(self.attention), ops.unstack(self.kernel), strict=True):
+            scores = ops.leaky_relu(products_of_pairs(fields, attention), negative_slope=0.01)
+            weights = masked_softmax(scores, edges > 0) * edges  # (batch, fields, fields)
+            heads.append(ops.matmul(fields * ops.matmul(weights, fields), kernel))  # (batch, fields, units / heads)
+        # Residual and norm are the authors' code's: without them products of small embeddings vanish layer by layer.
+        return self.norm(ops.relu(ops.concatenate(heads, axis=-1) + self.residual(fields)))
+
+    def edges(self, fields):
+        """`p_ij` where `j` is a kept neighbour of `i`, else 0: `(batch, fields, fields)`."""
+        scores = self.score_bias
+        units = zip(ops.unstack(self.products), ops.unstack(self.products_bias), ops.unstack(self.score), strict=True)
+        for vector, bias, weight in units:  # one at a time: all together would be pairs times units
+            scores = scores + weight * ops.relu(products_of_pairs(fields, vector) + bias)
+        scores = ops.sigmoid(scores)
+        # The authors' code lets dropped neighbours into the softmax with a logit of 0; here, as in the paper, they are out.
+        return ops.where(scores >= ops.top_k(scores, self.neighbors)[0][..., -1:], scores, 0.0)
+
+
+def products_of_pairs(fields, vector):
+    """`vector . (e_i * e_j)` of all pairs: `(batch, fields, dim), (dim,) -> (batch, fields, fields)`."""
+    return ops.matmul(fields * vector, ops.transpose(fields, (0, 2, 1)))
+
+
+def masked_softmax(scores, mask):
+    """Softmax over the last axis of what `mask` keeps, 0 elsewhere; in float32."""
+    weights = ops.softmax(ops.where(mask, ops.cast(scores, "float32"), -1e9))
+    return ops.cast(weights, scores.dtype)

@@ -1,0 +1,106 @@
+"""Feed-forward blocks that multiply by a mask made from the instance (MaskNet)."""
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError, require_one_of
+from tfctr.layers.mlp import linear
+
+ARRANGEMENTS = {"serial": lambda outputs: outputs[-1], "parallel": lambda outputs: ops.concatenate(outputs, axis=-1)}
+
+
+def layer_normalization(**kwargs):
+    """Layer normalization with PyTorch's epsilon."""
+    return keras.layers.LayerNormalization(epsilon=1e-5, **kwargs)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class MaskBlocks(keras.layers.Layer):
+    """Blocks that multiply their input, feature by feature, by a mask made from all fields, and then project it.
+
+    `block(x) = relu(norm(W (mask(v) * x)))`, `mask(v) = W_2 relu(W_1 v + b_1) + b_2`, `v` the fields side by side.
+
+    In series, the first block reads the normalized fields, each other block the one before. In parallel, all blocks read the
+    normalized fields, and the representation is their concatenation.
+
+    Args:
+        hidden_units: width of each block; at least one.
+        arrangement: `"serial"` or `"parallel"`.
+        reduction_ratio: width of a mask's hidden layer for each unit of the mask.
+        dropout: share of a block's units dropped in training, in [0, 1).
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, hidden_units[-1])`, or `(batch, sum(hidden_units))` in parallel
+
+    Raises:
+        ConfigError: an unknown arrangement, an empty or non-positive width or ratio.
+
+    >>> tuple(MaskBlocks((8, 5))(ops.ones((2, 3, 4))).shape)
+    (2, 5)
+    >>> tuple(MaskBlocks((8, 5), arrangement="parallel")(ops.ones((2, 3, 4))).shape)
+    (2, 13)
+
+    Reference: [Wang et al., 2021](https://arxiv.org/abs/2102.07619), eq. 5-15.
+    """
+
+    def __init__(self, hidden_units, arrangement="serial", reduction_ratio=2.0, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        require_one_of(ARRANGEMENTS, arrangement, "arrangement")
+        if not hidden_units or min(hidden_units) < 1 or reduction_ratio <= 0:
+            raise ConfigError(
+                f"`hidden_units` is {hidden_units}, `reduction_ratio` {reduction_ratio}.",
+                fix="list the width of each block, and use a ratio above 0",
+            )
+        self.hidden_units, self.arrangement = tuple(hidden_units), arrangement
+        self.reduction_ratio, self.dropout = reduction_ratio, dropout
+
+    def build(self, input_shape):
+        _, fields, dim = input_shape
+        policy = self.dtype_policy
+        self.flatten = keras.layers.Flatten(dtype=policy)
+        # Eq. 9 normalizes each field by itself; one gain and bias serve them all, as the block's projection follows.
+        self.norm = layer_normalization(dtype=policy)
+        self.norm.build(input_shape)
+        self.blocks, width = [], fields * dim
+        for units in self.hidden_units:
+            block = MaskBlock(units, self.reduction_ratio, self.dropout, dtype=policy)
+            block.build([(None, fields * dim), (None, width)])
+            self.blocks.append(block)
+            width = units if self.arrangement == "serial" else width
+
+    def call(self, fields, training=False):
+        instance = self.flatten(fields)  # (batch, fields * dim)
+        normalized = hidden = self.flatten(self.norm(fields))
+        outputs = []
+        for block in self.blocks:
+            outputs.append(block([instance, hidden], training=training))
+            hidden = outputs[-1] if self.arrangement == "serial" else normalized
+        return ARRANGEMENTS[self.arrangement](outputs)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class MaskBlock(keras.layers.Layer):
+    """One block: `[(batch, instance), (batch, width)] -> (batch, units)`."""
+
+    def __init__(self, units, reduction_ratio, dropout, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.reduction_ratio, self.dropout = units, reduction_ratio, dropout
+
+    def build(self, input_shape):
+        instance, (_, width) = input_shape
+        policy = self.dtype_policy
+        aggregated = max(1, int(self.reduction_ratio * width))
+        self.aggregate = linear(aggregated, activation="relu", dtype=policy)
+        self.project = linear(width, dtype=policy)
+        self.feed_forward = linear(self.units, use_bias=False, dtype=policy)
+        self.norm = layer_normalization(dtype=policy)
+        self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        self.aggregate.build(instance)
+        self.project.build((None, aggregated))
+        self.feed_forward.build((None, width))
+        self.norm.build((None, self.units))
+
+    def call(self, inputs, training=False):
+        instance, hidden = inputs
+        mask = self.project(self.aggregate(instance))  # (batch, width)
+        return self.drop(ops.relu(self.norm(self.feed_forward(mask * hidden))), training=training)

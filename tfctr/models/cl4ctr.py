@@ -1,0 +1,72 @@
+import keras
+
+from tfctr.errors import choose
+from tfctr.layers import FactorizationMachine, FeatureEmbedding, FieldTransformer, LinearTerms, linear
+from tfctr.losses.self_supervision import FieldSignal, ViewDistance
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+MASKS = {"random": None, "feature": (None, None, 1), "dimension": (None, 1, None)}  # what falls together
+
+
+@register
+class CL4CTR(CTRModel):
+    """Any encoder, over embeddings that self-supervision keeps apart by field and alike within.
+
+    `logit = sum over fields of w[id] + head(encoder(fields)) + b`;
+    `loss = ctr + contrast_weight * |h_1 - h_2|^2 + regularization_weight * (alignment + uniformity) + l2`, where `h_k` is a
+    projection of `FieldTransformer(mask_k(fields))`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        encoder: a layer from fields to a representation; by default `FactorizationMachine()`, the paper's base model.
+        contrast_weight, regularization_weight: the paper's alpha and beta.
+        mask: what a mask drops together: `"random"` components, a whole `"feature"`, or a `"dimension"` of all features.
+        mask_share: share that each of the two masks drops.
+        num_layers, num_heads, hidden_dim, dropout: of the `FieldTransformer`, which is for training only.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Raises:
+        ConfigError: an unknown mask.
+
+    Reference: [Wang et al., 2023](https://arxiv.org/abs/2212.00522); its contrast as in
+    [Li et al., 2023](https://arxiv.org/abs/2312.09715), eq. 21.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        encoder=None,
+        contrast_weight=1.0,
+        regularization_weight=0.01,
+        mask="random",
+        mask_share=0.5,
+        num_layers=3,
+        num_heads=1,
+        hidden_dim=128,
+        dropout=0.2,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        fields = vectors(ids)  # (batch, fields, dim)
+        encoded = (encoder or FactorizationMachine())(fields)  # (batch, units)
+        interactions = encoded if encoded.shape[1] == 1 else linear(1, dtype="float32")(encoded)  # (batch, 1)
+        outputs = {"logit": LinearTerms()(weights(ids)) + interactions}  # (batch, 1)
+        outputs["fields"] = keras.layers.Flatten(dtype="float32")(fields)  # (batch, fields * dim)
+        transformer = FieldTransformer(num_layers, num_heads, hidden_dim, dropout)
+        for view in ("first_view", "second_view"):
+            masked = keras.layers.Dropout(mask_share, choose(MASKS, mask, "mask"))(fields)  # (batch, fields, dim)
+            outputs[view] = linear(embedding_dim, dtype="float32")(transformer(masked))  # (batch, dim)
+        count = len(schema.fields)
+        auxiliary = {
+            "contrast": ViewDistance("first_view", "second_view", contrast_weight),
+            "alignment": FieldSignal("fields", count, "alignment", regularization_weight),
+            "uniformity": FieldSignal("fields", count, "uniformity", regularization_weight),
+        }
+        tables = [weights, vectors]
+        super().__init__(schema, ids, outputs, tables, auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

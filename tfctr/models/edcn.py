@@ -1,0 +1,39 @@
+from tfctr.layers import BridgedCross, FeatureEmbedding, linear
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+
+@register
+class EDCN(CTRModel):
+    """A cross network and an MLP that meet after every layer, through a bridge and two gates.
+
+    `logit = w . [x_L, h_L, f_L] + b`, the last cross layer, dense layer and bridge of `BridgedCross`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        num_layers, bridge, temperature, dropout, batch_norm: of `BridgedCross`; three layers with the Hadamard bridge are the
+            paper's.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Chen et al., 2021](https://doi.org/10.1145/3459637.3481915).
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        num_layers=3,
+        bridge="hadamard",
+        temperature=1.0,
+        dropout=0.0,
+        batch_norm=True,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        encoder = BridgedCross(num_layers, bridge, temperature, dropout, batch_norm)
+        logit = linear(1, dtype="float32")(encoder(embedding(ids)))  # (batch, 1)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

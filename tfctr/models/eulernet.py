@@ -1,0 +1,38 @@
+from tfctr.layers import EulerInteraction, FeatureEmbedding, linear
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+
+@register
+class EulerNet(CTRModel):
+    """Products of powers of the fields, with learned exponents, in the complex plane.
+
+    `logit = w . Re(z) + w . Im(z) + b`, `z` the last layer of `EulerInteraction`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        num_layers, num_orders, dropout, layer_norm: of `EulerInteraction`; two normalized layers with as many products as
+            fields are the released settings for Criteo.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Tian et al., 2023](https://arxiv.org/abs/2304.10711).
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        num_layers=2,
+        num_orders=None,
+        dropout=0.0,
+        layer_norm=True,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        encoder = EulerInteraction(num_layers, num_orders, dropout, layer_norm)
+        logit = linear(1, dtype="float32")(encoder(embedding(ids)))  # (batch, 1)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

@@ -1,0 +1,36 @@
+from tfctr.layers import AttentiveScore, FeatureEmbedding, FieldGraph
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+
+@register
+class FiGNN(CTRModel):
+    """A graph neural network whose nodes are the fields.
+
+    `logit = sum_i sigmoid(V h)_i * (u . h_i)`, `h_i` the state of field `i` after all steps of `FieldGraph`
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        num_steps, state_dim, num_heads: of `FieldGraph`; 3 steps, 16 and 2 are the released code's.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), section 3.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        num_steps=3,
+        state_dim=16,
+        num_heads=2,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        states = FieldGraph(num_steps, state_dim, num_heads)(embedding(ids))  # (batch, fields * state_dim)
+        logit = AttentiveScore(len(schema.fields))(states)  # (batch, 1)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

@@ -1,0 +1,49 @@
+from tfctr.layers import MLP, BilinearFusion, FeatureGating
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+from tfctr.models.twin import twin_outputs
+
+
+@register
+class FinalMLP(CTRModel):
+    """Two MLPs over differently gated fields, added and multiplied.
+
+    `logit = w_1 . o_1 + w_2 . o_2 + b + sum over heads of o_1h . W_h o_2h`, `o_k = MLP_k(gate_k * fields)`
+
+    The sentence of TF4CTR with other words: `FeatureGating` + `MLP`, `MLP` + `BilinearFusion`.
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        simple_hidden_units, complex_hidden_units, activation, dropout, batch_norm: of the two `MLP`s.
+        simple_context, complex_context, gate_hidden_units: of `FeatureGating`; such as the user's features for one gate and the
+            item's for the other.
+        num_heads: of `BilinearFusion`; the paper finds several cheaper than one, and no worse.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Mao et al., 2023](https://arxiv.org/abs/2304.00902), figure 1.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        simple_hidden_units=(400,),
+        complex_hidden_units=(400, 400, 400),
+        activation="relu",
+        dropout=0.0,
+        batch_norm=False,
+        simple_context=(),
+        complex_context=(),
+        gate_hidden_units=(64,),
+        num_heads=10,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        selection = FeatureGating(schema, embedding_dim, simple_context, complex_context, gate_hidden_units)
+        simple = MLP(simple_hidden_units, activation, dropout, batch_norm)
+        complex_ = MLP(complex_hidden_units, activation, dropout, batch_norm)
+        outputs = twin_outputs(ids, selection, simple, complex_, BilinearFusion(num_heads))
+        super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

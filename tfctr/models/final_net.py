@@ -1,0 +1,58 @@
+from tfctr.layers import FeatureEmbedding, FieldGate, FinalBlock, linear
+from tfctr.losses.distillation import SelfDistillation
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+
+@register
+class FinalNet(CTRModel):
+    """Two networks of layers that multiply, each taught by the mean of both.
+
+    `logit = (y_1 + y_2) / 2`, `y_1 = w_1 . FinalBlock_1(FieldGate(fields)) + b_1`, `y_2 = w_2 . FinalBlock_2(fields) + b_2`;
+    `loss = ctr + cross-entropy of y_1 and y_2 with the predicted probability`, through which no gradient flows
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        hidden_units, order, residual, activation, dropout, batch_norm: of both `FinalBlock`s; the released settings have
+            `residual="concatenation"`.
+        field_gate: whether the first network reads gated fields beside the plain ones.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Zhu et al., 2023](https://doi.org/10.1145/3539618.3591988), with two blocks.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        hidden_units=(64, 64, 64),
+        order=2,
+        residual="sum",
+        activation="linear",
+        dropout=0.0,
+        batch_norm=True,
+        field_gate=True,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        fields = embedding(ids)  # (batch, fields, dim)
+        views = [FieldGate()(fields) if field_gate else fields, fields]
+        outputs = {}
+        for key, view in zip(("first", "second"), views, strict=True):
+            block = FinalBlock(hidden_units, order, "linear", residual, activation, dropout, batch_norm)
+            outputs[key] = linear(1, dtype="float32")(block(view))  # (batch, 1)
+        outputs["logit"] = 0.5 * (outputs["first"] + outputs["second"])  # (batch, 1)
+        super().__init__(
+            schema,
+            ids,
+            outputs,
+            [embedding],
+            auxiliary={"distillation": SelfDistillation(["first", "second"])},
+            embedding_l2=embedding_l2,
+            l2_scope=l2_scope,
+            name=name,
+        )

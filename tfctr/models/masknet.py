@@ -1,0 +1,43 @@
+from tfctr.layers import MLP, FeatureEmbedding, MaskBlocks, linear
+from tfctr.models.base import CTRModel, ids_input
+from tfctr.models.registry import register
+
+
+@register
+class MaskNet(CTRModel):
+    """Feed-forward blocks that multiply their input by a mask made from the instance.
+
+    `logit = w . MaskBlocks(fields) + b`, or `w . MLP(MaskBlocks(fields)) + b` where the blocks are parallel
+
+    Args:
+        schema: a fitted `Schema`.
+        embedding_dim: width of the embedding table.
+        arrangement: `"serial"` (SerMaskNet) or `"parallel"` (ParaMaskNet).
+        block_units: width of each mask block.
+        reduction_ratio, dropout: of `MaskBlocks`; 2, and 400 units, are the paper's.
+        hidden_units: of the `MLP` above parallel blocks.
+        embedding_l2, l2_scope: see `CTRModel`.
+
+    Reference: [Wang et al., 2021](https://arxiv.org/abs/2102.07619), eq. 5-17.
+    """
+
+    def __init__(
+        self,
+        schema,
+        embedding_dim=16,
+        arrangement="serial",
+        block_units=(400, 400, 400),
+        reduction_ratio=2.0,
+        hidden_units=(400, 400, 400),
+        dropout=0.0,
+        embedding_l2=0.0,
+        l2_scope="table",
+        name=None,
+    ):
+        ids = ids_input(schema)  # (batch, columns)
+        embedding = FeatureEmbedding(schema, embedding_dim)
+        deep = MaskBlocks(block_units, arrangement, reduction_ratio, dropout)(embedding(ids))  # (batch, units)
+        if arrangement == "parallel":
+            deep = MLP(hidden_units, dropout=dropout)(deep)
+        logit = linear(1, dtype="float32")(deep)  # (batch, 1)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
