@@ -245,13 +245,16 @@ def predict(
 
 @command
 def models(json: Json = False):
-    """List the models.
+    """List the models: name, year, paper, idea; with --json the link and the encoders, too.
 
     Example: tfctr models
     """
-    from tfctr.models import MODELS
+    from tfctr.models import MODELS, describe
 
-    _show({name: cls.__doc__.strip().splitlines()[0] for name, cls in sorted(MODELS.items())}, json)
+    models = {name: describe(name) for name in sorted(MODELS)}
+    if not json:
+        models = {name: f"{model['year']}  {model['paper'] or '':<22}  {model['idea']}" for name, model in models.items()}
+    _show(models, json)
 
 
 def _share(option, text):
