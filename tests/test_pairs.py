@@ -55,7 +55,9 @@ def assert_loss_falls(selection, fusion, dataset):
     log = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: losses.append(float(logs["ctr"])))
     model.fit(dataset.train.batches(dataset.train.rows // 100), epochs=1, callbacks=[log], verbose=0)
     assert np.isfinite(losses).all()
-    # Keras logs the running mean: it falls all the way, and below that of the best constant.
-    assert losses[-1] < losses[len(losses) // 2] < losses[9]
+    # Keras logs the running mean. The mean of the last quarter's own steps is what the epoch reached.
+    steps, start = len(losses), 3 * len(losses) // 4
+    reached = (steps * losses[-1] - start * losses[start - 1]) / (steps - start)
     labels = dataset.train.labels
-    assert losses[-1] < log_loss(labels, np.full(len(labels), labels.mean()))
+    assert reached < losses[-1] < losses[9]
+    assert reached < log_loss(labels, np.full(len(labels), labels.mean()))
