@@ -103,6 +103,13 @@ def test_loss_terms_are_those_of_eq_19(tiny_schema, tiny_ids, tiny_labels):
         assert terms[f"cosine_{i}"] == pytest.approx(weight * distance.mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("weight_hidden_units", [None, (4,)])
+def test_without_bias_only_the_heads_have_one(weight_hidden_units, tiny_schema):
+    model = CETN(tiny_schema, 4, hidden_units=(4,), weight_hidden_units=weight_hidden_units, batch_norm=True, use_bias=False)
+    biases = [variable for variable in model.trainable_variables if variable.name == "bias"]
+    assert {variable.shape for variable in biases} == {(1,)}
+
+
 def test_fit_logs_each_term(tiny_schema, tiny_ids, tiny_labels):
     model = small(CETN, tiny_schema)
     model.compile()

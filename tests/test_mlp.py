@@ -52,6 +52,19 @@ def test_normalization_moves_as_in_the_papers_code():
     np.testing.assert_allclose(variance, 0.9 + 0.1 * x.var(0), rtol=1e-4)
 
 
+def test_normalization_takes_a_bias_out_again():
+    with_bias, without = MLP([5], batch_norm=True), MLP([5], batch_norm=True, use_bias=False)
+    for layer in (with_bias, without):
+        layer.build(VIEW.shape)
+    kernel, _, *rest = with_bias.get_weights()
+    with_bias.set_weights([kernel, np.full(5, 0.7), *rest])
+    without.set_weights([kernel, *rest])
+    np.testing.assert_allclose(without(VIEW, training=True), with_bias(VIEW, training=True), rtol=1e-4, atol=1e-5)
+    # In validation the running mean still lags behind the bias: one step of momentum 0.9.
+    lag = (with_bias.steps[2].moving_mean - without.steps[2].moving_mean).numpy()
+    np.testing.assert_allclose(lag, 0.1 * 0.7, rtol=1e-4)
+
+
 def test_dropout_comes_last_and_in_training_only():
     layer = MLP([1000], activation="sigmoid", dropout=0.25)
     at_rest = layer(VIEW).numpy()

@@ -15,6 +15,7 @@ class KeyValueBlock(keras.layers.Layer):
     Args:
         hidden_units, activation, dropout, batch_norm: of the value network, as in `MLP`.
         weight_hidden_units, weight_activation, weight_dropout, weight_batch_norm: of the weight network.
+        use_bias: of both networks, as in `MLP`.
 
     Shapes:
         `(batch, fields, dim)` or `(batch, units) -> (batch, hidden_units[-1]), (batch, 1)`, value and weight; the weight is
@@ -41,17 +42,19 @@ class KeyValueBlock(keras.layers.Layer):
         weight_dropout=0.0,
         batch_norm=False,
         weight_batch_norm=False,
+        use_bias=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.hidden_units, self.weight_hidden_units = hidden_units, weight_hidden_units
         self.activation, self.weight_activation = activation, weight_activation
         self.dropout, self.weight_dropout = dropout, weight_dropout
-        self.batch_norm, self.weight_batch_norm = batch_norm, weight_batch_norm
-        self.value = MLP(hidden_units, activation, dropout, batch_norm, dtype=self.dtype_policy)
+        self.batch_norm, self.weight_batch_norm, self.use_bias = batch_norm, weight_batch_norm, use_bias
+        common = {"use_bias": use_bias, "dtype": self.dtype_policy}
+        self.value = MLP(hidden_units, activation, dropout, batch_norm, **common)
         self.weight = keras.Sequential(
             [
-                MLP(weight_hidden_units, weight_activation, weight_dropout, weight_batch_norm, dtype=self.dtype_policy),
+                MLP(weight_hidden_units, weight_activation, weight_dropout, weight_batch_norm, **common),
                 linear(1, dtype="float32"),
                 ACTIVATIONS["leaky_relu"](dtype="float32"),
             ]

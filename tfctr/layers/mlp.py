@@ -20,13 +20,14 @@ def batch_normalization(**kwargs):
 class MLP(keras.layers.Layer):
     """Dense, batch normalization, activation, dropout, in this order, on every hidden layer.
 
-    The dense layers keep their bias under batch normalization, as in the authors' code.
-
     Args:
         hidden_units: width of each hidden layer; at least one.
         activation: a name in `ACTIVATIONS`.
         dropout: share of units dropped in training, in [0, 0.99].
         batch_norm: whether to normalize before the activation.
+        use_bias: whether the dense layers have a bias. Batch normalization has its own and takes this one out again; the
+            authors' code keeps it. Where the inputs vary by less than the bias moves in a few steps, the running mean lags so
+            far behind it that predictions collapse, and it must go.
 
     Shapes:
         `(batch, fields, dim)` or `(batch, units) -> (batch, hidden_units[-1])`
@@ -38,21 +39,21 @@ class MLP(keras.layers.Layer):
     (2, 5)
     """
 
-    def __init__(self, hidden_units, activation="relu", dropout=0.0, batch_norm=False, **kwargs):
+    def __init__(self, hidden_units, activation="relu", dropout=0.0, batch_norm=False, use_bias=True, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(hidden_units, list | tuple) or not hidden_units or not all(map(_is_width, hidden_units)):
             raise ConfigError(f"`hidden_units` is {hidden_units!r}.", fix="list the width of each hidden layer: [400, 400]")
         require_number("dropout", dropout, 0, 0.99)
         require_one_of(ACTIVATIONS, activation, "activation")
         self.hidden_units, self.activation = tuple(hidden_units), activation
-        self.dropout, self.batch_norm = dropout, batch_norm
+        self.dropout, self.batch_norm, self.use_bias = dropout, batch_norm, use_bias
 
     def build(self, input_shape):
         policy = self.dtype_policy
         self.steps = [keras.layers.Flatten(dtype=policy)]
         for units in self.hidden_units:
             self.steps += [
-                linear(units, dtype=policy),
+                linear(units, use_bias=self.use_bias, dtype=policy),
                 *([batch_normalization(dtype=policy)] if self.batch_norm else []),
                 ACTIVATIONS[self.activation](dtype=policy),
                 keras.layers.Dropout(self.dropout, dtype=policy),

@@ -17,7 +17,8 @@ class CETN(CTRModel):
         spaces: of `"fields"`, `"elementwise"` and `"inner"` products; the first is the main one, the others are auxiliary.
         hidden_units, activation, dropout: of the value networks; one activation, or one a space.
         weight_hidden_units, weight_dropout: of the weight networks; None for no weights.
-        batch_norm: of all networks.
+        batch_norm, use_bias: of all networks, as in `MLP`. With batch normalization, do without the bias: the products of small
+            embeddings vary so little that validation collapses with some seeds otherwise.
         perturbation: scale of the noise on the fields before the products, in training only.
         through: whether the main value is added to the auxiliary ones.
         contrast: `"do_info_nce"` or `"info_nce"`, between the two auxiliary spaces; None for none.
@@ -41,6 +42,7 @@ class CETN(CTRModel):
         dropout=0.0,
         weight_dropout=0.0,
         batch_norm=False,
+        use_bias=True,
         perturbation=0.0,
         through=True,
         contrast="do_info_nce",
@@ -56,7 +58,7 @@ class CETN(CTRModel):
         embedding = FeatureEmbedding(schema, embedding_dim)
         views = semantic_views(embedding(ids), spaces, perturbation)  # one a space
         (main, *others), weights = values_and_weights(
-            views, hidden_units, weight_hidden_units, activation, dropout, weight_dropout, batch_norm
+            views, hidden_units, weight_hidden_units, activation, dropout, weight_dropout, batch_norm, use_bias
         )  # (batch, units) and (batch, 1) a space
         values = [main, *(ThroughConnection()(value, main) if through else value for value in others)]  # (batch, units) each
         outputs = {"logit": SpaceFusion(shared_projection)(values, weights)}  # (batch, 1)

@@ -28,15 +28,19 @@ def semantic_views(fields, spaces, perturbation=0.0):
     return [views[space] for space in spaces]
 
 
-def values_and_weights(views, hidden_units, weight_hidden_units, activation, dropout=0.0, weight_dropout=0.0, batch_norm=False):
+def values_and_weights(
+    views, hidden_units, weight_hidden_units, activation, dropout=0.0, weight_dropout=0.0, batch_norm=False, use_bias=True
+):
     """What each space's networks read in its view: a list of values `(batch, units)`, and one of weights `(batch, 1)`.
 
     Without `weight_hidden_units` there are no weights, and the second is None.
     """
     activations = for_each(len(views), "activation", activation)
     if weight_hidden_units is None:
-        return [MLP(hidden_units, name, dropout, batch_norm)(view) for name, view in zip(activations, views, strict=True)], None
-    options = {"dropout": dropout, "weight_dropout": weight_dropout, "batch_norm": batch_norm, "weight_batch_norm": batch_norm}
+        networks = [MLP(hidden_units, name, dropout, batch_norm, use_bias) for name in activations]
+        return [network(view) for network, view in zip(networks, views, strict=True)], None
+    options = {"dropout": dropout, "batch_norm": batch_norm, "use_bias": use_bias}
+    options |= {"weight_dropout": weight_dropout, "weight_batch_norm": batch_norm}
     blocks = [KeyValueBlock(hidden_units, weight_hidden_units, name, **options) for name in activations]
     pairs = [block(view) for block, view in zip(blocks, views, strict=True)]
     return [value for value, _ in pairs], [weight for _, weight in pairs]
