@@ -85,21 +85,21 @@ def test_gradient_is_sparse_and_the_table_is_never_read_whole(tiny_schema, tiny_
     assert {op.type for op in captured.consumers()} <= {"ResourceGather", "VariableShape"}
 
 
-def test_squared_norm_of_the_table_and_of_the_rows_of_a_batch():
+def test_squared_norm_of_the_table():
     layer = FeatureEmbedding(Schema(features=[Categorical("user", size=4)], label="click"), embedding_dim=1)
     layer.build((None, 1))
     layer.set_weights([np.array([[1.0], [2.0], [3.0], [4.0]])])
     assert float(layer.squared_norm()) == 1 + 4 + 9 + 16
-    assert float(layer.squared_norm(np.array([[3], [1], [3]], "int32"))) == 16 + 4
 
 
-def test_squared_norm_of_a_batch_names_the_rows_of_scaled_numbers():
-    schema = Schema(features=[Numeric("price", "scaled", mean=0.0, scale=1.0, size=4)], label="click")
+def test_distinct_rows_of_a_batch():
+    schema = Schema(
+        features=[Numeric("price", "scaled", mean=0.0, scale=1.0, size=4), Categorical("user", size=5)], label="click"
+    )
     layer = FeatureEmbedding(schema, embedding_dim=1)
-    layer.build((None, 1))
-    layer.set_weights([np.array([[1.0], [2.0], [3.0], [4.0]])])
-    assert float(layer.squared_norm(bits(0.25, 7.0)[:, None])) == 16
-    assert float(layer.squared_norm(bits(0.25, np.nan)[:, None])) == 16 + 4
+    users = np.array([7, 5, 7], "int32")
+    assert layer.distinct_rows(np.stack([bits(0.25, 7.0, 7.0), users], axis=1)).numpy().tolist() == [3, 7, 5]
+    assert layer.distinct_rows(np.stack([bits(0.25, np.nan, 7.0), users], axis=1)).numpy().tolist() == [3, 7, 1, 5]
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -141,3 +141,16 @@ def test_non_finite_term_stops_before_the_weights(value):
     with pytest.raises(TrainingError, match=r"'twin_focus' became (nan|inf) at step 1"), stop_on_non_finite():
         step(tf.constant(value, "float32"))
     assert variable.numpy().tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_minimize_holds_small_the_rows_that_are_read(scale):
+    table = keras.Variable([[1.0], [2.0], [3.0]])
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=scale)
+
+    def read():
+        return {"sum": tf.reduce_sum(tf.nn.embedding_lookup(table.value, [1, 1]))}
+
+    terms = minimize(optimizer, read, [table], row_l2=0.1, tables=[table])
+    assert float(terms["l2"]) == pytest.approx(0.1 / 2 * 2.0**2)  # each row once
+    np.testing.assert_allclose(table.numpy().ravel(), [1.0, 2.0 - (2 + 0.1 * 2.0), 3.0], rtol=1e-6)

@@ -21,11 +21,12 @@ from tfctr.config import Config, Training
 from tfctr.errors import ConfigError, DataError, StorageError, TrainingError
 from tfctr.evaluation import evaluate, score
 from tfctr.metrics import auc
+from tfctr.optimizers import OPTIMIZERS
 from tfctr.training import load_run, train
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder
 from tfctr.training.schedule import MONITORS
-from tfctr.training.trainer import OPTIMIZERS, build_model, device
+from tfctr.training.trainer import build_model, device
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -102,7 +103,7 @@ def test_a_run_says_one_line_an_epoch(run):
     run, said = run
     title, *lines = said.splitlines()
     assert title.startswith(f"TF4CTR: {run.metrics['parameters']:,} parameters, 400 training and 200 validation rows, on ")
-    assert title.endswith("in float32")
+    assert title.endswith("in float32, adam over whole tables")
     assert len(lines) == 4
     for line, epoch in zip(lines, run.history, strict=True):
         assert f"valid auc {epoch['val_auc']:.5f}" in line
@@ -183,7 +184,7 @@ def test_every_key_does_something(data, tmp_path):
 def test_the_configuration_knows_every_name_there_is():
     names = {key: set(typing.get_args(field.annotation)) for key, field in Training.model_fields.items()}
     assert names["loss"] == set(tfctr.losses.LOSSES)
-    assert names["optimizer"] == set(OPTIMIZERS)
+    assert names["optimizer"] == {*OPTIMIZERS, "auto"}
     assert names["monitor"] == set(MONITORS)
 
 
@@ -383,3 +384,13 @@ def test_wrong_splits(run):
         evaluate(run.model, "test")
     with pytest.raises(StorageError, match="is no prepared dataset"):
         evaluate(run, "test", data=run.folder / "moved")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "line"),
+    [("lazy_adam", "lazy_adam by rows of 1 of 1 tables"), ("auto", "exact_lazy_adam over whole tables")],  # which are small
+)
+def test_the_log_states_the_optimizer(optimizer, line, data, tmp_path):
+    said = io.StringIO()
+    train(tiny_run(epochs=1, optimizer=optimizer), data, tmp_path / "run", console=rich.console.Console(file=said, width=200))
+    assert line in said.getvalue()

@@ -50,7 +50,8 @@ class Training(_Section):
     Args:
         batch_size: rows of one gradient step.
         epochs: passes over the training table, at most.
-        optimizer: `"adam"`, with PyTorch's epsilon.
+        optimizer: `"adam"`, with PyTorch's epsilon; `"lazy_adam"`, `"exact_lazy_adam"`, `"adagrad"` or `"ftrl"`, by rows; or
+            `"auto"`: Adam's result, by rows where tables are large.
         learning_rate: before the first drop.
         loss: what the prediction is trained on.
         clip_norm: the gradient's global norm is scaled down to this; null for no clipping.
@@ -62,7 +63,7 @@ class Training(_Section):
 
     batch_size: pydantic.PositiveInt = 10_000
     epochs: pydantic.PositiveInt = 100
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["adam", "lazy_adam", "exact_lazy_adam", "adagrad", "ftrl", "auto"] = "adam"
     learning_rate: pydantic.PositiveFloat = 0.001
     loss: Literal["log_loss", "focal", "robust_cross_entropy"] = "log_loss"
     clip_norm: pydantic.PositiveFloat | None = 10.0

@@ -57,6 +57,7 @@ class FeatureEmbedding(keras.layers.Layer):
             dtype="float32",
             autocast=False,
         )
+        self.table.is_table = True  # for optimizers that work by rows
 
     def call(self, ids):
         ids, factors = self._rows(ids)
@@ -67,14 +68,15 @@ class FeatureEmbedding(keras.layers.Layer):
     def compute_output_spec(self, ids):
         return keras.KerasTensor((ids.shape[0], len(self.fields), self.embedding_dim), dtype=self.compute_dtype)
 
-    def squared_norm(self, ids=None):
-        """Sum of squares of the whole table, or of the distinct rows that `ids` names, on all devices together."""
-        if ids is None:
-            return ops.sum(ops.square(self.table))
+    def squared_norm(self):
+        """Sum of squares of the whole table."""
+        return ops.sum(ops.square(self.table))
+
+    def distinct_rows(self, ids):
+        """The table rows that a batch reads, each once, on all devices together: `(batch, schema.width) -> (rows,)`."""
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             ids = tf.distribute.get_replica_context().all_gather(ids, axis=0)
-        rows, _ = tf.unique(tf.reshape(self._rows(ids)[0], [-1]))
-        return ops.sum(ops.square(self._gather(rows)))
+        return tf.unique(tf.reshape(self._rows(ids)[0], [-1]))[0]
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}

@@ -9,7 +9,7 @@ from keras import ops
 from tfctr.errors import ConfigError, choose, require_number
 from tfctr.losses import LOSSES
 from tfctr.metrics import auc, is_positive, log_loss
-from tfctr.optimizers import Adam, minimize, stop_on_non_finite
+from tfctr.optimizers import DENSE_FIX, ExactLazyAdam, inner, minimize, optimizer_named, stop_on_non_finite, updated_by_rows
 from tfctr.schema import Schema
 
 PREDICTION = "logit"
@@ -70,19 +70,23 @@ class CTRModel(keras.Model):
         """Keras' `compile` with the defaults of the papers' training loop.
 
         Args:
-            optimizer: a Keras optimizer, or `"adam"` for `tfctr.optimizers.Adam`.
+            optimizer: a Keras optimizer, a name in `tfctr.optimizers.OPTIMIZERS`, or `"auto"`: see `optimizer_named`.
             loss: a name in `tfctr.losses.LOSSES`, or a `keras.losses.Loss` on `(labels, logits)`.
             clip_norm: the gradient's global norm is scaled down to this; `None` for no clipping.
 
         Raises:
-            ConfigError: a loss that does not read logits, or `jit_compile`: XLA cannot merge duplicate ids.
+            ConfigError: an unknown name, a loss that does not read logits, a row-sparse optimizer beside an L2 term that moves
+                every row at every step, or `jit_compile`: XLA cannot merge duplicate ids.
         """
         if clip_norm is not None:
             require_number("clip_norm", clip_norm, least=0)
         if jit_compile not in (False, "auto"):
             raise ConfigError("`jit_compile` is True: XLA cannot merge duplicate ids.", fix="leave it out")
+        if isinstance(optimizer, str):
+            optimizer = optimizer_named(optimizer, table_l2=self.table_l2 > 0)
+        self._require_sparse_gradients(optimizer)
         super().compile(
-            optimizer=Adam() if optimizer == "adam" else optimizer,
+            optimizer=optimizer,
             jit_compile=False,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
@@ -103,25 +107,37 @@ class CTRModel(keras.Model):
             is_positive(y)
         kwargs.setdefault("shuffle", y is not None)  # Keras warns of any other value beside a dataset
         with stop_on_non_finite():
-            return super().fit(x, y, *args, **kwargs)
+            history = super().fit(x, y, *args, **kwargs)
+        self.settle()
+        return history
 
     def loss_terms(self, ids, labels, weights=None, training=True):
-        """`{name: mean over the rows}` of every term, `l2` included."""
+        """`{name: mean over the rows}` of every term; `l2` where it covers whole tables."""
         outputs = self(ids, training=training)
         labels = _column("labels", labels, "float32")
         terms = {"ctr": _weighted_mean(self.ctr_loss.call(labels, outputs[PREDICTION]), weights)}
         for name, loss in self.auxiliary.items():
             terms[name] = _weighted_mean(loss.call(labels, outputs), weights)
-        if self.embedding_l2:
-            rows = ids if self.l2_scope == "batch" else None
-            terms["l2"] = self.embedding_l2 / 2 * sum(table.squared_norm(rows) for table in self.embeddings)
+        if self.table_l2:
+            terms["l2"] = self.table_l2 / 2 * sum(embedding.squared_norm() for embedding in self.embeddings)
         return terms
 
     def train_step(self, data):
         ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         rows = ops.shape(ids)[0]
+        if self._exact_lazy_adam:
+            read = self.embeddings[0].distinct_rows(ids)  # of every table: they share one schema
+            for table in self.tables:
+                self._exact_lazy_adam.catch_up(table, read)
+        row_l2 = self.embedding_l2 if self.l2_scope == "batch" else 0.0
         terms = minimize(
-            self.optimizer, lambda: self.loss_terms(ids, labels, weights), self.trainable_variables, self.clip_norm, rows
+            self.optimizer,
+            lambda: self.loss_terms(ids, labels, weights),
+            self.trainable_variables,
+            self.clip_norm,
+            rows,
+            row_l2,
+            self.tables,
         )
         return self._track({"loss": sum(terms.values()), **terms}, rows)
 
@@ -144,6 +160,11 @@ class CTRModel(keras.Model):
         ids, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
+    def predict(self, *args, **kwargs):
+        """Keras' `predict`: probabilities `(rows, 1)`."""
+        self.settle()
+        return super().predict(*args, **kwargs)
+
     def evaluate(
         self,
         x=None,
@@ -165,6 +186,7 @@ class CTRModel(keras.Model):
             raise ConfigError("the model is not compiled, so it has no loss.", fix="call model.compile() first")
         if y is not None:
             is_positive(y)
+        self.settle()
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
         scored = {name: column[:, 0] for name, column in scored.items()}
@@ -181,6 +203,35 @@ class CTRModel(keras.Model):
     def metrics(self):
         return self.trackers
 
+    @property
+    def tables(self):
+        """The variables of the embeddings."""
+        return [embedding.table for embedding in self.embeddings]
+
+    @property
+    def table_l2(self):
+        """Lambda of the L2 term over whole tables; 0 where there is none."""
+        return self.embedding_l2 if self.l2_scope == "table" else 0.0
+
+    def settle(self):
+        """Bring all rows up to date where the optimizer puts off those that are not read: see `ExactLazyAdam`.
+
+        `fit` at its end, `evaluate`, `predict`, `save` and `save_weights` do so by themselves.
+        """
+        if self._exact_lazy_adam:
+            self.distribute_strategy.run(self._exact_lazy_adam.settle)
+
+    @property
+    def _exact_lazy_adam(self):
+        optimizer = inner(self.optimizer) if self.compiled else None
+        return optimizer if isinstance(optimizer, ExactLazyAdam) else None
+
+    def _require_sparse_gradients(self, optimizer):
+        if self.table_l2 and updated_by_rows(optimizer, self.tables):
+            raise ConfigError(
+                f"{inner(optimizer).name} moves the rows of a batch, and embedding_l2 all rows of the tables.", fix=DENSE_FIX
+            )
+
     def _track(self, values, rows):
         trackers = {tracker.name: tracker for tracker in self.trackers}
         for name, value in values.items():
@@ -188,6 +239,16 @@ class CTRModel(keras.Model):
         return {name: trackers[name].result() for name in values}
 
     # saving
+
+    def save(self, *args, **kwargs):
+        """Keras' `save`."""
+        self.settle()
+        super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        """Keras' `save_weights`."""
+        self.settle()
+        super().save_weights(*args, **kwargs)
 
     def get_config(self):
         arguments = {key: _serialize(value) for key, value in self._arguments.items()}

@@ -14,14 +14,12 @@ import tfctr
 from tfctr import models
 from tfctr.data import Dataset
 from tfctr.errors import ConfigError, DataError, TfctrError
-from tfctr.optimizers import Adam
+from tfctr.optimizers import inner, optimizer_named, updated_by_rows
 from tfctr.storage import atomic_folder, read_json, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
 from tfctr.training.schedule import PlateauSchedule
-
-OPTIMIZERS = {"adam": Adam}
 
 
 def train(config, data, out, console=None):
@@ -88,7 +86,7 @@ def build_model(config, schema):
     except (TypeError, ValueError) as error:  # from Keras: an argument of the wrong kind
         raise ConfigError(f"model {config.model.name}: {error}", fix="correct the arguments under `model`") from error
     model.compile(
-        optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
+        optimizer=optimizer_named(settings.optimizer, settings.learning_rate, table_l2=model.table_l2 > 0),
         loss=settings.loss,
         clip_norm=settings.clip_norm,
         steps_per_execution=settings.steps_per_execution,
@@ -139,7 +137,14 @@ def device():
 
 def _title(model, dataset, settings):
     rows = f"{dataset.train.rows:,} training and {dataset.valid.rows:,} validation rows"
-    return f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {device()} in {settings.precision}"
+    title = f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {device()} in {settings.precision}"
+    return f"{title}, {_describe_optimizer(model)}"
+
+
+def _describe_optimizer(model):
+    by_rows = len(updated_by_rows(model.optimizer, model.tables))
+    scope = f"by rows of {by_rows} of {len(model.tables)} tables" if by_rows else "over whole tables"
+    return f"{inner(model.optimizer).name} {scope}"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,105 @@
+"""Adam: over whole variables, or over the rows that a batch reads."""
+
+import keras
+import tensorflow as tf
+
+from tfctr.errors import ConfigError, require_count
+from tfctr.optimizers.gradients import merge_duplicates, resource
+from tfctr.optimizers.row_sparse import RowSparse
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class Adam(keras.optimizers.Adam):
+    """Adam (Kingma & Ba, 2015) through TensorFlow's fused kernel: one pass, no temporaries.
+
+    `m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + epsilon)`
+
+    The same result as `keras.optimizers.Adam` with a dense gradient, and with a sparse one that of the dense gradient it stands
+    for. `epsilon` is that of the papers' PyTorch code.
+
+    Raises:
+        ConfigError: `amsgrad=True`, which the kernel does not know.
+
+    Reference: [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980), algorithm 1 and the note under it.
+    """
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="adam", **kwargs):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
+        if self.amsgrad:
+            raise ConfigError("`amsgrad` is True.", fix="use keras.optimizers.Adam(amsgrad=True, epsilon=1e-8)")
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=resource(variable).handle,
+            m=resource(self._momentums[index]).handle,
+            v=resource(self._velocities[index]).handle,
+            beta1_power=tf.cast(self.beta_1, variable.dtype) ** step,
+            beta2_power=tf.cast(self.beta_2, variable.dtype) ** step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.convert_to_tensor(gradient),  # which adds up duplicates
+        )
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class LazyAdam(RowSparse, Adam):
+    """Adam that reads and writes the rows of a sparse gradient only, so that a step costs the same at every vocabulary size.
+
+    The rows of a batch get `Adam`'s update; `m`, `v` and `w` of all others stay as they are. This is another algorithm than
+    Adam, whose momentum goes on moving rows that are not read: see `ExactLazyAdam`. Dense gradients get `Adam`'s update.
+
+    Args:
+        dense_rows: tables of fewer rows are updated whole, by `Adam`, which is faster there.
+
+    Raises:
+        ConfigError: an option of Keras that would write every row: `weight_decay`, `global_clipnorm`, `use_ema`,
+            `loss_scale_factor`, `gradient_accumulation_steps`; or `amsgrad`.
+
+    >>> table = keras.Variable([[1.0], [2.0], [3.0]])
+    >>> LazyAdam(0.1).apply([tf.IndexedSlices(tf.constant([[5.0]]), tf.constant([1]), tf.constant([3, 1]))], [table])
+    >>> table.numpy().ravel().astype(float).round(3).tolist()
+    [1.0, 1.9, 3.0]
+    """
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, dense_rows=0, name="lazy_adam", **kwargs):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
+        require_count("dense_rows", dense_rows, least=0)
+        self.dense_rows = dense_rows
+
+    def update_step(self, gradient, variable, learning_rate):
+        if isinstance(gradient, tf.IndexedSlices) and self.updates_rows(variable):
+            self.update_rows(merge_duplicates(gradient), variable, learning_rate)
+        else:
+            super().update_step(gradient, variable, learning_rate)
+
+    def update_rows(self, gradient, variable, learning_rate):
+        """One step of the rows of a gradient in which each row stands once."""
+        weights, (m, v) = resource(variable), self._moments(variable)
+        rows, slopes = gradient.indices, gradient.values
+        b1, b2 = self._betas()
+        momentums = b1 * m.sparse_read(rows) + (1 - b1) * slopes  # (rows, dim)
+        velocities = b2 * v.sparse_read(rows) + (1 - b2) * tf.square(slopes)
+        m.scatter_update(tf.IndexedSlices(momentums, rows))
+        v.scatter_update(tf.IndexedSlices(velocities, rows))
+        rate = self._rate(self.iterations + 1, learning_rate)
+        weights.scatter_sub(tf.IndexedSlices(rate * momentums / (tf.sqrt(velocities) + self.epsilon), rows))
+
+    def _moments(self, variable):
+        index = self._get_variable_index(variable)
+        return resource(self._momentums[index]), resource(self._velocities[index])
+
+    def _rate(self, step, learning_rate):
+        """`lr sqrt(1-b2^t) / (1-b1^t)`"""
+        (b1, b2), step = self._betas(), tf.cast(step, tf.float32)
+        return tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - b2**step) / (1 - b1**step)
+
+    def _betas(self):
+        """As float32 before `1 - b2` is taken, like the fused kernel: what that rounds away is then the same everywhere."""
+        return tf.constant(self.beta_1, tf.float32), tf.constant(self.beta_2, tf.float32)
+
+    def get_config(self):
+        return {**super().get_config(), "dense_rows": self.dense_rows}

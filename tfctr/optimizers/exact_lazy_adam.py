@@ -1,0 +1,120 @@
+"""Adam over the rows that a batch reads, with the result of Adam over all rows."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfctr.errors import ConfigError
+from tfctr.optimizers.adam import LazyAdam
+from tfctr.optimizers.gradients import resource
+from tfctr.optimizers.row_sparse import DENSE_FIX
+
+_NOTHING = 1e-9  # share of a step's first effect on a waiting row below which it is left out
+_RING = 2**16  # steps whose tails are kept; a row waits at most half as many
+_BLOCK = 2**16  # rows that `settle` holds in memory at a time
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class ExactLazyAdam(LazyAdam):
+    """Adam's result at the cost of `LazyAdam`: a row makes up for the steps that it missed when it is next read.
+
+    A row that is not read has a zero gradient, and Adam goes on moving it by its fading momentum. What a row last written at
+    step t misses until step n has a closed form, in which the sum is one number for all rows with the same t:
+
+    `w -= tail_n(t) m / (sqrt(v) + epsilon);  m *= b1^(n-t);  v *= b2^(n-t)`, where
+    `tail_n(t) = sum over i = t+1..n of rate_i (b1 / sqrt(b2))^(i-t)` and `rate_i = lr_i sqrt(1-b2^i) / (1-b1^i)`
+
+    `lr_i` is the learning rate at step i, so a schedule is honoured. `catch_up` must come before a row is read, and `settle`
+    before the whole table is; a `CTRModel` calls both. With float32 it differs from `Adam` by rounding only.
+
+    Applies to the tables of `FeatureEmbedding`. They need a gradient by rows: an L2 term over the whole table moves every row
+    at every step, which no closed form makes up for.
+
+    Args:
+        dense_rows: see `LazyAdam`.
+
+    Raises:
+        ConfigError: a table's gradient is dense; `beta_1` is not well below `sqrt(beta_2)`, so that a momentum outlives its
+            variance; and what `LazyAdam` raises.
+    """
+
+    def __init__(
+        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, dense_rows=0, name="exact_lazy_adam", **kwargs
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, dense_rows, name=name, **kwargs)
+        self.decay = beta_1 / beta_2**0.5  # of what a step adds to a waiting row
+        if not 0 < self.decay < 0.99:
+            raise ConfigError(f"beta_1 {beta_1} is too large beside beta_2 {beta_2}.", fix="use the defaults, 0.9 and 0.999")
+        self.window = math.ceil(math.log(_NOTHING) / math.log(self.decay))  # steps
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._waiting = {}  # variable index: (last step of each row, tail of each step)
+        for index, variable in enumerate(variables):
+            if getattr(variable, "is_table", False) and self.updates_rows(variable):
+                last = self.add_variable((variable.shape[0],), "zeros", "int32", name="last_step")
+                tails = self.add_variable((_RING,), "zeros", "float32", name="tails")
+                self._waiting[index] = last, tails
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self._get_variable_index(variable) in self._waiting and not isinstance(gradient, tf.IndexedSlices):
+            raise ConfigError("exact_lazy_adam: a table's gradient is dense.", fix=DENSE_FIX)
+        super().update_step(gradient, variable, learning_rate)
+
+    def update_rows(self, gradient, variable, learning_rate):
+        super().update_rows(gradient, variable, learning_rate)
+        waiting = self._waiting.get(self._get_variable_index(variable))
+        if waiting is None:
+            return
+        last, tails = map(resource, waiting)
+        step = tf.cast(self.iterations + 1, tf.int32)
+        last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(gradient.indices), step), gradient.indices))
+        waited = tf.range(1, self.window + 1)
+        added = self._rate(step, learning_rate) * self.decay ** tf.cast(waited, tf.float32)
+        tails.scatter_add(tf.IndexedSlices(added, (step - waited) % _RING))
+        tails.scatter_update(tf.IndexedSlices(0.0, step % _RING))
+
+    def catch_up(self, variable, rows):
+        """Apply to the distinct `rows` of a table the steps that they missed."""
+        if self._get_variable_index(variable) not in self._waiting:
+            return
+        step = tf.cast(self.iterations, tf.int32)
+        # A tail is overwritten after a round of the ring, so all rows are settled twice a round.
+        tf.cond(step % (_RING // 2) == 0, lambda: self._settle(variable), lambda: step)
+        self._make_up(variable, rows, step)
+
+    def settle(self):
+        """Apply to all rows of all tables the steps that they missed."""
+        for index in self._waiting:
+            self._settle(self._trainable_variables[index])
+
+    def _settle(self, variable):
+        step, size = tf.cast(self.iterations, tf.int32), variable.shape[0]
+
+        def settle_block(start):
+            end = tf.minimum(start + _BLOCK, size)
+            self._make_up(variable, tf.range(start, end), step)
+            return (end,)
+
+        tf.while_loop(lambda start: start < size, settle_block, (0,), parallel_iterations=1)
+        return step
+
+    def _make_up(self, variable, rows, step):
+        last, tails = map(resource, self._waiting[self._get_variable_index(variable)])
+        weights, (m, v) = resource(variable), self._moments(variable)
+        then = last.sparse_read(rows)  # (rows,)
+        missed = tf.cast(step - then, tf.float32)[:, None]  # (rows, 1)
+        momentums, velocities = m.sparse_read(rows), v.sparse_read(rows)  # (rows, dim)
+        tail = tails.sparse_read(then % _RING)[:, None]  # (rows, 1)
+        weights.scatter_sub(tf.IndexedSlices(tail * momentums / (tf.sqrt(velocities) + self._epsilon_of_tail), rows))
+        m.scatter_update(tf.IndexedSlices(momentums * self.beta_1**missed, rows))
+        v.scatter_update(tf.IndexedSlices(velocities * self.beta_2**missed, rows))
+        last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), step), rows))
+
+    @property
+    def _epsilon_of_tail(self):
+        """In step i of the sum, epsilon stands beside `sqrt(b2)^(i-t) sqrt(v)`: divided by that factor at the mean of i - t."""
+        return self.epsilon * self.beta_2 ** (-0.5 / (1 - self.decay))

@@ -1,0 +1,38 @@
+"""Gradients, dense or of some rows of a table (`tf.IndexedSlices`)."""
+
+import keras
+import tensorflow as tf
+
+
+class MergedRows(tf.IndexedSlices):
+    """`IndexedSlices` in which each row stands once."""
+
+
+def merge_duplicates(gradient):
+    """`MergedRows` with the sum of each row's slices; a dense gradient, and one that is merged, passes through.
+
+    Adaptive optimizers square the gradient, and the square of a sum is not the sum of the squares.
+    """
+    if not isinstance(gradient, tf.IndexedSlices) or isinstance(gradient, MergedRows):
+        return gradient
+    rows, position = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(rows))
+    return MergedRows(values, rows, gradient.dense_shape)
+
+
+def global_norm(gradients):
+    """The square root of the sum of squares of all gradients. Duplicates must be merged before."""
+    return tf.linalg.global_norm([g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients])
+
+
+def scale(gradient, factor):
+    """`gradient * factor`; a sparse gradient stays sparse."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return type(gradient)(gradient.values * factor, gradient.indices, gradient.dense_shape)
+    return gradient * factor
+
+
+def resource(variable):
+    """The plain `tf.Variable` of this replica behind a Keras variable."""
+    variable = variable.value if isinstance(variable, keras.Variable) else variable
+    return variable._get_on_device_or_primary() if hasattr(variable, "_get_on_device_or_primary") else variable

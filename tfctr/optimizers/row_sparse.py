@@ -1,0 +1,44 @@
+"""What optimizers have in common that write the rows of a gradient only."""
+
+from tfctr.errors import ConfigError
+
+DENSE_FIX = "set l2_scope='batch', or use optimizer='adam'"
+
+_DENSE_OPTIONS = {
+    "weight_decay": "embedding_l2 with l2_scope='batch'",
+    "global_clipnorm": "clip_norm of model.compile",
+    "use_ema": "the weights of the best epoch, which training keeps",
+    "loss_scale_factor": "keras.optimizers.LossScaleOptimizer",
+    "gradient_accumulation_steps": "a larger batch",
+}
+
+
+class RowSparse:
+    """An optimizer that writes the rows of a sparse gradient only.
+
+    Raises:
+        ConfigError: an option of Keras' optimizers with which every row would be written at every step.
+    """
+
+    dense_rows = 0  # tables of fewer rows are updated whole
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for option, instead in _DENSE_OPTIONS.items():
+            if getattr(self, option):
+                raise ConfigError(f"`{option}` of {self.name} would write every row at every step.", fix=f"use {instead}")
+
+    def updates_rows(self, variable):
+        """Whether a sparse gradient of this variable is applied to its rows only."""
+        return variable.shape[0] >= self.dense_rows
+
+
+def inner(optimizer):
+    """The optimizer behind a `LossScaleOptimizer`, or the optimizer itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def updated_by_rows(optimizer, tables):
+    """Those of the variables `tables` that the optimizer updates by rows."""
+    optimizer = inner(optimizer)
+    return [table for table in tables if isinstance(optimizer, RowSparse) and optimizer.updates_rows(table)]
