@@ -1,10 +1,8 @@
 """The proof of the model form: a functional graph inside a `CTRModel`. Each test is one thing that the form must not break."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -127,29 +125,8 @@ def test_embedding_gradients_reach_the_optimizer_sparse(tiny_schema, data):
     model = small(tiny_schema)
     model.compile(optimizer=Spy(), clip_norm=1.0)  # clipping must not make them dense
     model.fit(*data, epochs=1, verbose=0)
-    assert seen.pop(tiny_schema.table_rows) is tf.IndexedSlices
-    assert tf.IndexedSlices not in seen.values()
-
-
-def run_mirrored(devices, clip_norm, l2_scope):
-    run = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("mirrored_losses.py")), str(devices), str(clip_norm), l2_scope],
-        capture_output=True,
-        check=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    return json.loads(run.stdout)
-
-
-@pytest.mark.parametrize("l2_scope", ["batch", "table"])
-def test_two_devices_give_the_losses_of_one(l2_scope):
-    # A clip norm this small clips at every step: the norm must be that of the global batch.
-    one, two = run_mirrored(1, 0.05, l2_scope), run_mirrored(2, 0.05, l2_scope)
-    assert one["ctr"][0] != one["ctr"][-1]
-    np.testing.assert_allclose(two.pop("val_auc"), one.pop("val_auc"), atol=5e-4)  # a last bit can swap two ranks
-    for name in one:
-        np.testing.assert_allclose(two[name], one[name], rtol=2e-5, err_msg=name)
+    assert issubclass(seen.pop(tiny_schema.table_rows), tf.IndexedSlices)
+    assert not any(issubclass(kind, tf.IndexedSlices) for kind in seen.values())
 
 
 def test_non_finite_loss_names_term_and_step(tiny_schema, data):
