@@ -47,6 +47,14 @@ def test_a_model_from_outside_is_served_as_it_predicts():
     assert len(served) == 2
 
 
+def test_depth_study_compares_five_networks():
+    printed = run("depth_study.py", "--epochs", "1", "--units", "16")
+    aucs = [float(auc) for auc in re.findall(r"layers.*AUC ([01]\.\d{5})", printed)]
+    assert len(aucs) == 5
+    assert min(aucs) > 0.45
+    assert "WARNING" not in printed
+
+
 def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))

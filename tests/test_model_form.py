@@ -1,6 +1,7 @@
 """The proof of the model form: a functional graph inside a `CTRModel`. Each test is one thing that the form must not break."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -93,6 +94,19 @@ def test_evaluate_is_exact_for_arrays_datasets_and_weights(tiny_schema, data):
     for values in (model.evaluate(dataset), model.evaluate(ids, labels, sample_weight=weights, batch_size=50)):
         weighted = [(log_loss * weights).mean(), np.average(log_loss, weights=weights)]
         assert values == pytest.approx([*weighted, auc(labels.ravel(), p.ravel(), weights.ravel())], rel=1e-6)
+
+
+def test_evaluating_many_models_warns_of_nothing(tiny_schema, data):
+    warnings = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())
+    tf.get_logger().addHandler(handler)
+    try:
+        for _ in range(6):
+            small(tiny_schema, cls=DNN).evaluate(*data, batch_size=256)
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert warnings == []
 
 
 def test_validation_with_one_class_has_no_auc(tiny_schema, data):

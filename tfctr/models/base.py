@@ -288,6 +288,14 @@ class _Scorer(keras.Model):
         super().__init__()
         self.model = model
 
+    def make_predict_function(self, force=False):
+        """Traced before it is called: TensorFlow takes several models' first calls for one function's retracing, and warns."""
+        if self.predict_function is None or force:
+            super().make_predict_function(force)
+            graph = self.predict_function
+            if not self.run_eagerly:
+                self.predict_function = lambda batches: (graph.get_concrete_function(batches), graph(batches))[1]
+
     def predict_step(self, data):
         ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data[0] if isinstance(data[0], tuple) else data)
         logits = self.model(ids, training=False)[PREDICTION]
