@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.grappler import tf_optimizer
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MLP
@@ -284,6 +285,25 @@ def outputs_of(graph):
         yield from outputs_of(function.graph)
 
 
+def step_of(model):
+    """The graph of one training step on batches of 331 rows."""
+    data = tf.TensorSpec((331, model.schema.width), "int32"), tf.TensorSpec((331, 1), "float32")
+    return tf.function(lambda *data: model.train_step(data), autograph=False).get_concrete_function(*data).graph
+
+
+@pytest.mark.parametrize("optimizer", ["lazy_adam", "exact_lazy_adam"])
+def test_two_tables_share_one_search_for_duplicates(optimizer):
+    schema = Schema(features=[Categorical("user", size=50), Categorical("item", size=3)], label="click")
+    model = TF4CTR(schema, selection="separate", embedding_l2=0.1, l2_scope="batch")
+    model.compile(optimizer=optimizer)
+    assert len(model.tables) == 2
+    graph = step_of(model)
+    exported = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
+    exported.collection_def["train_op"].node_list.value.extend(tensor.name for tensor in graph.outputs + graph.control_outputs)
+    optimized = tf_optimizer.OptimizeGraph(tf.compat.v1.ConfigProto(), exported)
+    assert sum(node.op == "Unique" for node in optimized.node) == 1
+
+
 @pytest.mark.parametrize("optimizer", ["lazy_adam", "exact_lazy_adam", "adagrad", "ftrl"])
 @pytest.mark.parametrize("model", [DNN, TF4CTR, CETN])
 def test_no_step_writes_a_whole_table_or_a_square_of_the_batch(model, optimizer):
@@ -291,10 +311,14 @@ def test_no_step_writes_a_whole_table_or_a_square_of_the_batch(model, optimizer)
     schema = Schema(features=[Categorical("user", size=100_000), Categorical("item", size=3)], label="click")
     built = model(schema, embedding_l2=0.1, l2_scope="batch")
     built.compile(optimizer=optimizer)
-    data = tf.TensorSpec((batch, 2), "int32"), tf.TensorSpec((batch, 1), "float32")
-    step = tf.function(lambda *data: built.train_step(data), autograph=False).get_concrete_function(*data)
-    tensors = [tensor for tensor in outputs_of(step.graph) if tensor.shape.rank]
-    whole = [tensor.op.name for tensor in tensors if tensor.shape.rank > 1 and tensor.shape[0] in (None, rows)]
-    assert not [tensor.op.name for tensor in tensors if tensor.shape[0] == rows], whole
+    tensors = [tensor for tensor in outputs_of(step_of(built)) if tensor.shape.rank]
+    assert any(tensor.shape[0] == batch for tensor in tensors)
+    assert not [tensor.op.name for tensor in tensors if tensor.shape[0] == rows]
     assert not [tensor.op.name for tensor in tensors if tensor.shape.as_list()[:2] == [batch, batch]]
-    assert sum(operation.type == "Unique" for operation in step.graph.get_operations()) >= 1
+
+
+def test_a_step_over_whole_tables_is_seen(tiny_schema):
+    model = DNN(tiny_schema, embedding_l2=0.1)
+    model.compile()
+    tensors = [tensor for tensor in outputs_of(step_of(model)) if tensor.shape.rank]
+    assert [tensor for tensor in tensors if tensor.shape[0] == tiny_schema.table_rows]

@@ -76,7 +76,9 @@ class FeatureEmbedding(keras.layers.Layer):
         """The table rows that a batch reads, each once, on all devices together: `(batch, schema.width) -> (rows,)`."""
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             ids = tf.distribute.get_replica_context().all_gather(ids, axis=0)
-        return tf.unique(tf.reshape(self._rows(ids)[0], [-1]))[0]
+        rows, _ = self._rows(ids)
+        # Made flat as the gradient of the gather does it: TensorFlow then looks for a batch's duplicates once, for all tables.
+        return tf.unique(tf.reshape(rows, tf.expand_dims(tf.size(rows), 0)))[0]
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}
