@@ -1,8 +1,11 @@
-"""Every registered model with its defaults on one prepared dataset: parameters, training rows a second, AUC and log loss.
+"""Every registered model with its defaults on one prepared dataset: cost, training rows a second, AUC and log loss.
 
     python benchmarks/models.py --data runs/frappe/data [--models CETN DNN] [--epochs 1] [--batch-size 10000] [--json]
 
 A first look that shows that each learns and what it costs, not a comparison: nothing is tuned, and there is one seed.
+`MFLOP` are those of a training step, a row: three times the forward graph's as TensorFlow counts them, and the products of a
+contrast. `a FLOP` is a model's time for one of them beside DNN's: above 1 it does what is not counted (gathers, normalizations,
+whole-table updates) or what a processor does slowly (exponentials, many small products).
 """
 
 import argparse
@@ -13,8 +16,11 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 import tfctr
+from tfctr.losses.contrast import ContrastLoss
 from tfctr.models import MODELS
 
 
@@ -30,10 +36,15 @@ def main():
     arguments = parser.parse_args()
     dataset = tfctr.Dataset.load(arguments.data)
     if not arguments.json:
-        print(f"{'model':<10}{'parameters':>12}{'rows/s':>10}{'AUC':>10}{'log loss':>10}")
-    for name in arguments.models:
+        print(f"{'model':<10}{'parameters':>12}{'MFLOP':>9}{'rows/s':>10}{'a FLOP':>8}{'AUC':>10}{'log loss':>10}")
+    dnn = None
+    for name in sorted(arguments.models, key=lambda name: name != "DNN"):  # DNN first
         values = measure(name, dataset, arguments)
-        line = "{model:<10}{parameters:>12,}{rows_per_second:>10,.0f}{auc:>10.5f}{log_loss:>10.5f}"
+        rate = values["megaflop"] * values["rows_per_second"]
+        dnn = rate if name == "DNN" else dnn
+        values["time_a_flop"] = dnn / rate if dnn and rate else float("nan")
+        line = "{model:<10}{parameters:>12,}{megaflop:>9.3f}{rows_per_second:>10,.0f}{time_a_flop:>8.1f}"
+        line += "{auc:>10.5f}{log_loss:>10.5f}"
         print(json.dumps(values) if arguments.json else line.format(**values), flush=True)
 
 
@@ -50,10 +61,33 @@ def measure(name, dataset, arguments):
     return {
         "model": name,
         "parameters": model.count_params(),
+        "megaflop": megaflop(model, arguments.batch_size),
         "rows_per_second": dataset.train.rows * arguments.epochs / seconds,
         "auc": scores["auc"],
         "log_loss": scores["log_loss"],
     }
+
+
+def megaflop(model, batch_size):
+    """Of a training step, a row."""
+    rows = 100
+    call = tf.function(lambda ids: model(ids, training=False), autograph=False)
+    graph = call.get_concrete_function(tf.TensorSpec((rows, model.schema.width), "int32")).graph
+    options = {**tf.compat.v1.profiler.ProfileOptionBuilder.float_operation(), "output": "none"}
+    forward = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops / rows
+    forward += sum(einsum_flop(operation) for operation in graph.get_operations() if operation.type == "Einsum") / rows
+    contrasts = [loss for loss in model.auxiliary.values() if isinstance(loss, ContrastLoss)]
+    # A contrast compares a row with all others, and takes both gradients: three products of (1, units) and (units, batch).
+    return (3 * forward + sum(6 * model.output[loss.left].shape[-1] * batch_size for loss in contrasts)) / 1e6
+
+
+def einsum_flop(operation):
+    """Which TensorFlow does not count."""
+    inputs, _ = operation.get_attr("equation").decode().split("->")
+    sizes = {}
+    for letters, tensor in zip(inputs.split(","), operation.inputs, strict=True):
+        sizes |= dict(zip(letters, tensor.shape, strict=True))
+    return 2 * int(np.prod(list(sizes.values())))
 
 
 if __name__ == "__main__":
