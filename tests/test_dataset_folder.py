@@ -1,5 +1,7 @@
 """A prepared folder is checked when it is opened, and each split when it is first asked for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -164,3 +166,39 @@ def test_what_is_no_folder_is_named(tmp_path):
     with pytest.raises(StorageError, match="nothing is not a prepared dataset") as caught:
         Dataset.load(tmp_path / "nothing")
     assert f"tfctr prepare SCHEMA --train TABLE --valid TABLE --out {tmp_path / 'nothing'}" in caught.value.fix
+
+
+def resident(path):
+    """Bytes of a mapped file that are in this process's memory."""
+    found, size = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            found = line.endswith(str(path))
+        elif found and line.startswith("Rss:"):
+            size += int(line.split()[1]) * 1024
+    return size
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_large_split_is_not_held_in_memory(shuffle, tmp_path, monkeypatch):
+    rows, columns, window = 400_000, 16, 4 << 20
+    ids, path = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns), tmp_path / "ids-00000.npy"
+    np.save(path, ids)
+    monkeypatch.setattr(module, "BLOCK_BYTES", window // 4)
+    monkeypatch.setattr(module, "WINDOW_BLOCKS", 4)
+    shard = module._open_array(path, np.int32, ids.shape)
+    split = module.Split("train", [shard], np.zeros(rows, "float32"))
+
+    def most(memory_limit):
+        split.memory_limit = memory_limit
+        seen, kept = 0, 0
+        for number, (batch, _) in enumerate(split._shuffled(1_000, 0, 0) if shuffle else split._in_order(1_000)):
+            seen += int(batch.astype("int64").sum())
+            kept = max(kept, resident(path)) if number % 10 == 0 else kept
+        assert seen == ids.astype("int64").sum()
+        return kept
+
+    assert most(memory_limit=0) < 4 * window < ids.nbytes
+    if not shuffle:
+        assert most(memory_limit=1 << 30) > ids.nbytes // 2  # which a small one is

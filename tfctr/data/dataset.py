@@ -10,6 +10,7 @@ have seen.
 import dataclasses
 import functools
 import itertools
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -203,9 +204,18 @@ class Split:
             first_epoch=first_epoch,
         )
 
+    @property
+    def _fits_memory(self):
+        return 4 * self.rows * self.width <= self.memory_limit
+
     def _in_order(self, size):
+        read = 0  # bytes
         for start in range(0, self.rows, size):
             yield self._columns(start, start + size)
+            read += 4 * self.width * size
+            if not self._fits_memory and read >= WINDOW_BLOCKS * BLOCK_BYTES:
+                self._release()
+                read = 0
 
     def _shuffled(self, size, seed, epoch):
         rng = np.random.default_rng([seed, epoch])
@@ -215,15 +225,23 @@ class Split:
                 yield [column.take(order[start : start + size], axis=0) for column in window]
 
     def _windows(self, rng):
-        row_bytes = 4 * self.width
-        if self.rows * row_bytes <= self.memory_limit:
+        if self._fits_memory:
             yield [self.ids, *self._columns(0, self.rows)[1:]]
             return
-        block = max(1, BLOCK_BYTES // row_bytes)
+        block = max(1, BLOCK_BYTES // (4 * self.width))
         starts = rng.permutation(np.arange(0, self.rows, block))
         for first in range(0, len(starts), WINDOW_BLOCKS):
             blocks = [self._columns(start, start + block) for start in starts[first : first + WINDOW_BLOCKS]]
-            yield [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+            window = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+            self._release()
+            yield window
+
+    def _release(self):
+        """Unmap the pages of the files that were read, so that they are the system's cache, not this process's memory."""
+        for shard in self._shards:
+            mapped = getattr(shard.base, "_mmap", None)
+            if hasattr(mapped, "madvise"):  # not on Windows, nor for arrays in memory
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def _columns(self, start, stop):
         values = [self.labels] if self.weights is None else [self.labels, self.weights]
