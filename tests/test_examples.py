@@ -66,11 +66,10 @@ def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("model", ["tf4ctr", "cetn"])
-@pytest.mark.parametrize("name", ["frappe", "ml1m"])
-def test_example_files_are_valid(name, model, tiny_schema):
-    schema = Schema.load(ROOT / "examples" / f"{name}.yaml")
-    config = Config.load(ROOT / "examples" / f"{name}_{model}.yaml")
+@pytest.mark.parametrize("run", sorted(path.stem for path in (ROOT / "examples").glob("*_*.yaml")))
+def test_example_files_are_valid(run, tiny_schema):
+    schema = Schema.load(ROOT / "examples" / f"{run.split('_')[0]}.yaml")
+    config = Config.load(ROOT / "examples" / f"{run}.yaml")
     assert schema.group in [feature.name for feature in schema.features]
     built = build(config.model.name, tiny_schema, **config.model.arguments)
     assert built.embedding_l2 == config.model.arguments["embedding_l2"]
