@@ -208,10 +208,10 @@ def data(tiny_ids, tiny_labels):
     return tiny_ids(256), tiny_labels(256)[:, None]
 
 
-def small(schema, optimizer, **arguments):
+def small(schema, optimizer, compile=None, **arguments):
     keras.utils.set_random_seed(1)
     model = TF4CTR(schema, 4, simple_encoder=MLP([8]), complex_encoder=MLP([8, 8]), **arguments)
-    model.compile(optimizer=optimizer)
+    model.compile(optimizer=optimizer, **(compile or {}))
     return model
 
 
@@ -220,10 +220,11 @@ def fitted(model, data, epochs=3):
     return model
 
 
-def test_a_model_with_exact_lazy_adam_trains_as_with_adam(tiny_schema, data):
+@pytest.mark.parametrize("compile", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}], ids=str)
+def test_a_model_with_exact_lazy_adam_trains_as_with_adam(compile, tiny_schema, data):
     adam = fitted(small(tiny_schema, "adam"), data)
-    exact = fitted(small(tiny_schema, "exact_lazy_adam"), data)
-    lazy = fitted(small(tiny_schema, "lazy_adam"), data)
+    exact = fitted(small(tiny_schema, "exact_lazy_adam", compile), data)
+    lazy = fitted(small(tiny_schema, "lazy_adam", compile), data)
     for expected, weights in zip(adam.get_weights(), exact.get_weights(), strict=True):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-5)
     table = adam.embeddings[0].get_weights()[0]

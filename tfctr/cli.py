@@ -35,8 +35,6 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder
 def main():
     """The entry point of the `tfctr` program."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
-    # TensorFlow counts the tracings of all models together, and takes the first batches of several for too many of one.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     talk = logging.StreamHandler(sys.stderr)
     logging.getLogger("tfctr").addHandler(talk)
     logging.getLogger("tfctr").setLevel(logging.INFO)
