@@ -102,6 +102,12 @@ def require_number(argument, value, least=-math.inf, most=math.inf):
     raise ConfigError(f"`{argument}` is {value!r}.", fix=f"use a number {bounds}".rstrip())
 
 
+def require_positive(argument, value):
+    """Raise `ConfigError`, naming the argument, unless `value` is a finite number above 0."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ConfigError(f"`{argument}` is {value!r}.", fix="use a number above 0")
+
+
 def require_count(argument, value, least=1):
     """Raise `ConfigError`, naming the argument, unless `value` is a whole number of at least `least`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError, require_count, require_one_of
+from tfctr.errors import require_count, require_one_of, require_positive
 from tfctr.layers.mlp import batch_normalization, linear
 
 
@@ -68,8 +68,7 @@ class Regulation(keras.layers.Layer):
 
     def __init__(self, temperature=1.0, batch_norm=False, **kwargs):
         super().__init__(**kwargs)
-        if not temperature > 0:
-            raise ConfigError(f"`temperature` is {temperature}.", fix="use a number above 0")
+        require_positive("temperature", temperature)
         self.temperature, self.batch_norm = temperature, batch_norm
 
     def build(self, input_shape):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, require_positive
 from tfctr.layers.mlp import linear
 
 
@@ -96,8 +96,7 @@ class VotingFusion(Fusion):
 
     def __init__(self, temperature=0.8, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not temperature > 0:
-            raise ConfigError(f"`temperature` is {temperature}.", fix="use a number above 0")
+        require_positive("temperature", temperature)
         self.temperature, self.seed = temperature, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfctr.errors import ConfigError, require_one_of
+from tfctr.errors import ConfigError, require_one_of, require_positive
 from tfctr.losses.replicas import rows_of_all_replicas
 
 BLOCK = 512  # rows of the similarity matrix that exist at a time
@@ -107,7 +107,7 @@ class ContrastLoss(keras.losses.Loss):
     def __init__(self, left, right, contrast="do_info_nce", temperature=0.2, weight=1.0, name="contrast", **kwargs):
         super().__init__(name=name, **kwargs)
         require_one_of(CONTRASTS, contrast, "contrast")
-        _require_temperature(temperature)
+        require_positive("temperature", temperature)
         self.left, self.right, self.contrast = left, right, contrast
         self.temperature, self.weight = temperature, weight
 
@@ -136,7 +136,7 @@ class CosineLoss(keras.losses.Loss):
 
 def _log_partition(left, right, temperature):
     """`ln sum_j exp(<left_i, right_j> / temperature)`, j over all replicas: `(rows, units), (rows, units) -> (rows, 1)`."""
-    _require_temperature(temperature)
+    require_positive("temperature", temperature)
 
     # A block of rows owns its denominators, so its part of the gradients is known as soon as its values are: one pass for
     # both. That of `right` is a sum over the rows, weighted by their upstream gradients: all equal if the loss is a plain mean.
@@ -199,8 +199,3 @@ def _pair(left, right):
             fix="give two representations of equal width",
         )
     return left, right
-
-
-def _require_temperature(temperature):
-    if not temperature > 0:
-        raise ConfigError(f"`temperature` is {temperature}.", fix="use a number above 0")
