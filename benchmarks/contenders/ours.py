@@ -1,0 +1,35 @@
+"""tfctr, as its README says to use it."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from worker import take_turns
+
+from tfctr.data.dataset import Split
+from tfctr.layers import MLP
+from tfctr.models import MODELS
+from tfctr.schema import Categorical, Schema
+
+ARGUMENTS = {
+    "DNN": {},
+    "DeepFM": {},
+    "DCNv2": {},
+    "TF4CTR": {"simple_encoder": lambda: MLP([400]), "complex_encoder": lambda: MLP([400, 400, 400])},
+    "CETN": {},
+}
+
+
+def prepare(task):
+    schema = Schema(features=[Categorical(f"f{i}", size=size) for i, size in enumerate(task.sizes)], label="click")
+    ids, labels = task.clicks()
+    ids += np.array([field.offset for field in schema.fields], "int32")
+    batches = Split.from_arrays(ids, labels).batches(task.batch_size)
+    arguments = {name: make() for name, make in ARGUMENTS[task.model].items()}
+    model = MODELS[task.model](schema, embedding_dim=task.embedding_dim, **arguments)
+    model.compile(optimizer=task.optimizer)
+    return lambda: model.fit(batches, epochs=1, verbose=0)
+
+
+take_turns(prepare)

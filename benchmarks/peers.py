@@ -1,0 +1,118 @@
+"""Training throughput of tfctr beside FuxiCTR (PyTorch) and plain Keras, in one run in which they take turns.
+
+    python benchmarks/peers.py [--models DNN TF4CTR] [--data frappe criteo-1m] [--optimizers adam lazy_adam] [--json FILE]
+
+Every contender is a process of its own (`benchmarks/contenders/`) that lives through all rounds and trains a few steps in its
+turn while the others wait, so that a busy machine disturbs all alike. Peers go into an environment of their own:
+
+    python -m venv peers && peers/bin/pip install torch fuxictr
+
+and named by `--peers peers/bin/python`; without it, plain Keras is the only peer. Ratios are medians over the rounds of our
+samples a second over theirs in the same round.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent / "contenders"
+FRAPPE = [942, 4084, 9, 9, 4, 5, 4, 11, 82, 233]  # tokens a field, as in the authors' logs
+DATA = {  # sizes of the fields, batch size
+    "frappe": (FRAPPE, 10_000),
+    "criteo-1m": ([1_000_000 // 39] * 39, 4_096),
+    "criteo-5m": ([5_500_000 // 39] * 39, 4_096),
+    "criteo-20m": ([20_000_000 // 39] * 39, 4_096),
+}
+
+HEADER = "data       model   contender              samples/s      best   cpu ms     MiB  ours is   best    cpu"
+LINE = (
+    "{data:<11}{model:<8}{contender:<20}{median:>12,.0f}{best:>10,.0f}{cpu_ms:>9,.0f}{peak_mib:>8,.0f}"
+    "{ratio:>8.2f}x{ratio_best:>6.2f}x{ratio_cpu:>6.2f}x"
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["DNN", "DeepFM", "DCNv2", "TF4CTR", "CETN"])
+    parser.add_argument("--data", nargs="+", choices=DATA, default=["frappe"])
+    parser.add_argument("--optimizers", nargs="+", default=["adam"], help="ours, each a contender")
+    parser.add_argument("--peers", help="a Python with torch and fuxictr")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of each contender in a round")
+    parser.add_argument("--json", type=Path, help="write all figures there too")
+    arguments = parser.parse_args()
+    results = []
+    print(HEADER)
+    for data in arguments.data:
+        for model in arguments.models:
+            for line in compare(data, model, arguments):
+                results.append(line)
+                print(LINE.format(**line), flush=True)
+    if arguments.json:
+        machine = {"processors": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+        arguments.json.write_text(json.dumps({"machine": machine, "rounds": arguments.rounds, "results": results}, indent=1))
+
+
+def compare(data, model, arguments):
+    """One line a contender: our first optimizer is what the ratios are of."""
+    sizes, batch_size = DATA[data]
+    task = {"model": model, "sizes": sizes, "batch_size": batch_size, "steps": arguments.steps}
+    task["embedding_dim"] = 20 if model == "CETN" else 16
+    commands = {f"tfctr {name}": [sys.executable, "ours.py", task | {"optimizer": name}] for name in arguments.optimizers}
+    commands["plain Keras"] = [sys.executable, "plain_keras.py", task]
+    if arguments.peers:
+        commands["FuxiCTR (torch)"] = [Path(arguments.peers).absolute(), "fuxictr_torch.py", task]
+    contenders = {name: Contender(*command) for name, command in commands.items()}
+    try:
+        turns = [{name: contender.turn() for name, contender in contenders.items()} for _ in range(arguments.rounds)]
+    finally:
+        for contender in contenders.values():
+            contender.process.kill()
+    ours, samples = next(iter(contenders)), batch_size * arguments.steps
+    for name in contenders:
+        seconds, cpu = ([turn[name][key] for turn in turns] for key in ("seconds", "cpu_seconds"))
+        our_seconds, our_cpu = ([turn[ours][key] for turn in turns] for key in ("seconds", "cpu_seconds"))
+        yield {
+            "data": data,
+            "model": model,
+            "contender": name,
+            "median": samples / statistics.median(seconds),
+            "best": samples / min(seconds),
+            "cpu_ms": 1e3 * statistics.median(cpu) / arguments.steps,
+            "peak_mib": max(turn[name]["peak_mib"] for turn in turns),
+            "ratio": statistics.median(theirs / our for theirs, our in zip(seconds, our_seconds, strict=True)),
+            "ratio_best": min(seconds) / min(our_seconds),
+            "ratio_cpu": statistics.median(cpu) / statistics.median(our_cpu),
+        }
+
+
+class Contender:
+    """A process that trains when it is told to."""
+
+    def __init__(self, python, script, task):
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+        self.process = subprocess.Popen(
+            [python, script, json.dumps(task)],
+            cwd=HERE,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{script} did not start: run it by hand in {HERE} with {json.dumps(task)!r}")
+
+    def turn(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+if __name__ == "__main__":
+    main()
