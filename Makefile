@@ -25,6 +25,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/contrast_memory.py
+	$(BIN)/python benchmarks/vocabulary.py
+	$(BIN)/python benchmarks/peers.py
 
 $(VENV)/.installed: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tfctr needs Python 3.11 to 3.13: make PYTHON=python3.12")'

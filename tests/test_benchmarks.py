@@ -1,0 +1,44 @@
+"""Every benchmark runs, small. What it measures here means nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfctr
+from tfctr.data.synthetic import synthetic_schema, write_synthetic
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+COMMANDS = {
+    "training": "--models LR --rounds 1 --steps 1 --batch-size 100",
+    "batches": "--rows 2000 --repeats 1",
+    "metrics": "--rows 2000 --groups 10 --repeats 1",
+    "contrast_memory": "--batch-size 600 --steps 1",
+    "prepare": "--rows 2000 --folder {folder}",
+    "models": "--data {data} --models LR CETN --batch-size 500",
+    "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
+    "out_of_core": "--rows 3000 --columns 5 --batch-size 1000 --folder {folder}",
+    "peers": "--models DNN TF4CTR CETN --rounds 1 --steps 1",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    return tfctr.prepare(synthetic_schema(), **write_synthetic(folder, rows=2_000), out=folder / "data").folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_benchmark_runs(name, data, tmp_path):
+    arguments = COMMANDS[name].format(data=data, folder=tmp_path).split()
+    run = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert any(character.isdigit() for character in run.stdout)
