@@ -83,7 +83,7 @@ class ExactLazyAdam(LazyAdam):
             return
         step = tf.cast(self.iterations, tf.int32)
         # A tail is overwritten after a round of the ring, so all rows are settled twice a round.
-        tf.cond(step % (_RING // 2) == 0, lambda: self._settle(variable), lambda: step)
+        tf.cond((step + 1) % (_RING // 2) == 0, lambda: self._settle(variable), lambda: step)
         self._make_up(variable, rows, step)
 
     def settle(self):
