@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import indexed_slices
 
 from tfctr.errors import ConfigError, TrainingError
 from tfctr.optimizers import Adam, global_norm, merge_duplicates, minimize, scale, stop_on_non_finite
@@ -79,6 +80,14 @@ def test_adam_is_adam_dense_and_sparse():
             gradient = slices(rows[step], values[step]) if sparse else tf.constant(dense[step], "float32")
             optimizer.apply([gradient], [variable])
         np.testing.assert_allclose(variable.numpy(), expected, rtol=2e-5, atol=2e-6)
+
+
+def test_adam_warns_of_no_large_table(monkeypatch):
+    monkeypatch.setattr(indexed_slices, "_LARGE_SPARSE_NUM_ELEMENTS", 10)
+    table, optimizer = keras.Variable(np.zeros((5, 2), "float32")), Adam(0.1)
+    optimizer.build([table])
+    tf.function(lambda: optimizer.apply([slices([4, 1, 4], np.ones((3, 2)))], [table]))()
+    np.testing.assert_allclose(table.numpy()[:, 0], [0, -0.1, 0, 0, -0.1], rtol=1e-5)
 
 
 def test_adam_equals_keras_adam():

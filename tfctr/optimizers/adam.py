@@ -31,6 +31,8 @@ class Adam(keras.optimizers.Adam):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
+        if isinstance(gradient, tf.IndexedSlices):
+            gradient = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
         tf.raw_ops.ResourceApplyAdam(
             var=resource(variable).handle,
             m=resource(self._momentums[index]).handle,
@@ -41,7 +43,7 @@ class Adam(keras.optimizers.Adam):
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
-            grad=tf.convert_to_tensor(gradient),  # which adds up duplicates
+            grad=gradient,
         )
 
 
