@@ -20,6 +20,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tfctr.storage import write_json
+
 HERE = Path(__file__).parent / "contenders"
 FRAPPE = [942, 4084, 9, 9, 4, 5, 4, 11, 82, 233]  # tokens a field, as in the authors' logs
 DATA = {  # sizes of the fields, batch size
@@ -55,7 +57,7 @@ def main():
                 print(LINE.format(**line), flush=True)
     if arguments.json:
         machine = {"processors": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-        arguments.json.write_text(json.dumps({"machine": machine, "rounds": arguments.rounds, "results": results}, indent=1))
+        write_json(arguments.json, {"machine": machine, "rounds": arguments.rounds, "results": results})
 
 
 def compare(data, model, arguments):

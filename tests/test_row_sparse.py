@@ -254,6 +254,22 @@ def test_reading_a_model_settles_it(tiny_schema, data, tmp_path):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
 
 
+def test_tables_are_settled_once_a_step(tiny_schema, data, tmp_path, monkeypatch):
+    settled = []
+    settle = ExactLazyAdam.settle
+    monkeypatch.setattr(
+        ExactLazyAdam, "settle", lambda optimizer: (settled.append(int(optimizer.iterations)), settle(optimizer))
+    )
+    model = fitted(small(tiny_schema, "exact_lazy_adam"), data, epochs=1)
+    model.predict(data[0], verbose=0)
+    model.evaluate(*data)
+    model.save(tmp_path / "model.keras")
+    model.get_weights()
+    assert settled == [256 // 8]
+    fitted(model, data, epochs=1)
+    assert settled == [256 // 8, 2 * 256 // 8]
+
+
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_a_saved_model_goes_on_as_if_it_had_not_stopped(optimizer, tiny_schema, data, tmp_path):
     whole = fitted(small(tiny_schema, optimizer), data)

@@ -9,7 +9,15 @@ from keras import ops
 from tfctr.errors import ConfigError, choose, require_number
 from tfctr.losses import LOSSES
 from tfctr.metrics import auc, is_positive, log_loss
-from tfctr.optimizers import DENSE_FIX, ExactLazyAdam, inner, minimize, optimizer_named, stop_on_non_finite, updated_by_rows
+from tfctr.optimizers import (
+    DENSE_FIX,
+    ExactLazyAdam,
+    minimize,
+    optimizer_named,
+    stop_on_non_finite,
+    unwrap_loss_scaling,
+    updated_by_rows,
+)
 from tfctr.schema import Schema
 
 PREDICTION = "logit"
@@ -92,6 +100,7 @@ class CTRModel(keras.Model):
             steps_per_execution=steps_per_execution,
         )
         self.optimizer.build(self.trainable_variables)  # now, so that a model saved before its first step can be loaded
+        self._settled_at = None  # step
         self.ctr_loss = _loss_on_logits(loss)
         self.clip_norm = clip_norm
         self._score = _Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
@@ -129,15 +138,14 @@ class CTRModel(keras.Model):
             read = self.embeddings[0].distinct_rows(ids)  # of every table: they share one schema
             for table in self.tables:
                 self._exact_lazy_adam.catch_up(table, read)
-        row_l2 = self.embedding_l2 if self.l2_scope == "batch" else 0.0
         terms = minimize(
             self.optimizer,
             lambda: self.loss_terms(ids, labels, weights),
             self.trainable_variables,
             self.clip_norm,
             rows,
-            row_l2,
-            self.tables,
+            row_l2=self.embedding_l2 if self.l2_scope == "batch" else 0.0,
+            tables=self.tables,
         )
         return self._track({"loss": sum(terms.values()), **terms}, rows)
 
@@ -216,20 +224,25 @@ class CTRModel(keras.Model):
     def settle(self):
         """Bring all rows up to date where the optimizer puts off those that are not read: see `ExactLazyAdam`.
 
-        `fit` at its end, `evaluate`, `predict`, `save` and `save_weights` do so by themselves.
+        `fit` at its end, `evaluate`, `predict`, `get_weights`, `save` and `save_weights` do so by themselves. It reads whole
+        tables, and so only once a step.
         """
         if self._exact_lazy_adam:
-            self.distribute_strategy.run(self._exact_lazy_adam.settle)
+            step = int(self._exact_lazy_adam.iterations.numpy())
+            if step != self._settled_at:
+                self.distribute_strategy.run(self._exact_lazy_adam.settle)
+                self._settled_at = step
 
     @property
     def _exact_lazy_adam(self):
-        optimizer = inner(self.optimizer) if self.compiled else None
+        optimizer = unwrap_loss_scaling(self.optimizer) if self.compiled else None
         return optimizer if isinstance(optimizer, ExactLazyAdam) else None
 
     def _require_sparse_gradients(self, optimizer):
         if self.table_l2 and updated_by_rows(optimizer, self.tables):
             raise ConfigError(
-                f"{inner(optimizer).name} moves the rows of a batch, and embedding_l2 all rows of the tables.", fix=DENSE_FIX
+                f"{unwrap_loss_scaling(optimizer).name} moves the rows of a batch, and embedding_l2 all rows of the tables.",
+                fix=DENSE_FIX,
             )
 
     def _track(self, values, rows):
@@ -239,6 +252,11 @@ class CTRModel(keras.Model):
         return {name: trackers[name].result() for name in values}
 
     # saving
+
+    def get_weights(self):
+        """Keras' `get_weights`."""
+        self.settle()
+        return super().get_weights()
 
     def save(self, *args, **kwargs):
         """Keras' `save`."""
@@ -293,8 +311,12 @@ class _Scorer(keras.Model):
         if self.predict_function is None or force:
             super().make_predict_function(force)
             graph = self.predict_function
-            if not self.run_eagerly:
-                self.predict_function = lambda batches: (graph.get_concrete_function(batches), graph(batches))[1]
+
+            def traced(batches):
+                graph.get_concrete_function(batches)
+                return graph(batches)
+
+            self.predict_function = graph if self.run_eagerly else traced
 
     def predict_step(self, data):
         ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data[0] if isinstance(data[0], tuple) else data)

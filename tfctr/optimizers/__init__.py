@@ -6,7 +6,7 @@ from tfctr.optimizers.adam import Adam, LazyAdam
 from tfctr.optimizers.exact_lazy_adam import ExactLazyAdam
 from tfctr.optimizers.ftrl import SparseFtrl
 from tfctr.optimizers.gradients import global_norm, merge_duplicates, scale
-from tfctr.optimizers.row_sparse import DENSE_FIX, inner, updated_by_rows
+from tfctr.optimizers.row_sparse import DENSE_FIX, unwrap_loss_scaling, updated_by_rows
 from tfctr.optimizers.step import minimize, stop_on_non_finite
 
 OPTIMIZERS = {
@@ -46,11 +46,11 @@ __all__ = [
     "SparseAdagrad",
     "SparseFtrl",
     "global_norm",
-    "inner",
     "merge_duplicates",
     "minimize",
     "optimizer_named",
     "scale",
     "stop_on_non_finite",
+    "unwrap_loss_scaling",
     "updated_by_rows",
 ]

@@ -26,7 +26,8 @@ class ExactLazyAdam(LazyAdam):
     `tail_n(t) = sum over i = t+1..n of rate_i (b1 / sqrt(b2))^(i-t)` and `rate_i = lr_i sqrt(1-b2^i) / (1-b1^i)`
 
     `lr_i` is the learning rate at step i, so a schedule is honoured. `catch_up` must come before a row is read, and `settle`
-    before the whole table is; a `CTRModel` calls both. With float32 it differs from `Adam` by rounding only.
+    before the whole table is; a `CTRModel` calls both. It differs from `Adam` by
+    rounding, and where epsilon counts beside `sqrt(v)` by taking it at its mean over the sum.
 
     Applies to the tables of `FeatureEmbedding`. They need a gradient by rows: an L2 term over the whole table moves every row
     at every step, which no closed form makes up for.

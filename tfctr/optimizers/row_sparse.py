@@ -33,12 +33,12 @@ class RowSparse:
         return variable.shape[0] >= self.dense_rows
 
 
-def inner(optimizer):
+def unwrap_loss_scaling(optimizer):
     """The optimizer behind a `LossScaleOptimizer`, or the optimizer itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def updated_by_rows(optimizer, tables):
     """Those of the variables `tables` that the optimizer updates by rows."""
-    optimizer = inner(optimizer)
+    optimizer = unwrap_loss_scaling(optimizer)
     return [table for table in tables if isinstance(optimizer, RowSparse) and optimizer.updates_rows(table)]

@@ -14,7 +14,7 @@ import tfctr
 from tfctr import models
 from tfctr.data import Dataset
 from tfctr.errors import ConfigError, DataError, TfctrError
-from tfctr.optimizers import inner, optimizer_named, updated_by_rows
+from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
 from tfctr.storage import atomic_folder, read_json, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
@@ -144,7 +144,7 @@ def _title(model, dataset, settings):
 def _describe_optimizer(model):
     by_rows = len(updated_by_rows(model.optimizer, model.tables))
     scope = f"by rows of {by_rows} of {len(model.tables)} tables" if by_rows else "over whole tables"
-    return f"{inner(model.optimizer).name} {scope}"
+    return f"{unwrap_loss_scaling(model.optimizer).name} {scope}"
 
 
 @contextlib.contextmanager
