@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, require_count
-from tfctr.optimizers.gradients import merge_duplicates, resource
+from tfctr.optimizers.gradients import merge_duplicates, resource, subtract_rows
 from tfctr.optimizers.row_sparse import RowSparse
 
 
@@ -80,15 +80,21 @@ class LazyAdam(RowSparse, Adam):
 
     def update_rows(self, gradient, variable, learning_rate):
         """One step of the rows of a gradient in which each row stands once."""
-        weights, (m, v) = resource(variable), self._moments(variable)
+        m, v = self._moments(variable)
         rows, slopes = gradient.indices, gradient.values
+        momentums, velocities = self.read_moments(variable, rows)
         b1, b2 = self._betas()
-        momentums = b1 * m.sparse_read(rows) + (1 - b1) * slopes  # (rows, dim)
-        velocities = b2 * v.sparse_read(rows) + (1 - b2) * tf.square(slopes)
+        momentums = b1 * momentums + (1 - b1) * slopes  # (rows, dim)
+        velocities = b2 * velocities + (1 - b2) * tf.square(slopes)
         m.scatter_update(tf.IndexedSlices(momentums, rows))
         v.scatter_update(tf.IndexedSlices(velocities, rows))
         rate = self._rate(self.iterations + 1, learning_rate)
-        weights.scatter_sub(tf.IndexedSlices(rate * momentums / (tf.sqrt(velocities) + self.epsilon), rows))
+        subtract_rows(variable, rate * momentums / (tf.sqrt(velocities) + self.epsilon), rows)
+
+    def read_moments(self, variable, rows):
+        """`m` and `v` of some rows: `(rows, dim)` each."""
+        m, v = self._moments(variable)
+        return m.sparse_read(rows), v.sparse_read(rows)
 
     def _moments(self, variable):
         index = self._get_variable_index(variable)

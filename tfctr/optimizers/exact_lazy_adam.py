@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError
 from tfctr.optimizers.adam import LazyAdam
-from tfctr.optimizers.gradients import resource
+from tfctr.optimizers.gradients import resource, subtract_rows
 from tfctr.optimizers.row_sparse import DENSE_FIX
 
 _NOTHING = 1e-9  # share of a step's first effect on a waiting row below which it is left out
@@ -26,8 +26,9 @@ class ExactLazyAdam(LazyAdam):
     `tail_n(t) = sum over i = t+1..n of rate_i (b1 / sqrt(b2))^(i-t)` and `rate_i = lr_i sqrt(1-b2^i) / (1-b1^i)`
 
     `lr_i` is the learning rate at step i, so a schedule is honoured. `catch_up` must come before a row is read, and `settle`
-    before the whole table is; a `CTRModel` calls both. It differs from `Adam` by
-    rounding, and where epsilon counts beside `sqrt(v)` by taking it at its mean over the sum.
+    before the whole table is; a `CTRModel` calls both. Catching up writes weights only: the moments, and the step that they are
+    of, wait for the row's next gradient. It differs from `Adam` by rounding, and where epsilon counts beside `sqrt(v)` by
+    taking it at its mean over the sum.
 
     Applies to the tables of `FeatureEmbedding`. They need a gradient by rows: an L2 term over the whole table moves every row
     at every step, which no closed form makes up for.
@@ -53,12 +54,12 @@ class ExactLazyAdam(LazyAdam):
         if self.built:
             return
         super().build(variables)
-        self._waiting = {}  # variable index: (last step of each row, tail of each step)
+        self._waiting = {}  # variable index: (the steps that each row's moments and weights are of, tail of each step)
         for index, variable in enumerate(variables):
             if getattr(variable, "is_table", False) and self.updates_rows(variable):
-                last = self.add_variable((variable.shape[0],), "zeros", "int32", name="last_step")
+                steps = self.add_variable((variable.shape[0], 2), "zeros", "int32", name="steps")
                 tails = self.add_variable((_RING,), "zeros", "float32", name="tails")
-                self._waiting[index] = last, tails
+                self._waiting[index] = steps, tails
 
     def update_step(self, gradient, variable, learning_rate):
         if self._get_variable_index(variable) in self._waiting and not isinstance(gradient, tf.IndexedSlices):
@@ -70,13 +71,19 @@ class ExactLazyAdam(LazyAdam):
         waiting = self._waiting.get(self._get_variable_index(variable))
         if waiting is None:
             return
-        last, tails = map(resource, waiting)
-        step = tf.cast(self.iterations + 1, tf.int32)
-        last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(gradient.indices), step), gradient.indices))
+        steps, tails = map(resource, waiting)
+        step, rows = tf.cast(self.iterations + 1, tf.int32), gradient.indices
+        steps.scatter_update(tf.IndexedSlices(tf.fill([tf.size(rows), 2], step), rows))
         waited = tf.range(1, self.window + 1)
         added = self._rate(step, learning_rate) * self.decay ** tf.cast(waited, tf.float32)
         tails.scatter_add(tf.IndexedSlices(added, (step - waited) % _RING))
         tails.scatter_update(tf.IndexedSlices(0.0, step % _RING))
+
+    def read_moments(self, variable, rows):
+        if self._get_variable_index(variable) not in self._waiting:
+            return super().read_moments(variable, rows)
+        steps, _ = map(resource, self._waiting[self._get_variable_index(variable)])
+        return self._faded_moments(variable, rows, tf.cast(self.iterations, tf.int32) - steps.sparse_read(rows)[:, 0])
 
     def catch_up(self, variable, rows):
         """Apply to the distinct `rows` of a table the steps that they missed."""
@@ -104,16 +111,21 @@ class ExactLazyAdam(LazyAdam):
         return step
 
     def _make_up(self, variable, rows, step):
-        last, tails = map(resource, self._waiting[self._get_variable_index(variable)])
-        weights, (m, v) = resource(variable), self._moments(variable)
-        then = last.sparse_read(rows)  # (rows,)
-        missed = tf.cast(step - then, tf.float32)[:, None]  # (rows, 1)
-        momentums, velocities = m.sparse_read(rows), v.sparse_read(rows)  # (rows, dim)
-        tail = tails.sparse_read(then % _RING)[:, None]  # (rows, 1)
-        weights.scatter_sub(tf.IndexedSlices(tail * momentums / (tf.sqrt(velocities) + self._epsilon_of_tail), rows))
-        m.scatter_update(tf.IndexedSlices(momentums * self.beta_1**missed, rows))
-        v.scatter_update(tf.IndexedSlices(velocities * self.beta_2**missed, rows))
-        last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), step), rows))
+        """Only the weights are written; the moments keep the step that they are of."""
+        steps, tails = map(resource, self._waiting[self._get_variable_index(variable)])
+        of_moments, of_weights = tf.unstack(steps.sparse_read(rows), axis=1)  # (rows,) each
+        momentums, velocities = self._faded_moments(variable, rows, of_weights - of_moments)  # (rows, dim)
+        tail = tails.sparse_read(of_weights % _RING)[:, None]  # (rows, 1)
+        change = tail * momentums / (tf.sqrt(velocities) + self._epsilon_of_tail)
+        subtract_rows(variable, change, rows)
+        of_weights = tf.fill(tf.shape(rows), step)
+        steps.scatter_update(tf.IndexedSlices(tf.stack([of_moments, of_weights], axis=1), rows))
+
+    def _faded_moments(self, variable, rows, missed):
+        """The moments after `missed` (rows,) steps without a gradient."""
+        momentums, velocities = super().read_moments(variable, rows)
+        missed = tf.cast(missed, tf.float32)[:, None]  # (rows, 1)
+        return momentums * self.beta_1**missed, velocities * self.beta_2**missed
 
     @property
     def _epsilon_of_tail(self):

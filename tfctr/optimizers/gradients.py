@@ -36,3 +36,9 @@ def resource(variable):
     """The plain `tf.Variable` of this replica behind a Keras variable."""
     variable = variable.value if isinstance(variable, keras.Variable) else variable
     return variable._get_on_device_or_primary() if hasattr(variable, "_get_on_device_or_primary") else variable
+
+
+def subtract_rows(table, values, rows):
+    """`table[rows] -= values` for distinct rows, by reading and writing them: half the time of TensorFlow's `scatter_sub`."""
+    table = resource(table)
+    table.scatter_update(tf.IndexedSlices(table.sparse_read(rows) - values, rows))
