@@ -162,6 +162,11 @@ def test_cut_and_read_keep_every_row(lengths, size, start, length):
         assert (split._read(start, start + length)[:, 0] // COLUMNS).tolist() == expected
 
 
+def test_no_tuner_is_waited_for():
+    """Its thread sleeps ever longer, and what ends an iteration waits for it: up to the length of the epoch once more."""
+    assert numbered(10).batches(4).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

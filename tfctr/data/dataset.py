@@ -293,6 +293,7 @@ def _to_tensorflow(batches_of, shapes, number, first_epoch):
     steps = tf.data.Dataset.from_generator(count_steps, output_signature=tf.TensorSpec((), tf.int64))
     counted = tf.data.Dataset.zip((batches, steps)).map(lambda batch, step: batch)
     options = tf.data.Options()
+    options.autotune.enabled = False  # nothing here is tuned, and the end of an epoch may wait for the sleeping tuner
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
