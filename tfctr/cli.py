@@ -138,16 +138,22 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replace one value; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same as --set training.seed=N.")] = None,
+    keep_freed_memory: Annotated[
+        bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
+    ] = True,
     json: Json = False,
 ):
     """Train a model; early stopping and the learning rate follow the papers.
 
     Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
     """
+    from tfctr import memory
     from tfctr.config import Config
 
     overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
     config = Config.load(config, overrides)  # before TensorFlow is imported: a typing error shows at once
+    if keep_freed_memory and memory.keep_freed_memory():
+        typer.echo("malloc keeps freed memory for the next step (--return-freed-memory)", err=True)
 
     from tfctr.training import train
 

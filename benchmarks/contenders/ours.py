@@ -5,7 +5,12 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from worker import take_turns
+from worker import take_turns, task_given
+
+from tfctr.memory import keep_freed_memory
+
+if task_given().keep_freed_memory:
+    keep_freed_memory()  # before TensorFlow is imported
 
 from tfctr.data.dataset import Split
 from tfctr.layers import MLP

@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclasses.dataclass
 class Task:
-    """A model and its data: `sizes` are the tokens of each field, `steps` those of an epoch, `optimizer` is ours to choose."""
+    """A model and its data: `sizes` are the tokens of each field, `steps` those of an epoch; the rest is ours to choose."""
 
     model: str
     sizes: list
@@ -23,6 +23,7 @@ class Task:
     steps: int
     embedding_dim: int
     optimizer: str = "adam"
+    keep_freed_memory: bool = False
 
     @property
     def rows(self):
@@ -35,10 +36,13 @@ class Task:
         return np.stack(ids, axis=1), rng.integers(0, 2, self.rows).astype("float32")
 
 
+def task_given():
+    return Task(**json.loads(sys.argv[1]))
+
+
 def take_turns(prepare):
     """`prepare(task)` gives `train()`, an epoch that ends when its last step has."""
-    task = Task(**json.loads(sys.argv[1]))
-    train = prepare(task)
+    train = prepare(task_given())
     train()
     print("ready", flush=True)
     for _ in sys.stdin:

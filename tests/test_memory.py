@@ -1,0 +1,43 @@
+"""malloc keeps what is freed, when it is told to."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from tfctr import memory
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+
+FAULTS = """
+import resource
+import numpy as np
+from tfctr.memory import keep_freed_memory
+
+kept = keep_freed_memory() if {keep} else None
+for step in range(6):
+    if step == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**24)  # 128 MiB, freed at once
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(keep, **environment):
+    """What `keep_freed_memory` returned, and the page faults of five steps that allocate what the step before freed."""
+    environment = {name: value for name, value in os.environ.items() if name not in memory.CHOSEN_BY_USER} | environment
+    command = [sys.executable, "-c", FAULTS.format(keep=keep)]
+    kept, number = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+    return kept, int(number)
+
+
+def test_freed_memory_is_kept():
+    (kept, few), (_, many) = faults(keep=True), faults(keep=False)
+    assert kept == "True"
+    assert few < 20 < 200 < many
+
+
+def test_what_the_environment_says_of_malloc_stands():
+    assert faults(keep=True, MALLOC_ARENA_MAX="4")[0] == "False"
