@@ -1,13 +1,12 @@
 """Rows a second of our shuffled batches, in memory and from disk, beside the usual `tf.data` pipeline, in one run.
 
-    python benchmarks/batches.py [--rows 1000000] [--columns 39] [--batch-size 4096] [--repeats 3] [--json]
+    python benchmarks/batches.py [--rows 1000000] [--columns 39] [--batch-size 4096] [--repeats 3] [--json FILE]
 
 The usual pipeline is `from_tensor_slices((ids, labels)).shuffle(...).batch(...).prefetch(2)` over the same matrix. All take
 turns, so that a busy machine disturbs each. Nothing consumes the batches: this is the most that a pipeline can deliver.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import results
 import tensorflow as tf
 
 from tfctr.data.dataset import Split
@@ -30,8 +30,9 @@ def main():
         for _ in range(arguments.repeats):
             for name, batches in pipelines.items():
                 rates[name].append(arguments.rows / seconds(batches))
-    results = {name: statistics.median(values) for name, values in rates.items()}
-    print(json.dumps(results, indent=2) if arguments.json else table(results))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(table(medians))
+    results.keep(medians, arguments)
 
 
 def parse_arguments():
@@ -40,7 +41,7 @@ def parse_arguments():
     parser.add_argument("--columns", type=int, default=39)
     parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    results.add_option(parser)
     return parser.parse_args()
 
 
@@ -73,10 +74,10 @@ def seconds(batches):
     return time.perf_counter() - start
 
 
-def table(results):
-    naive = results["from_tensor_slices"]
+def table(medians):
+    naive = medians["from_tensor_slices"]
     lines = [f"{'shuffled batches':24}{'rows/s':>12}{'ratio':>8}"]
-    lines += [f"{name:24}{rate:12,.0f}{rate / naive:7.1f}x" for name, rate in results.items()]
+    lines += [f"{name:24}{rate:12,.0f}{rate / naive:7.1f}x" for name, rate in medians.items()]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """Peak memory and time of CETN's training step, with the contrast in row blocks and with the full similarity matrix.
 
-    python benchmarks/contrast_memory.py [--batch-size 10000] [--steps 5] [--json]
+    python benchmarks/contrast_memory.py [--batch-size 10000] [--steps 5] [--json FILE]
 
 Each form trains in a process of its own, on ids shaped like Frappe with the architecture of the authors' best run there, and
 says its largest resident set. `none` is CETN without a contrast: what the rest of the step needs. The forms run one after the
@@ -17,6 +17,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import results
+
 FORMS = ("blocks", "full", "none")
 
 
@@ -25,16 +27,17 @@ def main():
     if arguments.form:
         print(json.dumps(measure(arguments)))
         return
-    results = {form: measure_in_child(form, arguments) for form in FORMS}
-    results["memory_ratio"] = round(results["blocks"]["peak_mib"] / results["full"]["peak_mib"], 3)
-    print(json.dumps(results, indent=2) if arguments.json else table(results))
+    figures = {form: measure_in_child(form, arguments) for form in FORMS}
+    figures["memory_ratio"] = round(figures["blocks"]["peak_mib"] / figures["full"]["peak_mib"], 3)
+    print(table(figures))
+    results.keep(figures, arguments)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    results.add_option(parser)
     parser.add_argument("--form", choices=FORMS, help="measure one form in this process")
     return parser.parse_args()
 
@@ -75,11 +78,11 @@ def full_matrix(left, right, temperature):
     return ops.logsumexp(ops.matmul(left, ops.transpose(right)) / temperature, axis=-1, keepdims=True)
 
 
-def table(results):
+def table(figures):
     columns = {"peak MiB": "peak_mib", "ms a step": "ms_a_step", "CPU ms": "cpu_ms_a_step"}
     lines = [f"{'contrast':<10}" + "".join(f"{title:>12}" for title in columns)]
-    lines += [f"{form:<10}" + "".join(f"{results[form][key]:>12,}" for key in columns.values()) for form in FORMS]
-    return "\n".join([*lines, f"blocks / full: {results['memory_ratio']:.0%} of the memory"])
+    lines += [f"{form:<10}" + "".join(f"{figures[form][key]:>12,}" for key in columns.values()) for form in FORMS]
+    return "\n".join([*lines, f"blocks / full: {figures['memory_ratio']:.0%} of the memory"])
 
 
 if __name__ == "__main__":

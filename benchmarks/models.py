@@ -1,23 +1,26 @@
 """Every registered model with its defaults on one prepared dataset: cost, training rows a second, AUC and log loss.
 
-    python benchmarks/models.py --data runs/frappe/data [--models CETN DNN] [--epochs 1] [--batch-size 10000] [--json]
+    python benchmarks/models.py --data runs/frappe/data [--models CETN DNN] [--epochs 1] [--batch-size 10000] [--json FILE]
 
 A first look that shows that each learns and what it costs, not a comparison: nothing is tuned, and there is one seed.
 `MFLOP` are those of a training step, a row: three times the forward graph's as TensorFlow counts them, and the products of a
-contrast. `a FLOP` is a model's time for one of them beside DNN's: above 1 it does what is not counted (gathers, normalizations,
-whole-table updates) or what a processor does slowly (exponentials, many small products).
+contrast. `share` is MFLOP a second over the rate of float32 matrix multiplication in NumPy's BLAS, taken before and after the
+model's epochs: what is missing to 100 % went into what is not counted (gathers, normalizations, whole-table updates) or what a
+processor does slowly (exponentials, many small products).
 """
 
 import argparse
-import json
 import os
+import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import results
 import tensorflow as tf
+from training import matmul_rate
 
 import tfctr
 from tfctr.losses.contrast import ContrastLoss
@@ -32,20 +35,17 @@ def main():
     parser.add_argument("--batch-size", type=int, default=10_000)
     parser.add_argument("--embedding-l2", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="one JSON object a model")
+    results.add_option(parser)
     arguments = parser.parse_args()
     dataset = tfctr.Dataset.load(arguments.data)
-    if not arguments.json:
-        print(f"{'model':<10}{'parameters':>12}{'MFLOP':>9}{'rows/s':>10}{'a FLOP':>8}{'AUC':>10}{'log loss':>10}")
-    dnn = None
-    for name in sorted(arguments.models, key=lambda name: name != "DNN"):  # DNN first
+    print(f"{'model':<10}{'parameters':>12}{'MFLOP':>9}{'rows/s':>10}{'share':>8}{'AUC':>10}{'log loss':>10}")
+    figures = []
+    for name in arguments.models:
         values = measure(name, dataset, arguments)
-        rate = values["megaflop"] * values["rows_per_second"]
-        dnn = rate if name == "DNN" else dnn
-        values["time_a_flop"] = dnn / rate if dnn and rate else float("nan")
-        line = "{model:<10}{parameters:>12,}{megaflop:>9.3f}{rows_per_second:>10,.0f}{time_a_flop:>8.1f}"
-        line += "{auc:>10.5f}{log_loss:>10.5f}"
-        print(json.dumps(values) if arguments.json else line.format(**values), flush=True)
+        figures.append(values)
+        line = "{model:<10}{parameters:>12,}{megaflop:>9.3f}{rows_per_second:>10,.0f}{share:>8.0%}{auc:>10.5f}{log_loss:>10.5f}"
+        print(line.format(**values), flush=True)
+    results.keep(figures, arguments)
 
 
 def measure(name, dataset, arguments):
@@ -54,15 +54,20 @@ def measure(name, dataset, arguments):
     model.compile()
     batches = dataset.train.batches(arguments.batch_size, seed=arguments.seed)
     model.fit(batches.take(1), epochs=1, verbose=0)  # the graph is made; one step more than the epochs have
-    start = time.perf_counter()
-    model.fit(batches, epochs=arguments.epochs, verbose=0)
-    seconds = time.perf_counter() - start
+    seconds, rates = [], [matmul_rate()]
+    for _ in range(arguments.epochs):
+        start = time.perf_counter()
+        model.fit(batches, epochs=1, verbose=0)
+        seconds.append(time.perf_counter() - start)
+        rates.append(matmul_rate())
+    rows_per_second, flop = dataset.train.rows / statistics.median(seconds), 1e6 * megaflop(model, arguments.batch_size)
     scores = model.evaluate(dataset.valid.batches(arguments.batch_size), return_dict=True)
     return {
         "model": name,
         "parameters": model.count_params(),
-        "megaflop": megaflop(model, arguments.batch_size),
-        "rows_per_second": dataset.train.rows * arguments.epochs / seconds,
+        "megaflop": flop / 1e6,
+        "rows_per_second": rows_per_second,
+        "share": flop * rows_per_second / statistics.median(rates),
         "auc": scores["auc"],
         "log_loss": scores["log_loss"],
     }

@@ -1,13 +1,12 @@
 """Training from disk on a split that is larger than what may stay in memory: rows a second, and the most memory it took.
 
-    python benchmarks/out_of_core.py [--rows 50000000] [--columns 39] [--model LR] [--folder /tmp] [--json]
+    python benchmarks/out_of_core.py [--rows 50000000] [--columns 39] [--model LR] [--folder /tmp] [--json FILE]
 
 The ids (4 bytes each: 7.8 GB by default) are written to a temporary folder and removed afterwards. `peak` is the largest
 resident memory of the process, with Python and TensorFlow; `before` is what it was before the first batch.
 """
 
 import argparse
-import json
 import os
 import resource
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import results
 
 from tfctr.data.dataset import Split
 from tfctr.models import MODELS
@@ -32,14 +32,15 @@ def main():
     parser.add_argument("--batch-size", type=int, default=10_000)
     parser.add_argument("--model", choices=sorted(MODELS), default="LR")
     parser.add_argument("--folder", help="where there is room; by default the system's temporary folder")
-    parser.add_argument("--json", action="store_true")
+    results.add_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         result = measure(write(Path(folder), arguments), arguments)
     line = (
         "{rows:,} rows, {gigabytes:.1f} GB of ids: {rows_per_second:,.0f} rows/s, peak {peak:,.0f} MiB ({before:,.0f} before)"
     )
-    print(json.dumps(result) if arguments.json else line.format(**result))
+    print(line.format(**result))
+    results.keep(result, arguments)
 
 
 def write(folder, arguments):

@@ -1,26 +1,27 @@
-"""Training throughput of tfctr beside FuxiCTR (PyTorch) and plain Keras, in one run in which they take turns.
+"""Training throughput of tfctr beside FuxiCTR (PyTorch), DeepCTR and plain Keras, in one run in which they take turns.
 
     python benchmarks/peers.py [--models DNN TF4CTR] [--data frappe criteo-1m] [--optimizers adam lazy_adam] [--json FILE]
 
 Every contender is a process of its own (`benchmarks/contenders/`) that lives through all rounds and trains a few steps in its
-turn while the others wait, so that a busy machine disturbs all alike. Peers go into an environment of their own:
+turn while the others wait, so that a busy machine disturbs all alike. Peers go into environments of their own:
 
-    python -m venv peers && peers/bin/pip install torch fuxictr
+    python -m venv fuxictr && fuxictr/bin/pip install torch "fuxictr" "ray[data]"
+    python3.11 -m venv deepctr && deepctr/bin/pip install "tensorflow<2.16" "numpy<2" scikit-learn pandas requests
+    deepctr/bin/pip install --no-deps deepctr
 
-and named by `--peers peers/bin/python`; without it, plain Keras is the only peer. Ratios are medians over the rounds of our
-samples a second over theirs in the same round.
+and are named by `--fuxictr fuxictr/bin/python --deepctr deepctr/bin/python`; without them, plain Keras is the only peer. Ratios
+are medians over the rounds of our samples a second over theirs in the same round.
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from tfctr.storage import write_json
+import results
 
 HERE = Path(__file__).parent / "contenders"
 FRAPPE = [942, 4084, 9, 9, 4, 5, 4, 11, 82, 233]  # tokens a field, as in the authors' logs
@@ -43,21 +44,20 @@ def main():
     parser.add_argument("--models", nargs="+", default=["DNN", "DeepFM", "DCNv2", "TF4CTR", "CETN"])
     parser.add_argument("--data", nargs="+", choices=DATA, default=["frappe"])
     parser.add_argument("--optimizers", nargs="+", default=["adam"], help="ours, each a contender")
-    parser.add_argument("--peers", help="a Python with torch and fuxictr")
+    parser.add_argument("--fuxictr", type=Path, help="a Python with torch and fuxictr")
+    parser.add_argument("--deepctr", type=Path, help="a Python with deepctr: for DeepFM and DCNv2 only")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="of each contender in a round")
-    parser.add_argument("--json", type=Path, help="write all figures there too")
+    results.add_option(parser)
     arguments = parser.parse_args()
-    results = []
+    figures = []
     print(HEADER)
     for data in arguments.data:
         for model in arguments.models:
             for line in compare(data, model, arguments):
-                results.append(line)
+                figures.append(line)
                 print(LINE.format(**line), flush=True)
-    if arguments.json:
-        machine = {"processors": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-        write_json(arguments.json, {"machine": machine, "rounds": arguments.rounds, "results": results})
+    results.keep(figures, arguments)
 
 
 def compare(data, model, arguments):
@@ -67,8 +67,10 @@ def compare(data, model, arguments):
     task["embedding_dim"] = 20 if model == "CETN" else 16
     commands = {f"tfctr {name}": [sys.executable, "ours.py", task | {"optimizer": name}] for name in arguments.optimizers}
     commands["plain Keras"] = [sys.executable, "plain_keras.py", task]
-    if arguments.peers:
-        commands["FuxiCTR (torch)"] = [Path(arguments.peers).absolute(), "fuxictr_torch.py", task]
+    if arguments.fuxictr:
+        commands["FuxiCTR (torch)"] = [arguments.fuxictr.absolute(), "fuxictr_torch.py", task]
+    if arguments.deepctr and model in ("DeepFM", "DCNv2"):
+        commands["DeepCTR (Keras 2)"] = [arguments.deepctr.absolute(), "deepctr_keras.py", task]
     contenders = {name: Contender(*command) for name, command in commands.items()}
     try:
         turns = [{name: contender.turn() for name, contender in contenders.items()} for _ in range(arguments.rounds)]
@@ -107,7 +109,7 @@ class Contender:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        if self.process.stdout.readline().strip() != "ready":
+        if "ready\n" not in iter(self.process.stdout.readline, ""):  # after what libraries print as they are imported
             raise SystemExit(f"{script} did not start: run it by hand in {HERE} with {json.dumps(task)!r}")
 
     def turn(self):

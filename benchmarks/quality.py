@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tfctr.storage import write_json
+import results
 
 
 def main():
@@ -26,20 +26,18 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="as of `tfctr train`")
     parser.add_argument("--split", default="test", help="valid, to choose a setting")
-    parser.add_argument("--json", type=Path, help="write all figures there too")
+    results.add_option(parser)
     arguments = parser.parse_args()
-    results = {}
+    figures = {}
     print(f"{'optimizer':<17}{'AUC':>9}{'sd':>9}{'log loss':>10}{'sd':>9}{'epochs':>8}")
     for optimizer in arguments.optimizers:
-        runs = results[optimizer] = [run(optimizer, seed, arguments) for seed in arguments.seeds]
+        runs = figures[optimizer] = [run(optimizer, seed, arguments) for seed in arguments.seeds]
         columns = {name: [values[name] for values in runs] for name in ("auc", "log_loss", "epochs")}
         means = {name: statistics.mean(column) for name, column in columns.items()}
         spreads = {name: statistics.stdev(column) if len(column) > 1 else float("nan") for name, column in columns.items()}
         line = f"{optimizer:<17}{means['auc']:>9.5f}{spreads['auc']:>9.5f}"
         print(f"{line}{means['log_loss']:>10.5f}{spreads['log_loss']:>9.5f}{means['epochs']:>8.1f}", flush=True)
-    if arguments.json:
-        config = {"config": arguments.config, "set": arguments.set, "split": arguments.split}
-        write_json(arguments.json, {**config, "results": results})
+    results.keep(figures, arguments)
 
 
 def run(optimizer, seed, arguments):

@@ -1,6 +1,6 @@
 """Training throughput of the models on ids shaped like Frappe, and their share of this machine's matrix-multiplication rate.
 
-    python benchmarks/training.py [--models TF4CTR DNN] [--rounds 7] [--steps 10] [--batch-size 10000] [--json]
+    python benchmarks/training.py [--models TF4CTR DNN] [--rounds 7] [--steps 10] [--batch-size 10000] [--json FILE]
 
 Each round measures the rate of float32 matrix multiplication (NumPy's BLAS, the three products of a 400 x 400 layer: forward,
 and both of its gradients) and then `steps` training steps of each model through `fit`, so that a busy machine disturbs all
@@ -9,15 +9,14 @@ backward.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
+import results
 
 from tfctr.data.dataset import Split
 from tfctr.layers import MLP
@@ -42,8 +41,9 @@ def main():
     for model in models.values():
         model.fit(batches, epochs=1, verbose=0)  # trace
     rounds = [one_round(models, batches, arguments) for _ in range(arguments.rounds)]
-    results = summarize(rounds, models)
-    print(json.dumps(results, indent=2) if arguments.json else table(results))
+    figures = summarize(rounds, models)
+    print(table(figures))
+    results.keep(figures, arguments)
 
 
 def parse_arguments():
@@ -53,7 +53,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=10_000)
     parser.add_argument("--embedding-l2", type=float, default=0.1)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    results.add_option(parser)
     return parser.parse_args()
 
 
@@ -99,27 +99,27 @@ def operations(model):
 
 
 def summarize(rounds, models):
-    results = {"matmul": _spread([measured["matmul"] / 1e9 for measured in rounds])}
+    figures = {"matmul": _spread([measured["matmul"] / 1e9 for measured in rounds])}
     for name, model in models.items():
         shares = [measured[name] * operations(model) / measured["matmul"] for measured in rounds]
-        results[name] = {
+        figures[name] = {
             **_spread([measured[name] for measured in rounds]),
             "share_median": round(statistics.median(shares), 3),
             "share_best": round(max(shares), 3),
             "megaflop_a_sample": round(operations(model) / 1e6, 3),
             "parameters": model.count_params(),
         }
-    return {**results, "keras": keras.__version__, "rounds": len(rounds)}
+    return figures
 
 
 def _spread(values):
     return {"median": round(statistics.median(values), 1), "best": round(max(values), 1)}
 
 
-def table(results):
-    lines = [f"matrix multiplication: {results['matmul']['median']} GFLOP/s (best {results['matmul']['best']})", ""]
+def table(figures):
+    lines = [f"matrix multiplication: {figures['matmul']['median']} GFLOP/s (best {figures['matmul']['best']})", ""]
     lines.append(f"{'model':<10}{'samples/s':>12}{'best':>12}{'share':>8}{'best':>8}")
-    for name, values in results.items():
+    for name, values in figures.items():
         if name in MODELS:
             lines.append(
                 f"{name:<10}{values['median']:>12,.0f}{values['best']:>12,.0f}"

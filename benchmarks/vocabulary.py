@@ -1,6 +1,6 @@
 """Time of a training step against the size of the vocabulary, for each optimizer of the tables.
 
-    python benchmarks/vocabulary.py [--vocabularies 10000 1000000] [--optimizers adam lazy_adam] [--model DNN] [--json]
+    python benchmarks/vocabulary.py [--vocabularies 10000 1000000] [--optimizers adam lazy_adam] [--model DNN] [--json FILE]
 
 39 fields (Criteo's) share the vocabulary; ids are log-uniform, as clicks are. Each vocabulary is a process of its own, in which
 the optimizers take turns on the same batches, so that a busy machine disturbs all alike. `cpu` is the process's time on all
@@ -8,7 +8,6 @@ cores, which neighbours disturb least. The largest vocabulary takes 15 GB of mem
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -16,6 +15,8 @@ import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import results
 
 FIELDS = 39
 
@@ -28,16 +29,18 @@ def main():
     parser.add_argument("--batch-size", type=int, default=4_096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of each optimizer in a round")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    results.add_option(parser)
     arguments = parser.parse_args()
-    if not arguments.json:
-        print(f"{'vocabulary':>12} {'optimizer':<16}{'ms/step':>9}{'best':>9}{'cpu ms':>9}{'samples/s':>11}{'peak MiB':>10}")
+    figures = []
+    print(f"{'vocabulary':>12} {'optimizer':<16}{'ms/step':>9}{'best':>9}{'cpu ms':>9}{'samples/s':>11}{'peak MiB':>10}")
     for vocabulary in arguments.vocabularies:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             lines = pool.apply(measure, (vocabulary, arguments))
         for line in lines:
             row = "{vocabulary:>12,} {optimizer:<16}{median:>9.1f}{best:>9.1f}{cpu:>9.1f}{samples:>11,.0f}{peak:>10,.0f}"
-            print(json.dumps(line) if arguments.json else row.format(**line), flush=True)
+            print(row.format(**line), flush=True)
+        figures += lines
+    results.keep(figures, arguments)
 
 
 def measure(vocabulary, arguments):

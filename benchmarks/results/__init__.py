@@ -1,0 +1,40 @@
+"""How a benchmark keeps what it measured: as JSON here, with the machine and the settings that the figures are of."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from tfctr.storage import write_json
+
+
+def add_option(parser):
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there too")
+
+
+def keep(figures, arguments):
+    """Write `{"machine", "settings", "figures"}` to the file that `--json` names, if it does."""
+    if arguments.json:
+        settings = {name: value for name, value in vars(arguments).items() if name != "json" and not isinstance(value, Path)}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, {"machine": machine(), "settings": settings, "figures": figures})
+
+
+def machine():
+    """What the figures depend on beside the code."""
+    packages = ("tensorflow", "keras", "numpy")
+    return {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not on Linux
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
