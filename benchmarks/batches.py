@@ -16,8 +16,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import results
 import tensorflow as tf
+from kit import results
 
 from tfctr.data.dataset import Split
 

@@ -17,7 +17,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import results
+from kit import results
+from kit.made import FRAPPE_SIZES
 
 FORMS = ("blocks", "full", "none")
 
@@ -49,7 +50,7 @@ def measure_in_child(form, arguments):
 
 
 def measure(arguments):
-    from training import FRAPPE_SIZES, frappe_like
+    from training import frappe_like
 
     from tfctr.losses import contrast
     from tfctr.models import CETN

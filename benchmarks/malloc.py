@@ -10,7 +10,7 @@ import itertools
 import statistics
 import sys
 
-import results
+from kit import results
 from peers import DATA, Contender
 
 HEADER = "data       model   optimizer       freed memory   samples/s      best  cpu ms    MiB"

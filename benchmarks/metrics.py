@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import results
+from kit import results
 from sklearn.metrics import log_loss, roc_auc_score
 
 from tfctr import metrics

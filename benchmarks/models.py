@@ -1,35 +1,39 @@
 """Every registered model with its defaults on one prepared dataset: cost, training rows a second, AUC and log loss.
 
-    python benchmarks/models.py --data runs/frappe/data [--models CETN DNN] [--epochs 1] [--batch-size 10000] [--json FILE]
+    python benchmarks/models.py [--data runs/frappe/data] [--models CETN DNN] [--epochs 1] [--batch-size 10000] [--json FILE]
 
 A first look that shows that each learns and what it costs, not a comparison: nothing is tuned, and there is one seed.
 `MFLOP` are those of a training step, a row: three times the forward graph's as TensorFlow counts them, and the products of a
-contrast. `share` is MFLOP a second over the rate of float32 matrix multiplication in NumPy's BLAS, taken before and after the
-model's epochs: what is missing to 100 % went into what is not counted (gathers, normalizations, whole-table updates) or what a
-processor does slowly (exponentials, many small products).
+contrast. `share` is MFLOP a second over the rate of float32 matrix multiplication of benchmarks/training.py, taken before and
+after each epoch: what is missing to 100 % went into what is not counted (gathers, normalizations, whole-table updates) or what
+a processor does slowly (exponentials, many small products).
 """
 
 import argparse
 import os
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import results
 import tensorflow as tf
+from kit import made, results
 from training import matmul_rate
 
-import tfctr
 from tfctr.losses.contrast import ContrastLoss
 from tfctr.models import MODELS
+
+HEADER = f"{'model':<10}{'parameters':>12}{'MFLOP':>9}{'rows/s':>10}{'share':>8}{'AUC':>10}{'log loss':>10}"
+LINE = "{model:<10}{parameters:>12,}{megaflop:>9.3f}{rows_per_second:>10,.0f}{share:>8.0%}{auc:>10.5f}{log_loss:>10.5f}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a folder that `tfctr prepare` wrote")
+    parser.add_argument("--data", type=Path, help="a folder that `tfctr prepare` wrote; made clicks if absent")
     parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS))
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=10_000)
@@ -37,14 +41,13 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     results.add_option(parser)
     arguments = parser.parse_args()
-    dataset = tfctr.Dataset.load(arguments.data)
-    print(f"{'model':<10}{'parameters':>12}{'MFLOP':>9}{'rows/s':>10}{'share':>8}{'AUC':>10}{'log loss':>10}")
+    print(HEADER)
     figures = []
-    for name in arguments.models:
-        values = measure(name, dataset, arguments)
-        figures.append(values)
-        line = "{model:<10}{parameters:>12,}{megaflop:>9.3f}{rows_per_second:>10,.0f}{share:>8.0%}{auc:>10.5f}{log_loss:>10.5f}"
-        print(line.format(**values), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = made.load_or_make(arguments.data, Path(folder) / "data")
+        for name in arguments.models:
+            figures.append(measure(name, dataset, arguments))
+            print(LINE.format(**figures[-1]), flush=True)
     results.keep(figures, arguments)
 
 

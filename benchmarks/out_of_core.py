@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import results
+from kit import results
 
 from tfctr.data.dataset import Split
 from tfctr.models import MODELS
@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--columns", type=int, default=39)
     parser.add_argument("--batch-size", type=int, default=10_000)
     parser.add_argument("--model", choices=sorted(MODELS), default="LR")
-    parser.add_argument("--folder", help="where there is room; by default the system's temporary folder")
+    parser.add_argument("--folder", type=Path, help="where there is room; by default the system's temporary folder")
     results.add_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -4,7 +4,8 @@
     python benchmarks/prepare.py --rows 10000000 --memory-limit 1GB --folder /scratch
 
 The table is made out of core by DuckDB and kept, so that a second run only prepares it. Each step runs in a process of its own,
-and the peak is that of the one that prepares.
+and the peak is that of the one that prepares. With `--fuxictr PYTHON` (see benchmarks/peers.py) FuxiCTR prepares the same file
+afterwards.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from kit import results
 
 COUNTS = [f"I{number}" for number in range(1, 14)]
 TOKENS = {
@@ -67,7 +70,7 @@ def generate(file, rows):
 
 
 def prepare(file, out, memory_limit, fractions):
-    """Prepare the table, and print the figures as JSON."""
+    """Prepare the table: the figures."""
     import tfctr
 
     schema = tfctr.Schema(
@@ -78,18 +81,13 @@ def prepare(file, out, memory_limit, fractions):
     dataset = tfctr.prepare(schema, train=file, out=out, memory_limit=memory_limit, **fractions)
     seconds = time.perf_counter() - start
     rows = sum(split.rows for split in dataset.splits.values())
-    print(
-        json.dumps(
-            {
-                "rows": rows,
-                "columns": schema.width,
-                "ids": dataset.schema.table_rows,
-                "seconds": round(seconds, 1),
-                "rows_per_second": round(rows / seconds),
-                "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            }
-        )
-    )
+    return {
+        "rows": rows,
+        "columns": schema.width,
+        "ids": dataset.schema.table_rows,
+        "seconds": round(seconds, 1),
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
 
 
 def main():
@@ -97,19 +95,33 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--memory-limit", default="1GB")
     parser.add_argument("--split", action="store_true", help="also draw 10 %% for valid and 10 %% for test")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the table and the dataset lie")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the table and the dataset lie")
+    parser.add_argument("--fuxictr", type=Path, help="a Python with fuxictr")
     parser.add_argument("--step", choices=["generate", "prepare"], help=argparse.SUPPRESS)
+    results.add_option(parser)
     arguments = parser.parse_args()
-    file = Path(arguments.folder) / f"tfctr-benchmark-{arguments.rows}.parquet"
+    file = arguments.folder / f"tfctr-benchmark-{arguments.rows}.parquet"
     if arguments.step == "generate":
         generate(file, arguments.rows)
     elif arguments.step == "prepare":
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             fractions = {"valid": 0.1, "test": 0.1} if arguments.split else {}
-            prepare(file, Path(folder) / "data", arguments.memory_limit, fractions)
+            print(json.dumps(prepare(file, Path(folder) / "data", arguments.memory_limit, fractions)))
     else:
-        for step in ["prepare"] if file.exists() else ["generate", "prepare"]:
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--step", step], check=True)
+        ours = [sys.executable, __file__, *sys.argv[1:], "--step"]
+        if not file.exists():
+            subprocess.run([*ours, "generate"], check=True)
+        commands = {"tfctr": [*ours, "prepare"]}
+        if arguments.fuxictr:
+            script = Path(__file__).parent / "contenders" / "fuxictr_prepare.py"
+            commands["FuxiCTR"] = [arguments.fuxictr.absolute(), script, file, arguments.folder]
+        figures = {}
+        for name, command in commands.items():
+            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+            figures[name] = json.loads(answer)
+            figures[name]["rows_per_second"] = round(arguments.rows / figures[name]["seconds"])
+            print(name, json.dumps(figures[name]), flush=True)
+        results.keep(figures, arguments)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import results
+from kit import results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a run, such as examples/frappe_tf4ctr.yaml")
-    parser.add_argument("--data", required=True, help="a folder that `tfctr prepare` wrote")
+    parser.add_argument("--data", type=Path, required=True, help="a folder that `tfctr prepare` wrote")
     parser.add_argument("--out", type=Path, required=True, help="where the runs are kept")
     parser.add_argument("--optimizers", nargs="+", default=["adam", "lazy_adam", "exact_lazy_adam"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])

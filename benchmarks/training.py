@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--models TF4CTR DNN] [--rounds 7] [--steps 10] [--batch-size 10000] [--json FILE]
 
-Each round measures the rate of float32 matrix multiplication (NumPy's BLAS, the three products of a 400 x 400 layer: forward,
+Each round measures the rate of float32 matrix multiplication (TensorFlow's, the three products of a 400 x 400 layer: forward,
 and both of its gradients) and then `steps` training steps of each model through `fit`, so that a busy machine disturbs all
 alike. The share is `multiply-adds of the dense kernels * 6 * samples a second / rate`: two operations each, forward and twice
 backward.
@@ -16,14 +16,15 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import results
+import tensorflow as tf
+from kit import results
+from kit.made import FRAPPE_SIZES
 
 from tfctr.data.dataset import Split
 from tfctr.layers import MLP
 from tfctr.models import MODELS
 from tfctr.schema import Categorical, Schema
 
-FRAPPE_SIZES = (942, 4084, 9, 9, 4, 5, 4, 11, 82, 233)  # tokens a field, as in the authors' logs
 NETWORK = {"dropout": 0.2, "batch_norm": True}
 BEST_TF4CTR = {
     "simple_encoder": lambda: MLP([400, 400], **NETWORK),
@@ -80,16 +81,21 @@ def one_round(models, batches, arguments):
     return measured
 
 
+@tf.function(autograph=False)
+def _dense_layer(x, kernel):
+    y = tf.matmul(x, kernel)  # forward
+    dx = tf.matmul(y, kernel, transpose_b=True)  # gradient of the input
+    dk = tf.matmul(x, y, transpose_a=True)  # gradient of the kernel
+    return dx, dk
+
+
 def matmul_rate(rows=10_000, units=400, repeats=5):
     """Floating-point operations a second of the three products of a dense layer."""
-    rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(rows, units)).astype("float32"), rng.normal(size=(units, units)).astype("float32")
-    y, dx, dk = np.empty_like(x), np.empty_like(x), np.empty_like(kernel)
+    x, kernel = tf.random.normal((rows, units)), tf.random.normal((units, units))
+    _dense_layer(x, kernel)  # trace
     start = time.perf_counter()
     for _ in range(repeats):
-        np.matmul(x, kernel, out=y)  # forward
-        np.matmul(y, kernel.T, out=dx)  # gradient of the input
-        np.matmul(x.T, y, out=dk)  # gradient of the kernel
+        _dense_layer(x, kernel)[1].numpy()
     return 3 * repeats * 2 * rows * units * units / (time.perf_counter() - start)
 
 

@@ -1,4 +1,4 @@
-"""How a benchmark keeps what it measured: as JSON here, with the machine and the settings that the figures are of."""
+"""How a benchmark keeps what it measured: as JSON, with the machine and the settings that the figures are of."""
 
 import os
 import platform
@@ -22,13 +22,13 @@ def keep(figures, arguments):
 
 def machine():
     """What the figures depend on beside the code."""
-    packages = ("tensorflow", "keras", "numpy")
+    distributions = metadata.packages_distributions()  # TensorFlow's may be tensorflow_cpu
     return {
         "processor": _processor(),
         "processors": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        **{package: metadata.version(package) for package in packages},
+        **{package: metadata.version(distributions[package][0]) for package in ("tensorflow", "keras", "numpy")},
     }
 
 

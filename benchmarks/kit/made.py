@@ -1,0 +1,34 @@
+"""A made table of Frappe's shape, for a benchmark that is given no data."""
+
+import numpy as np
+import pyarrow as pa
+
+import tfctr
+
+FRAPPE_SIZES = (942, 4084, 9, 9, 4, 5, 4, 11, 82, 233)  # tokens a field, as in the authors' logs
+
+
+def clicks(rows, sizes=FRAPPE_SIZES, seed=0):
+    """Tokens `t0`, `t1`, ... of each field `f0`, `f1`, ..., the smaller the more frequent, and `label`.
+
+    The log-odds of a click are a sum of effects drawn for each token and for each pair of tokens of the first two fields.
+    """
+    rng = np.random.default_rng(seed)
+    ids = [np.floor(size ** rng.random(rows)).astype("int64") - 1 for size in sizes]
+    effects = sum(rng.normal(size=size)[column] for size, column in zip(sizes, ids, strict=True))
+    left, right = (rng.normal(size=(size, 4))[column] for size, column in zip(sizes, ids[:2], strict=False))
+    labels = rng.random(rows) < 1 / (1 + np.exp(-effects - (left * right).sum(axis=1)))
+    columns = {f"f{number}": np.char.add("t", column.astype(str)) for number, column in enumerate(ids)}
+    return pa.table({**columns, "label": labels.astype("int8")})
+
+
+def dataset(folder, rows=200_000):
+    """`clicks` as a prepared dataset, a tenth of it for validation and a tenth for the test."""
+    features = [tfctr.Categorical(f"f{number}") for number in range(len(FRAPPE_SIZES))]
+    schema = tfctr.Schema(features=features, label="label")
+    return tfctr.prepare(schema, train=clicks(rows), valid=0.1, test=0.1, out=folder)
+
+
+def load_or_make(data, folder):
+    """The prepared dataset in the folder `data`, or a made one in `folder`."""
+    return dataset(folder) if data is None else tfctr.Dataset.load(data)

@@ -1,0 +1,104 @@
+"""The page of plots that the README shows, from the figures that `make bench` keeps.
+
+python benchmarks/page.py [--results benchmarks/results] [--out docs/benchmarks.svg]
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+from matplotlib import pyplot as plt
+
+from tfctr.storage import atomic_file, read_json
+
+HERE = Path(__file__).parent
+COLORS = {"tfctr": "#1f77b4", "plain Keras": "#ff7f0e", "FuxiCTR": "#d62728", "DeepCTR": "#9467bd"}
+OPTIMIZERS = {"adam": "#1f77b4", "exact_lazy_adam": "#2ca02c", "lazy_adam": "#ff7f0e"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks.svg")
+    arguments = parser.parse_args()
+    # Texts stay texts, and the same figures give the same file.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tfctr", "font.size": 9, "axes.titlesize": 10})
+    kept = {path.stem: read_json(path) for path in arguments.results.glob("*.json")}
+    figure, ((frappe, criteo), (vocabulary, inference), (memory, share)) = plt.subplots(
+        3, 2, figsize=(11, 13), layout="constrained"
+    )
+    plot_rates(frappe, kept["peers"]["figures"], "Training on Frappe's shape, batch 10,000")
+    plot_rates(criteo, kept["peers_large"]["figures"], "Training on Criteo's shape, batch 4,096")
+    plot_vocabulary(vocabulary, kept["vocabulary"]["figures"])
+    plot_inference(inference, kept["inference"]["figures"])
+    plot_memory(memory, kept["peers"]["figures"])
+    plot_share(share, kept["models"]["figures"])
+    machine = kept["peers"]["machine"]
+    figure.suptitle(f"{machine['processors']} cores ({machine['processor']}), TensorFlow {machine['tensorflow']}, no GPU")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(arguments.out) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
+
+
+def plot_rates(axes, lines, title):
+    """Bars of samples a second for each model and data, one a contender."""
+    grouped_bars(axes, lines, lambda line: line["median"] / 1000, title, "thousand samples a second, median")
+
+
+def plot_memory(axes, lines):
+    grouped_bars(axes, lines, lambda line: line["peak_mib"], "Peak memory of the same on Frappe's shape", "MiB")
+
+
+def grouped_bars(axes, lines, value, title, label):
+    groups = list(dict.fromkeys(group_of(line, lines) for line in lines))
+    contenders = list(dict.fromkeys(line["contender"] for line in lines))
+    height = 0.8 / len(contenders)
+    for number, contender in enumerate(contenders):
+        own = [line for line in lines if line["contender"] == contender]
+        positions = [groups.index(group_of(line, lines)) + number * height for line in own]
+        color = next(color for name, color in COLORS.items() if contender.startswith(name))
+        alpha = 1.0 if number == 0 or not contender.startswith("tfctr") else 0.6
+        axes.barh(positions, [value(line) for line in own], height, label=contender, color=color, alpha=alpha)
+    axes.set_yticks([index + 0.4 - height / 2 for index in range(len(groups))], groups)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=label)
+    axes.legend(fontsize=8)
+
+
+def group_of(line, lines):
+    several = len({line["data"] for line in lines}) > 1
+    return f"{line['model']}\n{line['data']}" if several else line["model"]
+
+
+def plot_vocabulary(axes, lines):
+    for optimizer, color in OPTIMIZERS.items():
+        own = [line for line in lines if line["optimizer"] == optimizer]
+        axes.loglog([line["vocabulary"] for line in own], [line["median"] for line in own], "o-", label=optimizer, color=color)
+    axes.set(
+        title="A step of a DNN, 39 fields, batch 4,096", xlabel="rows of the embedding table", ylabel="ms, median"
+    )
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def plot_inference(axes, lines):
+    for number, model in enumerate(dict.fromkeys(line["model"] for line in lines)):
+        for signature, style in {"ids": "o-", "serving_default": "s--"}.items():
+            own = [line for line in lines if (line["model"], line["signature"]) == (model, signature)]
+            x, y = [line["batch"] for line in own], [line["median_ms"] for line in own]
+            axes.loglog(x, y, style, label=f"{model}, {signature}", color=f"C{number}")
+    axes.set(title="An exported model answers (no network)", xlabel="rows of a request", ylabel="milliseconds, median")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def plot_share(axes, lines):
+    lines = sorted(lines, key=lambda line: line["share"])
+    axes.barh([line["model"] for line in lines], [100 * line["share"] for line in lines], color=COLORS["tfctr"])
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set(title="Training: share of the rate of matrix multiplication", xlabel="%")
+
+
+if __name__ == "__main__":
+    main()
