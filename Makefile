@@ -21,13 +21,22 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+# DATA is a prepared dataset (made clicks if absent); FUXICTR and DEEPCTR are Pythons that have them: see benchmarks/peers.py.
+RESULTS := benchmarks/results
+PEERS := $(if $(FUXICTR),--fuxictr $(FUXICTR)) $(if $(DEEPCTR),--deepctr $(DEEPCTR))
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/batches.py
-	$(BIN)/python benchmarks/metrics.py
-	$(BIN)/python benchmarks/contrast_memory.py
-	$(BIN)/python benchmarks/vocabulary.py
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/training.py --json $(RESULTS)/training.json
+	$(BIN)/python benchmarks/models.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/models.json
+	$(BIN)/python benchmarks/inference.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/inference.json
+	$(BIN)/python benchmarks/batches.py --json $(RESULTS)/batches.json
+	$(BIN)/python benchmarks/metrics.py $(if $(FUXICTR),--fuxictr $(FUXICTR)) --json $(RESULTS)/metrics.json
+	$(BIN)/python benchmarks/contrast_memory.py --json $(RESULTS)/contrast_memory.json
+	$(BIN)/python benchmarks/vocabulary.py --json $(RESULTS)/vocabulary.json
+	$(BIN)/python benchmarks/peers.py $(PEERS) --json $(RESULTS)/peers.json
+	$(BIN)/python benchmarks/peers.py $(PEERS) --data criteo-1m criteo-5m --models DNN TF4CTR --optimizers lazy_adam \
+		exact_lazy_adam --steps 20 --json $(RESULTS)/peers_large.json
+	$(BIN)/python benchmarks/malloc.py --json $(RESULTS)/malloc.json
+	$(BIN)/python benchmarks/page.py
 
 $(VENV)/.installed: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tfctr needs Python 3.11 to 3.13: make PYTHON=python3.12")'

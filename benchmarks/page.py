@@ -75,9 +75,7 @@ def plot_vocabulary(axes, lines):
     for optimizer, color in OPTIMIZERS.items():
         own = [line for line in lines if line["optimizer"] == optimizer]
         axes.loglog([line["vocabulary"] for line in own], [line["median"] for line in own], "o-", label=optimizer, color=color)
-    axes.set(
-        title="A step of a DNN, 39 fields, batch 4,096", xlabel="rows of the embedding table", ylabel="ms, median"
-    )
+    axes.set(title="A step of a DNN, 39 fields, batch 4,096", xlabel="rows of the embedding table", ylabel="ms, median")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 

@@ -32,9 +32,9 @@ DATA = {  # sizes of the fields, batch size
     "criteo-20m": ([20_000_000 // 39] * 39, 4_096),
 }
 
-HEADER = "data       model   contender              samples/s      best   cpu ms     MiB  ours is   best    cpu"
+HEADER = "data       model   contender                samples/s      best   cpu ms     MiB  ours is   best    cpu"
 LINE = (
-    "{data:<11}{model:<8}{contender:<20}{median:>12,.0f}{best:>10,.0f}{cpu_ms:>9,.0f}{peak_mib:>8,.0f}"
+    "{data:<11}{model:<8}{contender:<22}{median:>12,.0f}{best:>10,.0f}{cpu_ms:>9,.0f}{peak_mib:>8,.0f}"
     "{ratio:>8.2f}x{ratio_best:>6.2f}x{ratio_cpu:>6.2f}x"
 )
 
@@ -66,7 +66,9 @@ def compare(data, model, arguments):
     task = {"model": model, "sizes": sizes, "batch_size": batch_size, "steps": arguments.steps}
     task["embedding_dim"] = 20 if model == "CETN" else 16
     commands = {f"tfctr {name}": [sys.executable, "ours.py", task | {"optimizer": name}] for name in arguments.optimizers}
-    commands["plain Keras"] = [sys.executable, "plain_keras.py", task]
+    for columns in (False, True):
+        name = f"plain Keras, {'columns' if columns else 'matrix'}"
+        commands[name] = [sys.executable, "plain_keras.py", task | {"columns": columns}]
     if arguments.fuxictr:
         commands["FuxiCTR (torch)"] = [arguments.fuxictr.absolute(), "fuxictr_torch.py", task]
     if arguments.deepctr and model in ("DeepFM", "DCNv2"):

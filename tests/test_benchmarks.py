@@ -9,6 +9,7 @@ import pytest
 
 import tfctr
 from tfctr.data.synthetic import synthetic_schema, write_synthetic
+from tfctr.storage import read_json
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 COMMANDS = {
@@ -19,7 +20,7 @@ COMMANDS = {
     "malloc": "--models DNN --rounds 1 --steps 1",
     "inference": "--data {data} --models LR --batches 1 16 --calls 2",
     "quality": "{config} --data {data} --out {folder}/runs --optimizers adam exact_lazy_adam --seeds 1 2",
-    "page": "--results {kept} --out {folder}/page.svg",
+    "page": "--out {folder}/page.svg",
     "prepare": "--rows 2000 --folder {folder}",
     "models": "--data {data} --models LR CETN --batch-size 500",
     "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
@@ -37,12 +38,17 @@ def data(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
 def test_benchmark_runs(name, data, tmp_path):
-    arguments = COMMANDS[name].format(data=data, folder=tmp_path).split()
+    config = tmp_path / "run.yaml"
+    config.write_text("model: {name: LR}\ntraining: {batch_size: 500, epochs: 1}\n")
+    arguments = COMMANDS[name].format(data=data, folder=tmp_path, config=config).split()
+    keep = [] if name == "page" else ["--json", str(tmp_path / "kept.json")]
     run = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments],
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments, *keep],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
     )
     assert run.returncode == 0, run.stderr[-4000:]
     assert any(character.isdigit() for character in run.stdout)
+    if name != "page":
+        assert read_json(tmp_path / "kept.json").keys() == {"machine", "settings", "figures"}

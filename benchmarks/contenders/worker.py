@@ -17,7 +17,7 @@ answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answe
 
 @dataclasses.dataclass
 class Task:
-    """A model and its data: `sizes` are the tokens of each field, `steps` those of an epoch; the rest is ours to choose."""
+    """A model and its data: `sizes` are the tokens of each field, `steps` those of an epoch; what follows is for some only."""
 
     model: str
     sizes: list
@@ -26,6 +26,7 @@ class Task:
     embedding_dim: int
     optimizer: str = "adam"
     keep_freed_memory: bool = False
+    columns: bool = False
 
     @property
     def rows(self):
