@@ -17,11 +17,12 @@ from tfctr.layers import MLP
 from tfctr.models import MODELS
 from tfctr.schema import Categorical, Schema
 
+NETWORK = {"dropout": 0.2, "batch_norm": True}  # of the authors' best run on Frappe
 ARGUMENTS = {
     "DNN": {},
     "DeepFM": {},
     "DCNv2": {},
-    "TF4CTR": {"simple_encoder": lambda: MLP([400]), "complex_encoder": lambda: MLP([400, 400, 400])},
+    "TF4CTR": {"simple_encoder": lambda: MLP([400, 400], **NETWORK), "complex_encoder": lambda: MLP([400] * 3, **NETWORK)},
     "CETN": {},
 }
 
