@@ -24,6 +24,7 @@ lint: $(VENV)/.installed-dev
 # DATA is a prepared dataset (made clicks if absent); FUXICTR and DEEPCTR are Pythons that have them: see benchmarks/peers.py.
 RESULTS := benchmarks/results
 PEERS := $(if $(FUXICTR),--fuxictr $(FUXICTR)) $(if $(DEEPCTR),--deepctr $(DEEPCTR))
+LARGE := --optimizers lazy_adam exact_lazy_adam --steps 20 --rounds 3
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py --json $(RESULTS)/training.json
 	$(BIN)/python benchmarks/models.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/models.json
@@ -33,8 +34,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/contrast_memory.py --json $(RESULTS)/contrast_memory.json
 	$(BIN)/python benchmarks/vocabulary.py --json $(RESULTS)/vocabulary.json
 	$(BIN)/python benchmarks/peers.py $(PEERS) --json $(RESULTS)/peers.json
-	$(BIN)/python benchmarks/peers.py $(PEERS) --data criteo-1m criteo-5m --models DNN TF4CTR --optimizers lazy_adam \
-		exact_lazy_adam --steps 20 --json $(RESULTS)/peers_large.json
+	$(BIN)/python benchmarks/peers.py $(PEERS) $(LARGE) --data criteo-1m --models DNN TF4CTR --json $(RESULTS)/peers_1m.json
+	$(BIN)/python benchmarks/peers.py $(PEERS) $(LARGE) --data criteo-5m --models DNN --json $(RESULTS)/peers_5m.json
 	$(BIN)/python benchmarks/malloc.py --json $(RESULTS)/malloc.json
 	$(BIN)/python benchmarks/page.py
 

@@ -28,7 +28,7 @@ def main():
         3, 2, figsize=(11, 13), layout="constrained"
     )
     plot_rates(frappe, kept["peers"]["figures"], "Training on Frappe's shape, batch 10,000")
-    plot_rates(criteo, kept["peers_large"]["figures"], "Training on Criteo's shape, batch 4,096")
+    plot_rates(criteo, kept["peers_1m"]["figures"] + kept["peers_5m"]["figures"], "Training on Criteo's shape, batch 4,096")
     plot_vocabulary(vocabulary, kept["vocabulary"]["figures"])
     plot_inference(inference, kept["inference"]["figures"])
     plot_memory(memory, kept["peers"]["figures"])
@@ -53,12 +53,13 @@ def plot_memory(axes, lines):
 def grouped_bars(axes, lines, value, title, label):
     groups = list(dict.fromkeys(group_of(line, lines) for line in lines))
     contenders = list(dict.fromkeys(line["contender"] for line in lines))
-    height = 0.8 / len(contenders)
+    height, seen = 0.8 / len(contenders), set()
     for number, contender in enumerate(contenders):
         own = [line for line in lines if line["contender"] == contender]
         positions = [groups.index(group_of(line, lines)) + number * height for line in own]
-        color = next(color for name, color in COLORS.items() if contender.startswith(name))
-        alpha = 1.0 if number == 0 or not contender.startswith("tfctr") else 0.6
+        color = next(color for family, color in COLORS.items() if contender.startswith(family))
+        alpha = 1.0 if color not in seen else 0.55  # the second of its family is paler
+        seen.add(color)
         axes.barh(positions, [value(line) for line in own], height, label=contender, color=color, alpha=alpha)
     axes.set_yticks([index + 0.4 - height / 2 for index in range(len(groups))], groups)
     axes.invert_yaxis()
@@ -74,8 +75,14 @@ def group_of(line, lines):
 def plot_vocabulary(axes, lines):
     for optimizer, color in OPTIMIZERS.items():
         own = [line for line in lines if line["optimizer"] == optimizer]
-        axes.loglog([line["vocabulary"] for line in own], [line["median"] for line in own], "o-", label=optimizer, color=color)
-    axes.set(title="A step of a DNN, 39 fields, batch 4,096", xlabel="rows of the embedding table", ylabel="ms, median")
+        x, y = [line["vocabulary"] for line in own], [line["median"] for line in own]
+        axes.semilogx(x, y, "o-", label=optimizer, color=color)
+    axes.set(
+        title="A step of a DNN, 39 fields, batch 4,096",
+        xlabel="rows of the embedding table",
+        ylabel="ms, median",
+        ylim=(0, None),
+    )
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 
@@ -86,7 +93,12 @@ def plot_inference(axes, lines):
             own = [line for line in lines if (line["model"], line["signature"]) == (model, signature)]
             x, y = [line["batch"] for line in own], [line["median_ms"] for line in own]
             axes.loglog(x, y, style, label=f"{model}, {signature}", color=f"C{number}")
-    axes.set(title="An exported model answers (no network)", xlabel="rows of a request", ylabel="milliseconds, median")
+    axes.set(title="An exported model answers (no network)", xlabel="rows of a request", ylabel="ms, median")
+    axes.set_xticks(sorted({line["batch"] for line in lines}))
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 
