@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from tfctr.errors import StorageError
-from tfctr.serving.publish import latest, publish, versions
-from tfctr.storage import sha256
+from tfctr.errors import ConfigError, StorageError
+from tfctr.serving.manifest import MANIFEST, verify
+from tfctr.serving.publish import HISTORY, RECORD, latest, prune, publish, require_base, version_folder, versions
+from tfctr.storage import sha256, write_json
 
 
 def write(text):
@@ -102,6 +103,121 @@ def test_a_base_that_cannot_be_written(tmp_path):
 def test_latest_of_nothing(tmp_path):
     with pytest.raises(StorageError, match="holds no published version"):
         latest(tmp_path)
+
+
+def test_a_version_has_its_manifest(tmp_path):
+    version = publish(tmp_path, write("a"))
+    assert (version / MANIFEST).read_text().endswith("  model\n")
+    verify(version)
+
+
+HOSTILE_NUMBERS = [
+    "../1",
+    "1/../1",
+    "/etc",
+    "",
+    "0",
+    "007",
+    "-1",
+    "+1",
+    " 1",
+    "1 ",
+    "1\n",
+    "1.0",
+    "1e0",
+    "0x1",
+    "１",
+    "١",
+    "\0",
+]
+
+
+@pytest.mark.parametrize("number", [*HOSTILE_NUMBERS, 2**63, str(2**63), 10**18, 0, -1, 1.0, True, None, b"1", ["1"]])
+def test_what_is_no_number_of_a_version_is_refused(number, tmp_path):
+    publish(tmp_path, write("a"))
+    with pytest.raises(ConfigError, match="is not a version's number"):
+        version_folder(tmp_path, number)
+
+
+def test_the_folder_of_a_version(tmp_path):
+    publish(tmp_path / "base", write("a"))
+    (tmp_path / "base" / "2").symlink_to(tmp_path)
+    assert version_folder(tmp_path / "base", "1") == version_folder(tmp_path / "base", 1) == tmp_path / "base" / "1"
+    with pytest.raises(StorageError, match="2 is a link, not a version"):
+        version_folder(tmp_path / "base", 2)
+    with pytest.raises(StorageError, match=r"has no version 3\.\n  fix: .*: 1"):
+        version_folder(tmp_path / "base", 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["7", "007", "+7", ".hidden", "-model", "a b", "a\nb", "a\0b", "模型", "m" * 101, "m" * 300, "/"]
+)
+def test_what_cannot_be_the_name_of_a_model(name, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be the name of a served model"):
+        require_base(f"{tmp_path}/{name}" if name != "/" else name)
+
+
+@pytest.mark.parametrize("entry", ["0", "007", "+7", " 7", "7 ", "9" * 19])
+def test_what_only_looks_like_a_version_is_named(entry, tmp_path):
+    base = tmp_path / "frappe"
+    publish(base, write("a"))
+    for harmless in (".tfctr-lock", "7.tmp", "v7", "models.config", "-7"):
+        (base / harmless).mkdir()
+    assert require_base(base) == base
+    (base / entry).mkdir()
+    with pytest.raises(StorageError, match="TensorFlow Serving would read"):
+        require_base(base)
+
+
+def test_links_and_files_where_versions_should_be(tmp_path, monkeypatch):
+    base, other = tmp_path / "frappe", tmp_path / "other"
+    publish(base, write("a"))
+    (base / "2").symlink_to(base / "1")
+    with pytest.raises(StorageError, match="TensorFlow Serving would read"):
+        require_base(base)
+    (base / "2").unlink()
+    other.symlink_to(base)
+    with pytest.raises(StorageError, match=r"other is a link.\n  fix: give what it links to: .*/frappe"):
+        require_base(other)
+    (base / "2").write_text("")
+    with pytest.raises(StorageError, match="TensorFlow Serving would read"):
+        require_base(base)
+    with pytest.raises(StorageError, match="model is not a folder"):
+        require_base(base / "1" / "model")
+    (base / "2").unlink()
+    (base / "saved_model.pb").write_text("")
+    with pytest.raises(StorageError, match="frappe is one version"):
+        require_base(base)
+    monkeypatch.chdir(tmp_path)
+    assert require_base("new") == tmp_path / "new"
+
+
+def numbered(base, count):
+    for number in range(1, count + 1):
+        publish(base, write(str(number)))
+        (base / str(number) / RECORD).parent.mkdir(exist_ok=True)
+        write_json(base / str(number) / RECORD, {"reason": f"because {number}"})
+
+
+def test_old_versions_go_and_their_records_stay(tmp_path):
+    numbered(tmp_path, 6)
+    assert prune(tmp_path, keep=2, protected={3}) == [1, 2, 4]
+    assert versions(tmp_path) == [3, 5, 6]
+    assert prune(tmp_path, keep=2, protected={3}) == []
+    assert [(file.name, file.read_text().split('"')[3]) for file in sorted((tmp_path / HISTORY).iterdir())] == [
+        (f"{number}.json", f"because {number}") for number in (1, 2, 4)
+    ]
+    assert prune(tmp_path, keep=9) == []
+    assert publish(tmp_path, write("next")).name == "7"
+    assert list(tmp_path.glob(".tmp-*")) == []
+
+
+@pytest.mark.parametrize("keep", [1, 0, -3, 2.5, True, "2"])
+def test_one_version_is_too_few_to_keep(keep, tmp_path):
+    numbered(tmp_path, 3)
+    with pytest.raises(ConfigError, match="`keep` is"):
+        prune(tmp_path, keep=keep)
+    assert versions(tmp_path) == [1, 2, 3]
 
 
 # Publishes versions of 20 files for ever; each file holds its version's token, and its name the token's place.

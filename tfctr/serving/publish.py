@@ -2,7 +2,7 @@
 
 A server polls BASE and loads a version as soon as its folder exists. So a version is written under a hidden name on the same
 file system, flushed to disk, and renamed: one step that either happens or does not, and that never replaces a version that
-another process has just published.
+another process has just published. It goes the same way: renamed to a hidden name, then removed.
 """
 
 import contextlib
@@ -12,12 +12,18 @@ import re
 import shutil
 from pathlib import Path
 
-from tfctr.errors import StorageError
-from tfctr.storage import atomic_folder, fsync_folder, temporary_path
+from tfctr.errors import ConfigError, StorageError, require_count
+from tfctr.serving.manifest import seal
+from tfctr.storage import atomic_folder, fsync_folder, read_json, temporary_path, write_json
 
 # TensorFlow Serving also reads " 7", "+7" and "007" as versions; one spelling for each number is enough.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_READ_AS_VERSION = re.compile(r"\s*\+?[0-9]+\s*", re.ASCII)
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
+
+RECORD = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
+HISTORY = ".tfctr-history"  # in BASE: the records of versions that were removed; no server reads hidden names
 
 
 def versions(base):
@@ -39,8 +45,63 @@ def latest(base):
     return published[-1]
 
 
+def version_folder(base, number):
+    """The folder of one published version.
+
+    Args:
+        base: the folder of all versions.
+        number: an `int`, or its usual spelling.
+
+    Raises:
+        ConfigError: `number` is not a version's number: `"007"`, `"../x"`, `2**63`.
+        StorageError: there is no such version, or it is a link.
+
+    >>> version_folder("serving/frappe", "007")
+    Traceback (most recent call last):
+    tfctr.errors.ConfigError: '007' is not a version's number.
+      fix: give a whole number from 1 to 999999999999999999, written without leading zeros
+    """
+    if isinstance(number, bool) or not isinstance(number, int | str) or not _VERSION.fullmatch(str(number)):
+        fix = f"give a whole number from 1 to {'9' * 18}, written without leading zeros"
+        raise ConfigError(f"{number!r} is not a version's number.", fix=fix)
+    folder = Path(base) / str(number)
+    if folder.is_symlink():
+        raise StorageError(f"{folder} is a link, not a version.", fix="remove the link")
+    if not folder.is_dir():
+        there = ", ".join(map(str, versions(base))) or "none"
+        raise StorageError(f"{base} has no version {number}.", fix=f"choose one of those that there are: {there}")
+    return folder
+
+
+def require_base(base):
+    """`base` as an absolute path, if TensorFlow Serving reads there the versions that tfctr does, and no others.
+
+    Raises:
+        ConfigError: its name cannot be a model's.
+        StorageError: it is a link, a file, or one version; or something in it only looks like a version.
+
+    >>> require_base("serving/7")
+    Traceback (most recent call last):
+    tfctr.errors.ConfigError: '7' cannot be the name of a served model.
+      fix: name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number
+    """
+    name = os.path.basename(os.path.abspath(str(base)))
+    if "\0" in str(base) or not _MODEL.fullmatch(name) or _READ_AS_VERSION.fullmatch(name):
+        fix = "name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number"
+        raise ConfigError(f"{name!r} cannot be the name of a served model.", fix=fix)
+    base = Path(os.path.abspath(base))
+    _require(not base.is_symlink(), f"{base} is a link.", f"give what it links to: {base.resolve()}")
+    _require(base.is_dir() or not base.exists(), f"{base} is not a folder.", "give the folder of all versions")
+    _require(not (base / "saved_model.pb").exists(), f"{base} is one version.", f"give the folder of all: {base.parent}")
+    for entry in base.iterdir() if base.is_dir() else ():
+        ours = _VERSION.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
+        looks = ours or not _READ_AS_VERSION.fullmatch(entry.name)
+        _require(looks, f"TensorFlow Serving would read {str(entry)!r} as a version, which it is not.", "move it elsewhere")
+    return base
+
+
 def publish(base, build):
-    """Make the next version with `build(folder)`, and publish it whole.
+    """Make the next version with `build(folder)`, and publish it whole, with a SHA-256 of each file in its manifest.
 
     Args:
         base: the folder of all versions; made if absent.
@@ -50,7 +111,7 @@ def publish(base, build):
         The path of the new version, `BASE/<number>`.
 
     Raises:
-        StorageError: BASE cannot be written.
+        StorageError: BASE cannot be written, or the folder came with a manifest that does not hold.
     """
     base = Path(base)
     try:
@@ -61,9 +122,40 @@ def publish(base, build):
     try:
         with atomic_folder(staged) as folder:
             build(folder)
+            seal(folder)
         return _rename_to_next_version(staged, base)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def prune(base, keep, protected=()):
+    """Remove all versions but the `keep` highest ones. What their records say stays in BASE's history.
+
+    Args:
+        base: the folder of all versions.
+        keep: at least 2: where the highest version cannot be loaded, a server that restarts has another one.
+        protected: numbers that stay, too, such as those that a label stands for.
+
+    Returns:
+        The numbers that were removed, ascending.
+    """
+    require_count("keep", keep, least=2)
+    removed = [number for number in versions(base)[:-keep] if number not in protected]
+    for number in removed:
+        folder = version_folder(base, number)
+        (Path(base) / HISTORY).mkdir(exist_ok=True)
+        write_json(Path(base) / HISTORY / f"{number}.json", read_record(folder))
+        hidden = temporary_path(folder)
+        os.rename(folder, hidden)
+        fsync_folder(Path(base))
+        shutil.rmtree(hidden)
+    return removed
+
+
+def read_record(folder):
+    """How a version came to be; `{}` for one that was exported only."""
+    path = Path(folder) / RECORD
+    return read_json(path) if path.exists() else {}
 
 
 def _rename_to_next_version(staged, base):
@@ -86,3 +178,8 @@ def _numbered(base):
     with contextlib.suppress(FileNotFoundError):
         return [(int(entry.name), entry) for entry in Path(base).iterdir() if _VERSION.fullmatch(entry.name)]
     return []
+
+
+def _require(condition, problem, fix):
+    if not condition:
+        raise StorageError(problem, fix=fix)
