@@ -1,0 +1,84 @@
+"""Raw rows out of a prepared dataset, to ask two versions of a model the same: ids mean something to one schema only."""
+
+import math
+
+import numpy as np
+
+from tfctr.errors import ConfigError, require_count
+from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+
+_UNSEEN = b"a token that no table has"
+
+
+def sample_rows(split, schema, rows=1000, seed=0):
+    """Raw columns of up to `rows` rows of a prepared split, drawn at random.
+
+    Raises:
+        ConfigError: a feature is hashed: its tokens are not kept anywhere.
+    """
+    require_count("rows", rows)
+    _refuse_hashed(schema)
+    batch = next(iter(split.batches(min(rows, split.rows), shuffle=True, seed=seed)))
+    return raw_rows(schema, batch[0].numpy())
+
+
+def raw_rows(schema, ids):
+    """Raw columns that the schema turns into these ids: known tokens as they are, for a bucket a number that lies in it.
+
+    Args:
+        schema: a fitted `Schema` with its vocabulary files, without hashed features.
+        ids: `(rows, schema.width)` int32, as in a prepared dataset.
+
+    Returns:
+        `{name: (rows,) array}`, text as `object` arrays of `bytes`, numbers as float64.
+
+    >>> from tfctr.schema import Schema
+    >>> price = Numeric("price", "edges", edges=[1.0, 10.0], interval_ids=[3, 4, 5], size=6)
+    >>> raw_rows(Schema(features=[price], label="click"), np.int32([[1], [4], [5]]))
+    {'price': array([nan,  1., 10.])}
+    """
+    _refuse_hashed(schema)
+    return {field.feature.name: _column(schema, field, ids[:, field.columns]) for field in schema.fields}
+
+
+def _column(schema, field, ids):
+    feature = field.feature
+    if isinstance(feature, Numeric):
+        return _scaled(feature, ids) if feature.transform == "scaled" else _bucketed(feature, ids - field.offset)
+    return _texts(schema, feature, ids - field.offset)
+
+
+def _scaled(feature, bits):
+    return np.ascontiguousarray(bits[:, 0]).view(np.float32).astype(np.float64) * feature.scale + feature.mean
+
+
+def _bucketed(feature, ids):
+    edges = feature.edges or (0.0,)
+    starts = (math.nextafter(edges[0], -math.inf), *(feature.edges or ()))
+    values = {}
+    for number, start in zip(feature.interval_ids, starts, strict=True):
+        values.setdefault(number, start)
+    return np.array([values.get(number, math.nan) for number in ids[:, 0].tolist()])
+
+
+def _texts(schema, feature, ids):
+    tokens = {MISSING: b"", OUT_OF_VOCABULARY: _UNSEEN, **_known_tokens(schema.vocabulary_file(feature), set(ids.flat))}
+    separator = feature.separator.encode() if isinstance(feature, Sequence) else b""
+    texts = np.empty(len(ids), object)
+    texts[:] = [separator.join(tokens[number] for number in row if number != PADDING) for row in ids.tolist()]
+    return texts
+
+
+def _known_tokens(path, wanted):
+    """`{id: token}`, without holding a large vocabulary in memory."""
+    with open(path, "rb") as file:
+        return {number: line.rstrip(b"\n") for number, line in enumerate(file, FIRST_KNOWN) if number in wanted}
+
+
+def _refuse_hashed(schema):
+    for feature in schema.features:
+        if getattr(feature, "hash_buckets", None) is not None:
+            raise ConfigError(
+                f"the tokens of the hashed feature {feature.name!r} cannot be told from a prepared dataset.",
+                fix="give raw rows, one JSON object a line: --rows FILE; or compare scores on golden rows only: --sample 0",
+            )
