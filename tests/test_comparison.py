@@ -1,0 +1,138 @@
+"""A new version beside the live one: metrics, signatures, scores, and what the bounds say."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+from saved_models import export_scorer, texts
+
+import tfctr
+from tfctr.errors import ConfigError
+from tfctr.serving.comparison import Bounds, compare, stability_index
+from tfctr.serving.golden import write_golden
+from tfctr.serving.loader import SavedModel
+from tfctr.serving.manifest import MANIFEST, seal
+from tfctr.storage import write_json
+
+ROWS = {"user": texts(*["60", "2438", "", "nobody"] * 50), "price": np.linspace(-8.0, 8.0, 200)}
+LOOSE = Bounds(psi=100, difference=1)
+METRICS = {"valid_auc": 0.8, "valid_group_auc": 0.7, "valid_log_loss": 0.4, "valid_rows": 100}
+
+
+def version(folder, weight=0.5, metrics=METRICS):
+    """A version as `publish` leaves it, of the hand-written model."""
+    export_scorer(folder, weight)
+    (folder / "assets.extra").mkdir()
+    write_json(folder / "assets.extra" / "model_card.json", {"metrics": metrics})
+    outputs = SavedModel(folder).run("serving_default", ROWS)
+    write_golden(
+        folder / "assets.extra" / "golden.json", [{"signature": "serving_default", "inputs": ROWS, "outputs": outputs}], "m"
+    )
+    seal(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    return version(tmp_path_factory.mktemp("live") / "1")
+
+
+def with_metrics(live, folder, **changes):
+    shutil.copytree(live, folder)
+    write_json(folder / "assets.extra" / "model_card.json", {"metrics": {**METRICS, **changes}})
+    (folder / MANIFEST).unlink()
+    seal(folder)
+    return folder
+
+
+def test_a_version_is_no_worse_than_itself(live):
+    assert compare(live, live, Bounds(0, 0, 0, 0)) == {
+        "metrics": {name: {"live": METRICS[name], "new": METRICS[name]} for name in METRICS if name != "valid_rows"},
+        "rows": 200,
+        "psi": 0.0,
+        "difference": 0.0,
+        "failures": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "failures"),
+    [
+        ({"valid_auc": 0.79}, ["valid_auc is 0.8 live and 0.79 now: worse by 0.01, more than 0.002"]),
+        ({"valid_auc": 0.799}, []),
+        ({"valid_auc": 0.9}, []),
+        ({"valid_auc": None}, ["valid_auc is 0.8 live and not defined for the new version"]),
+        ({"valid_group_auc": 0.69}, ["valid_group_auc is 0.7 live and 0.69 now: worse by 0.01, more than 0.002"]),
+        ({"valid_log_loss": 0.41}, ["valid_log_loss is 0.4 live and 0.41 now: worse by 0.01, more than 0.002"]),
+        ({"valid_log_loss": 0.401}, []),
+        ({"valid_log_loss": 0.1}, []),
+        ({"valid_rows": 1}, []),
+        ({"valid_auc": 0.7, "valid_log_loss": 0.5}, ["valid_auc is ", "valid_log_loss is "]),
+    ],
+)
+def test_metrics_may_not_be_worse_than_their_bounds(changes, failures, live, tmp_path):
+    report = compare(with_metrics(live, tmp_path / "2", **changes), live, Bounds())
+    assert len(report["failures"]) == len(failures)
+    assert all(found.startswith(said) for found, said in zip(report["failures"], failures, strict=True))
+
+
+def test_what_the_live_version_has_not_measured_is_not_compared(live, tmp_path):
+    older = with_metrics(live, tmp_path / "1", valid_auc=None)
+    assert compare(with_metrics(live, tmp_path / "2", valid_auc=0.1), older, Bounds())["failures"] == []
+
+
+def test_scores_that_move(live, tmp_path):
+    new = version(tmp_path / "2", weight=0.75)
+    report = compare(new, live, LOOSE)
+    expected, found = (SavedModel(folder).run("serving_default", ROWS)["probability"] for folder in (live, new))
+    assert report["failures"] == []
+    assert report["rows"] == 200
+    assert report["difference"] == pytest.approx(np.abs(expected - found).mean(), rel=1e-5)
+    assert report["psi"] == pytest.approx(stability_index(expected, found))
+    assert 0.01 < report["difference"] < 0.2
+    refused = compare(new, live, Bounds(psi=report["psi"] / 2, difference=report["difference"] / 2))["failures"]
+    assert [failure.split(" is ")[0] for failure in refused] == [
+        "the scores moved: their stability index",
+        "the scores moved: their mean absolute difference",
+    ]
+
+
+def test_calls_that_would_break(tiny_schema, live, tmp_path):
+    model = tfctr.models.LR(tiny_schema)
+    new = tfctr.serving.export(model, tmp_path, check=False)
+    report = compare(new, live, LOOSE)
+    assert report["failures"][3:] == [
+        "signature 'serving_default' demands the new input 'age'",
+        "signature 'serving_default' demands the new input 'genres'",
+        "signature 'serving_default' demands the new input 'item'",
+    ]
+    assert (report["rows"], report["psi"]) == (0, None)
+    assert "signature 'serving_default' no longer takes the input 'age'" in compare(live, new, LOOSE)["failures"]
+
+
+def test_a_broken_live_version_is_said(live, tmp_path):
+    broken = shutil.copytree(live, tmp_path / "1")
+    (broken / "saved_model.pb").write_bytes(b"no SavedModel")
+    (failure,) = compare(live, broken, Bounds())["failures"]
+    assert failure.startswith("the live version cannot be compared with: ")
+    (broken / MANIFEST).unlink()
+    seal(broken)  # published so
+    assert "saved_model.pb is corrupt" in compare(live, broken, Bounds())["failures"][0]
+
+
+def test_the_stability_index_by_hand():
+    # Two bins, four rows each, half a row added: shares (4.5, 4.5) / 9 and (6.5, 2.5) / 9.
+    expected, found = np.arange(8.0), np.array([0, 0, 0, 0, 0, 0, 7, 7])
+    by_hand = 2 / 9 * math.log(6.5 / 4.5) + -2 / 9 * math.log(2.5 / 4.5)
+    assert stability_index(expected, found, bins=2) == pytest.approx(by_hand)
+    assert stability_index(expected, expected) == 0
+    assert stability_index(np.full(9, 0.5), np.full(9, 0.5)) == 0
+    assert stability_index(np.full(9, 0.5), np.full(9, 0.4)) > 1
+
+
+@pytest.mark.parametrize("name", ["auc_drop", "log_loss_rise", "psi", "difference"])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "0.1", None])
+def test_bounds_are_numbers(name, value):
+    with pytest.raises(ConfigError, match=f"`{name}` is"):
+        Bounds(**{name: value})

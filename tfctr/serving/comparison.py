@@ -1,0 +1,167 @@
+"""A new version beside the one that is live: is it as good, can the same clients call it, are its scores like the old ones?"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfctr.errors import StorageError, require_number
+from tfctr.serving.golden import read_golden
+from tfctr.serving.loader import SavedModel, read_signatures
+from tfctr.serving.manifest import verify
+from tfctr.serving.protocol import type_name
+from tfctr.storage import read_json
+
+_SIGNATURE, _OUTPUT = "serving_default", "probability"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """How much a new version may differ from the live one.
+
+    Args:
+        auc_drop: how far an AUC may fall; of all metrics whose name ends in "auc".
+        log_loss_rise: how far a log loss may rise.
+        psi: the population stability index of the scores, over the deciles of the live ones; 0.2 is commonly called a shift.
+        difference: the mean absolute difference of the scores.
+
+    Raises:
+        ConfigError: one of them is not a number of at least 0.
+    """
+
+    auc_drop: float = 0.002
+    log_loss_rise: float = 0.002
+    psi: float = 0.2
+    difference: float = 0.1
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            require_number(field.name, getattr(self, field.name), least=0)
+
+
+def compare(new, live, bounds):
+    """Compare a new version with the live one.
+
+    Scores are those of the golden rows of the new version, which hold what was given to `export` as `examples`.
+
+    Args:
+        new, live: the folders of the two versions.
+        bounds: a `Bounds`.
+
+    Returns:
+        A dict: `failures`, a sentence each, none if all is within the bounds; `metrics`, `{name: {"live", "new"}}`; and `rows`,
+        `psi` and `difference` of the scores, None where the live version cannot answer.
+    """
+    report, failures = {"metrics": {}, "rows": 0, "psi": None, "difference": None}, []
+    try:
+        verify(live)
+        report["metrics"] = _metrics_of_both(new, live, bounds)
+        failures += _metric_failures(report["metrics"], bounds)
+        broken = list(_broken_calls(read_signatures(new), read_signatures(live)))
+        failures += broken
+        if not broken:
+            report |= _score_drift(new, live)
+            failures += _drift_failures(report, bounds)
+    except StorageError as error:
+        failures.append(f"the live version cannot be compared with: {error.problem}")
+    return {**report, "failures": failures}
+
+
+def answer_golden(version):
+    """`(golden, answered)`: the probabilities that a version should give to its golden rows, and those that it gives."""
+    return _golden_scores(version), _scores(version, version)
+
+
+def stability_index(expected, found, bins=10):
+    """The population stability index of two samples of scores, over quantiles of `expected`; half a row is in each bin.
+
+    >>> scores = np.linspace(0, 1, 1000)
+    >>> stability_index(scores, scores), round(stability_index(scores, scores**2), 2)
+    (0.0, 0.38)
+    """
+    edges = np.unique(np.quantile(expected, np.linspace(0, 1, bins + 1)[1:-1]))
+    expected, found = (
+        (np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1) + 0.5)
+        / (len(scores) + 0.5 * (len(edges) + 1))
+        for scores in (expected, found)
+    )
+    return float(np.sum((found - expected) * np.log(found / expected)))
+
+
+def _metrics_of_both(new, live, bounds):
+    """`{name: {"live", "new"}}` of each metric that the live version has and a bound is for."""
+    metrics = {
+        face: read_json(Path(version) / "assets.extra" / "model_card.json").get("metrics", {})
+        for face, version in (("live", live), ("new", new))
+    }
+    known = [name for name, value in metrics["live"].items() if value is not None and _bound(name, bounds)]
+    return {name: {face: values.get(name) for face, values in metrics.items()} for name in known}
+
+
+def _bound(name, bounds):
+    """`(sign of a change for the worse, how large it may be)`; None for what is no metric, such as a number of rows."""
+    ends = {"auc": (-1, bounds.auc_drop), "log_loss": (1, bounds.log_loss_rise)}
+    return next((bound for end, bound in ends.items() if name.endswith(end)), None)
+
+
+def _metric_failures(metrics, bounds):
+    for name, values in metrics.items():
+        sign, most = _bound(name, bounds)
+        if values["new"] is None:
+            yield f"{name} is {values['live']:.6g} live and not defined for the new version"
+        elif (worse := sign * (values["new"] - values["live"])) > most:
+            yield f"{name} is {values['live']:.6g} live and {values['new']:.6g} now: worse by {worse:.6g}, more than {most:g}"
+
+
+def _broken_calls(new, live):
+    """What a client of the live version would notice: a sentence each."""
+    for name in sorted(live):
+        if name not in new:
+            yield f"signature {name!r} is gone"
+        else:
+            yield from _input_changes(name, new[name], live[name])
+            yield from _output_changes(name, new[name], live[name])
+
+
+def _input_changes(signature, new, live):
+    for name in sorted(live.inputs):
+        if name not in new.inputs:
+            yield f"signature {signature!r} no longer takes the input {name!r}"
+        elif new.inputs[name].dtype != live.inputs[name].dtype:
+            types = [type_name(face.inputs[name].dtype) for face in (live, new)]
+            yield f"signature {signature!r}: the input {name!r} was {types[0]} and is {types[1]}"
+    for name in sorted(set(new.inputs) - set(live.inputs) - set(new.defaults)):
+        yield f"signature {signature!r} demands the new input {name!r}"
+
+
+def _output_changes(signature, new, live):
+    for name in sorted(live.outputs):
+        if name not in new.outputs or new.outputs[name].dtype != live.outputs[name].dtype:
+            yield f"signature {signature!r} no longer gives the output {name!r} as {type_name(live.outputs[name].dtype)}"
+
+
+def _score_drift(new, live):
+    expected, found = _scores(live, new), _golden_scores(new)
+    difference = np.abs(expected.astype(np.float64) - found)
+    return {"rows": len(found), "psi": stability_index(expected, found), "difference": float(difference.mean())}
+
+
+def _drift_failures(report, bounds):
+    for name, meaning in (("psi", "stability index"), ("difference", "mean absolute difference")):
+        if not report[name] <= getattr(bounds, name):  # NaN fails, too
+            yield f"the scores moved: their {meaning} is {report[name]:.4g}, more than {getattr(bounds, name):g}"
+
+
+def _batches(version):
+    golden = read_golden(Path(version) / "assets.extra" / "golden.json")
+    return [batch for batch in golden if batch["signature"] == _SIGNATURE]
+
+
+def _golden_scores(version):
+    return np.concatenate([batch["outputs"][_OUTPUT] for batch in _batches(version)])
+
+
+def _scores(model, asked):
+    """The answers of the version `model` to the golden rows of the version `asked`."""
+    model = SavedModel(model)
+    return np.concatenate([model.run(_SIGNATURE, batch["inputs"], [_OUTPUT])[_OUTPUT] for batch in _batches(asked)])
