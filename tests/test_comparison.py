@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from saved_models import export_scorer, texts
 
 import tfctr
@@ -40,6 +41,7 @@ def live(tmp_path_factory):
 
 def with_metrics(live, folder, **changes):
     shutil.copytree(live, folder)
+    (folder / "assets.extra").mkdir(exist_ok=True)
     write_json(folder / "assets.extra" / "model_card.json", {"metrics": {**METRICS, **changes}})
     (folder / MANIFEST).unlink()
     seal(folder)
@@ -119,6 +121,26 @@ def test_a_broken_live_version_is_said(live, tmp_path):
     (broken / MANIFEST).unlink()
     seal(broken)  # published so
     assert "saved_model.pb is corrupt" in compare(live, broken, Bounds())["failures"][0]
+
+
+def test_a_live_version_that_gives_no_numbers(live, tmp_path):
+    nan = version(tmp_path / "1", weight=math.nan)
+    assert compare(live, nan, LOOSE)["failures"] == [
+        f"the live version cannot be compared with: {nan} answers 200 of 200 rows with no finite number."
+    ]
+
+
+def test_a_live_version_of_another_kind(live, tmp_path):
+    module = tf.Module()
+    module.score = tf.function(lambda value: {"score": value}, input_signature=[tf.TensorSpec([None], name="value")])
+    tf.saved_model.save(module, tmp_path / "1", signatures={"other": module.score})
+    seal(tmp_path / "1")
+    (failure,) = compare(live, tmp_path / "1", LOOSE)["failures"]
+    assert "model_card.json does not exist" in failure
+    other = with_metrics(tmp_path / "1", tmp_path / "2")
+    assert "signature 'other' is gone" in compare(live, other, LOOSE)["failures"]
+    (failure,) = compare(other, other, LOOSE)["failures"]
+    assert "has no signature 'serving_default'" in failure
 
 
 def test_the_stability_index_by_hand():

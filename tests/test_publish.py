@@ -177,8 +177,12 @@ def test_links_and_files_where_versions_should_be(tmp_path, monkeypatch):
         require_base(base)
     (base / "2").unlink()
     other.symlink_to(base)
-    with pytest.raises(StorageError, match=r"other is a link.\n  fix: give what it links to: .*/frappe"):
+    with pytest.raises(StorageError, match=r"other is a link\.\n  fix: .*/frappe"):
         require_base(other)
+    (base / HISTORY).symlink_to(tmp_path)
+    with pytest.raises(StorageError, match="tfctr-history is a link"):
+        require_base(base)
+    (base / HISTORY).unlink()
     (base / "2").write_text("")
     with pytest.raises(StorageError, match="TensorFlow Serving would read"):
         require_base(base)

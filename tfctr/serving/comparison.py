@@ -142,13 +142,13 @@ def _output_changes(signature, new, live):
 
 def _score_drift(new, live):
     expected, found = _scores(live, new), _golden_scores(new)
-    difference = np.abs(expected.astype(np.float64) - found)
+    difference = np.abs(expected - found)
     return {"rows": len(found), "psi": stability_index(expected, found), "difference": float(difference.mean())}
 
 
 def _drift_failures(report, bounds):
     for name, meaning in (("psi", "stability index"), ("difference", "mean absolute difference")):
-        if not report[name] <= getattr(bounds, name):  # NaN fails, too
+        if report[name] > getattr(bounds, name):
             yield f"the scores moved: their {meaning} is {report[name]:.4g}, more than {getattr(bounds, name):g}"
 
 
@@ -161,7 +161,14 @@ def _golden_scores(version):
     return np.concatenate([batch["outputs"][_OUTPUT] for batch in _batches(version)])
 
 
-def _scores(model, asked):
-    """The answers of the version `model` to the golden rows of the version `asked`."""
-    model = SavedModel(model)
-    return np.concatenate([model.run(_SIGNATURE, batch["inputs"], [_OUTPUT])[_OUTPUT] for batch in _batches(asked)])
+def _scores(version, asked):
+    """The answers of a version to the golden rows of the version `asked`. Raises `StorageError` where it gives no numbers."""
+    model = SavedModel(version)
+    if _SIGNATURE not in model.signatures:
+        raise StorageError(f"{version} has no signature {_SIGNATURE!r}.", fix="publish a model that tfctr exported")
+    answers = [model.run(_SIGNATURE, batch["inputs"], [_OUTPUT])[_OUTPUT].reshape(-1) for batch in _batches(asked)]
+    scores = np.concatenate(answers).astype(np.float64)
+    if not np.isfinite(scores).all():
+        rows = f"{int(np.sum(~np.isfinite(scores)))} of {len(scores)} rows"
+        raise StorageError(f"{version} answers {rows} with no finite number.", fix="publish another model in its place")
+    return scores

@@ -90,7 +90,8 @@ def require_base(base):
         fix = "name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number"
         raise ConfigError(f"{name!r} cannot be the name of a served model.", fix=fix)
     base = Path(os.path.abspath(base))
-    _require(not base.is_symlink(), f"{base} is a link.", f"give what it links to: {base.resolve()}")
+    for path in (base, base / HISTORY):
+        _require(not path.is_symlink(), f"{path} is a link.", f"put what it links to in its place: {path.resolve()}")
     _require(base.is_dir() or not base.exists(), f"{base} is not a folder.", "give the folder of all versions")
     _require(not (base / "saved_model.pb").exists(), f"{base} is one version.", f"give the folder of all: {base.parent}")
     for entry in base.iterdir() if base.is_dir() else ():
