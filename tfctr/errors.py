@@ -9,7 +9,7 @@ one line with the fix. The command line prints that text and exits with the clas
 | 2 | `ConfigError` | a schema, configuration or argument cannot be used |
 | 3 | `DataError` | a table holds what it must not hold |
 | 4 | `TrainingError` | training became non-finite |
-| 5 | `ExportError` | an exported model failed the check and was not published |
+| 5 | `ExportError` | an exported model failed the check, or is worse than the live one, and was not published |
 | 6 | `StorageError` | a file or a server is missing, corrupt or not reachable |
 | 70 | any other exception | a bug in tfctr |
 """
@@ -53,7 +53,7 @@ class TrainingError(TfctrError, ArithmeticError):
 
 
 class ExportError(TfctrError, RuntimeError):
-    """An exported model failed the check and was not published."""
+    """An exported model failed the check, or is worse than the live one, and was not published."""
 
     exit_code = 5
 

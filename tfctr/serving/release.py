@@ -1,0 +1,242 @@
+"""Publishing as a team does it: a model goes live when it is no worse than the one that is, and the way back is one call.
+
+Each version says how it came to be, in `assets.extra/publication.json`: when, by whom, compared with what, forced for which
+reason. The records of versions that were removed stay in BASE, under `.tfctr-history/`, which no server reads.
+"""
+
+import contextlib
+import fcntl
+import getpass
+import os
+import platform
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from tfctr.errors import ConfigError, ExportError, StorageError, require_count
+from tfctr.serving.comparison import Bounds, answer_golden, compare
+from tfctr.serving.manifest import MANIFEST, verify
+from tfctr.serving.publish import HISTORY, RECORD, latest, prune, publish, read_record, require_base, version_folder, versions
+from tfctr.storage import read_json, temporary_path, write_json
+
+_SAME = 1e-6  # between two builds of TensorFlow, or two processors, the last bits may differ
+
+
+def publish_model(
+    model,
+    base,
+    *,
+    vocabularies=None,
+    metrics=None,
+    examples=None,
+    bounds=None,
+    force=None,
+    dry_run=False,
+    keep=None,
+    protected=(),
+):
+    """Export a model and make it the live version, unless it is worse than the one that is live.
+
+    The steps: export under a hidden name, with the strict check; compare metrics, signatures and scores with the highest
+    version; write the record and the SHA-256 manifest; rename; remove old versions.
+
+    Args:
+        model, vocabularies, metrics, examples: as for `export`. Scores are compared on the golden rows, with the examples.
+        base: the folder of all versions.
+        bounds: a `Bounds`; its defaults if None.
+        force: a reason to publish whatever the comparison says; it is recorded. The strict check is never skipped.
+        dry_run: do all but publish and remove; nothing is written to `base`.
+        keep: how many versions stay, at least 2; all of them if None.
+        protected: numbers of versions that stay in any case.
+
+    Returns:
+        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; and `folder` (None
+        after a dry run) and `removed`.
+
+    Raises:
+        ConfigError: the name of `base`, `force` or `keep` cannot be used.
+        ExportError: the model failed the strict check, or is worse than the bounds allow. Nothing is published.
+        StorageError: something in `base` is not as it must be, or another process publishes there.
+    """
+    base, bounds = require_base(base), bounds or Bounds()
+    if force is not None:
+        _require_reason("force", force)
+    if keep is not None:
+        require_count("keep", keep, least=2)
+    with _staging(base, dry_run) as folder:
+        # Imported late: a rollback needs no TensorFlow in Python.
+        from tfctr.serving.exporting import export
+
+        live = versions(base)[-1:]
+        exported = export(model, folder / base.name, vocabularies=vocabularies, metrics=metrics, examples=examples)
+        comparison = compare(exported, version_folder(base, *live), bounds) if live else None
+        if live and force is None:
+            _refuse(comparison["failures"], base / str(*live))
+        record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
+        if dry_run:
+            return {**record, "folder": None, "removed": []}
+        published = publish(base, lambda staged: _move(exported, staged, record))
+        removed = [] if keep is None else prune(base, keep, protected)
+    return {**record, "folder": str(published), "removed": removed}
+
+
+def rollback(base, reason, to=None):
+    """Publish the files of an older version again, under the next number: servers take the highest, and never one twice.
+
+    Files are shared with the older version by hard links where the file system has them: they are never edited.
+
+    Args:
+        base: the folder of all versions.
+        reason: is recorded.
+        to: the version to go back to; if None, the one before the live one (or before the one that a rollback brought back).
+
+    Returns:
+        The record: `action`, `time`, `by`, `reason`, `of` (whose files they are), `instead_of`, `folder`.
+
+    Raises:
+        ConfigError: no reason, or `to` is not a version's number, or is live.
+        StorageError: there is no such version, or its files are not those that were published.
+        ExportError: it does not answer its golden rows.
+    """
+    base = require_base(base)
+    _require_reason("reason", reason)
+    latest(base)  # before a folder that is none gets a lock
+    with _locked(base):
+        live = latest(base)
+        source = version_folder(base, _before(base, live) if to is None else to)
+        if source.name == str(live):
+            raise ConfigError(f"version {live} is the live one.", fix=f"choose an older one: tfctr versions {base}")
+        verify(source)
+        _require_golden(source)
+        record = {**_record("rollback", reason), "of": _origin(base, int(source.name)), "instead_of": live}
+        return {**record, "folder": str(publish(base, lambda staged: _link(source, staged, record)))}
+
+
+def history(base, removed=False):
+    """What is known of each version, ascending: a list of dicts.
+
+    Each has `version`, `live` (whether it is the highest), `removed`, `metrics` (None if unknown), and its record.
+
+    Args:
+        base: the folder of all versions.
+        removed: also those that are no longer there.
+    """
+    base, present = require_base(base), versions(base)
+    gone = {int(file.stem) for file in (base / HISTORY).glob("*.json")} - {*present} if removed else ()
+    return [_describe(base, number, present) for number in sorted([*present, *gone])]
+
+
+@contextlib.contextmanager
+def _staging(base, dry_run):
+    """A hidden folder beside the versions, which no other process publishes to meanwhile; elsewhere for a dry run."""
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="tfctr-dry-run-") as folder:
+            yield Path(folder)
+        return
+    with _locked(base):
+        folder = temporary_path(base / "publish")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(base):
+    """Refuse a second publisher: it would compare with a version that is no longer the live one. A killed one holds nothing."""
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        lock = os.open(base / ".tfctr-lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise StorageError(f"cannot write {base}: {error.strerror}.", fix="choose a folder that you may write") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(f"another process is publishing to {base}.", fix="wait for it to end") from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _refuse(failures, live):
+    if failures:
+        raise ExportError(
+            f"the new version is not published, since {live} is live: {'; '.join(failures)}.",
+            fix="train a better model; or give other bounds; or say why it must go live all the same: --force REASON",
+        )
+
+
+def _record(action, reason):
+    return {"action": action, "time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _user(), "reason": reason}
+
+
+def _user():
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have no name
+        name = str(os.getuid())
+    return f"{name}@{platform.node()}"
+
+
+def _require_reason(argument, reason):
+    if not isinstance(reason, str) or not reason.strip():
+        raise ConfigError(f"`{argument}` is {reason!r}.", fix="say why, in a sentence that others will read")
+
+
+def _move(exported, staged, record):
+    os.rename(exported, staged)
+    _write_record(staged, record)
+
+
+def _link(source, staged, record):
+    shutil.copytree(source, staged, dirs_exist_ok=True, copy_function=_link_or_copy)
+    (staged / RECORD).unlink(missing_ok=True)
+    _write_record(staged, record)
+
+
+def _write_record(staged, record):
+    (staged / MANIFEST).unlink()  # it has just been checked or written; the next one tells the record, too
+    write_json(staged / RECORD, record)
+
+
+def _link_or_copy(source, target):
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _require_golden(version):
+    expected, found = answer_golden(version)
+    differing = int(np.sum(~(np.abs(expected - found) <= _SAME)))
+    if differing:
+        raise ExportError(f"{version}: {differing} of {len(found)} golden rows are answered otherwise.", fix="choose another")
+
+
+def _before(base, live):
+    origin = _origin(base, live)
+    older = [number for number in versions(base) if number < origin]
+    if not older:
+        raise StorageError(f"{base} has no version before {origin}.", fix=f"choose one with --to: tfctr versions {base}")
+    return older[-1]
+
+
+def _origin(base, number):
+    """The version whose files these are."""
+    return _record_of(base, number).get("of", number)
+
+
+def _record_of(base, number):
+    folder = base / str(number)
+    return read_record(folder) if folder.is_dir() else read_json(base / HISTORY / f"{number}.json")
+
+
+def _describe(base, number, present):
+    card = base / str(number) / "assets.extra" / "model_card.json"
+    metrics = read_json(card).get("metrics") if card.exists() else None
+    state = {"version": number, "live": number == max(present, default=None), "removed": number not in present}
+    return {**state, "metrics": metrics, **_record_of(base, number)}
