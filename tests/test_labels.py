@@ -1,0 +1,133 @@
+"""Labels move in two steps, and nothing else in the configuration file changes."""
+
+import pytest
+from google.protobuf import text_format
+from saved_models import put
+
+from tfctr.errors import ConfigError, StorageError
+from tfctr.serving import labels
+from tfctr.serving.labels import labelled_versions, load_versions, move_labels, read_config, wait_until_available
+from tfctr.serving.protocol import ModelServerConfig
+from tfctr.serving.publish import publish
+from tfctr.serving.server import LocalServer
+
+
+@pytest.fixture
+def frappe(tmp_path):
+    """A base path with seven versions that are no models."""
+    base = tmp_path / "frappe"
+    for number in range(7):
+        publish(base, lambda folder, number=number: (folder / "model").write_text(str(number)))
+    return base
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tmp_path / "models.config"
+
+
+def model(config, name="frappe"):
+    """`(base_path, versions, labels)` of a model, as the real message has them."""
+    parsed = text_format.Parse(config.read_text(), ModelServerConfig())
+    (found,) = [model for model in parsed.model_config_list.config if model.name == name]
+    assert found.model_platform == "tensorflow"
+    return found.base_path, list(found.model_version_policy.specific.versions), dict(found.version_labels)
+
+
+def test_a_label_moves_in_two_steps(frappe, config):
+    base_path = "/models/frappe"
+    assert load_versions(config, frappe, {"stable": 5}, base_path) == [5, 7]  # 7 was served by its number alone
+    assert model(config) == (base_path, [5, 7], {})
+    assert move_labels(config, frappe, {"stable": 5}) == {"stable": 5}
+    assert model(config) == (base_path, [5, 7], {"stable": 5})
+
+    assert load_versions(config, frappe, {"stable": "6"}) == [5, 6]
+    assert model(config) == (base_path, [5, 6], {"stable": 5})  # old and new are loaded, and the label stays
+    assert move_labels(config, frappe, {"stable": "6"}) == {"stable": 6}
+    assert model(config) == (base_path, [5, 6], {"stable": 6})  # the old one stays for the way back
+
+    assert load_versions(config, frappe, {"canary": 7}) == [6, 7]
+    assert move_labels(config, frappe, {"canary": 7}) == {"canary": 7, "stable": 6}
+    assert load_versions(config, frappe, {"stable": 7, "canary": None}) == [6, 7]
+    assert move_labels(config, frappe, {"stable": 7, "canary": None}) == {"stable": 7}
+    assert labelled_versions(config, frappe) == {6, 7}
+
+
+def test_the_first_step_cannot_be_left_out(frappe, config):
+    for labels_ in ({"stable": 5}, {"stable": 4}):
+        with pytest.raises(ConfigError, match=r"does not load version \d of frappe yet.\n  fix: .*--step load"):
+            move_labels(config, frappe, labels_)
+        load_versions(config, frappe, {"stable": 6})
+    assert model(config)[2] == {}
+
+
+def test_other_models_stay_as_they_are(frappe, config):
+    config.write_text(
+        """# by hand
+        model_config_list {
+          config { name: "other" base_path: "/o" model_platform: "tensorflow" model_version_policy { latest {} } }
+          config { name: "frappe" base_path: "/f" model_platform: "tensorflow" model_version_policy { latest {} } }
+        }"""
+    )
+    other = read_config(config).model_config_list.config[0]
+    load_versions(config, frappe, {"stable": 3}, "/ignored")
+    assert model(config) == ("/f", [3, 7], {})
+    assert read_config(config).model_config_list.config[0] == other
+    assert labelled_versions(config, frappe.with_name("third")) == set()
+
+
+@pytest.mark.parametrize("label", ["", "Stable", "7", "a b", "a\nb", "stäble", "-a", "a" * 64, None, 7])
+def test_hostile_labels(label, frappe, config):
+    with pytest.raises(ConfigError, match="cannot be a label"):
+        load_versions(config, frappe, {label: 5})
+    assert not config.exists()
+
+
+@pytest.mark.parametrize("version", ["007", "../5", 2**63, "", "latest", True])
+def test_hostile_numbers(version, frappe, config):
+    with pytest.raises(ConfigError, match="is not a version's number"):
+        load_versions(config, frappe, {"stable": version})
+    assert not config.exists()
+
+
+def test_only_whole_versions_get_a_label(frappe, config):
+    with pytest.raises(StorageError, match="has no version 8"):
+        load_versions(config, frappe, {"stable": 8})
+    (frappe / "5" / "model").write_text("changed")
+    with pytest.raises(StorageError, match="SHA-256 differs"):
+        load_versions(config, frappe, {"stable": 5})
+    with pytest.raises(ConfigError, match="there are no labels"):
+        load_versions(config, frappe, {})
+    assert not config.exists()
+
+
+@pytest.mark.parametrize("text", ["model_config_list {", "model_config_lst {}", "\0", "name: 7"])
+def test_a_file_that_is_no_configuration_stays(text, frappe, config):
+    config.write_text(text)
+    with pytest.raises(ConfigError, match="is not a model configuration file"):
+        load_versions(config, frappe, {"stable": 5})
+    assert config.read_text() == text
+    config.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="is not a model configuration file"):
+        read_config(config)
+    with pytest.raises(StorageError, match="cannot read"):
+        read_config(frappe)
+
+
+def test_waiting_for_a_server(base, models, monkeypatch):
+    monkeypatch.setattr(labels, "_POLL_SECONDS", 0.05)
+    with LocalServer(base, port=0, poll_seconds=0.05) as server:
+        wait_until_available(server.target, base, {"stable": 1})
+        put(base, models / "heavy")
+        wait_until_available(server.target, base, {"stable": 2}, timeout=60)
+        assert server.version == 2
+        with pytest.raises(StorageError, match=r"does not serve version 1 after 0\.2 s: version 1 is not known"):
+            wait_until_available(server.target, base, {"stable": 1}, timeout=0.2)
+        put(base, models / "broken")
+        with pytest.raises(StorageError, match=r"cannot load version 3 of frappe: .*corrupt"):
+            wait_until_available(server.target, base, {"stable": 3}, timeout=60)
+    wait_until_available("127.0.0.1:1", base, {"stable": None})  # nothing to wait for
+    with pytest.raises(StorageError, match=r"does not serve version 1 after 0\.1 s: no server answers"):
+        wait_until_available("127.0.0.1:1", base, {"stable": 1}, timeout=0.1)
+    with pytest.raises(ConfigError, match="`timeout` is 0"):
+        wait_until_available("127.0.0.1:1", base, {"stable": 1}, timeout=0)

@@ -1,0 +1,164 @@
+"""Labels of versions, such as `stable` and `canary`, in the model configuration file of TensorFlow Serving.
+
+A label may only be given to a version that is loaded, so that to move one takes two configurations: the first loads both the
+old and the new version, the second moves the label once the new one is AVAILABLE. The old one stays loaded, for the way back,
+until the next label moves.
+
+TensorFlow Serving reads the file again every `--model_config_file_poll_wait_seconds`. To start with labels in it, it needs
+`--allow_version_labels_for_unavailable_models=true`.
+
+Reference: [model_server_config.proto](https://github.com/tensorflow/serving/blob/master/tensorflow_serving/config/model_server_config.proto)
+"""
+
+import re
+import time
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from tfctr.errors import ConfigError, StorageError, TfctrError, require_positive
+from tfctr.serving.client import PredictionClient
+from tfctr.serving.manifest import verify
+from tfctr.serving.protocol import ModelServerConfig
+from tfctr.serving.publish import require_base, version_folder, versions
+from tfctr.storage import atomic_file
+
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
+_HEADER = "# Written by `tfctr label`: which versions are loaded, and which label each has.\n"
+_POLL_SECONDS = 0.5
+
+
+def load_versions(config, base, labels, base_path=None):
+    """The first step: a configuration that loads the versions which `labels` will name, and moves no label yet.
+
+    Versions that no label names any more are unloaded by it, except for the one that is served now by its number alone.
+
+    Args:
+        config: the file; made if absent. Comments in it are lost, other models stay as they are.
+        base: the folder of all versions; its name is the model's.
+        labels: `{label: version}`, or None as the version to take a label away.
+        base_path: where the server finds `base`, if the file does not have the model yet; `base` itself if None.
+
+    Returns:
+        The numbers that the server loads, ascending.
+
+    Raises:
+        ConfigError: a label, a number or the file cannot be used.
+        StorageError: a version is missing, or its files are not those that were published.
+    """
+    base, wanted = require_base(base), _checked(base, labels)
+    server_config = read_config(config)
+    model = _find(server_config, base.name)
+    if model is None:
+        model = server_config.model_config_list.config.add(name=base.name, model_platform="tensorflow")
+        model.base_path = str(base_path or base)
+    unlabelled = [] if model.model_version_policy.HasField("specific") else versions(base)[-1:]
+    loaded = sorted({*model.version_labels.values(), *wanted, *unlabelled})
+    model.model_version_policy.Clear()
+    model.model_version_policy.specific.versions.extend(loaded)
+    _write(config, server_config)
+    return loaded
+
+
+def move_labels(config, base, labels):
+    """The second step: move the labels, once the server has loaded the versions of the first step.
+
+    Args: as for `load_versions`.
+
+    Returns:
+        All labels of the model, `{label: version}`.
+
+    Raises:
+        ConfigError: the file does not load one of the versions yet, or as above.
+    """
+    base, wanted = require_base(base), _checked(base, labels)
+    server_config = read_config(config)
+    model = _find(server_config, base.name)
+    missing = wanted - {*(model.model_version_policy.specific.versions if model else ())}
+    if missing:
+        problem = f"{config} does not load version {min(missing)} of {base.name} yet."
+        raise ConfigError(problem, fix="write the first step, and wait until the version is AVAILABLE: --step load")
+    for label, version in labels.items():
+        model.version_labels.pop(label, None)
+        if version is not None:
+            model.version_labels[label] = int(version)
+    _write(config, server_config)
+    return dict(sorted(model.version_labels.items()))
+
+
+def wait_until_available(server, base, labels, timeout=300.0):
+    """Wait until a server serves each version that `labels` names.
+
+    Raises:
+        StorageError: a version failed to load, or the server did not serve it in time.
+    """
+    require_positive("timeout", timeout)
+    wanted, deadline = _checked(base, labels), time.monotonic() + timeout
+    with PredictionClient(server, model=Path(base).name) as client:
+        while wanted and (problem := _not_available(client, wanted)):
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"{server} does not serve version {min(wanted)} after {timeout:g} s: {problem}",
+                    fix="see the server's log; it needs --model_config_file_poll_wait_seconds; then repeat with --step label",
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def labelled_versions(config, base):
+    """The versions of `base` that a configuration file names: those must not be removed."""
+    model = _find(read_config(config), require_base(base).name)
+    return {*model.model_version_policy.specific.versions, *model.version_labels.values()} if model else set()
+
+
+def read_config(path):
+    """A `ModelServerConfig`; an empty one if there is no file. Raises `ConfigError` for a file that is none."""
+    try:
+        return text_format.Parse(Path(path).read_text(encoding="utf-8"), ModelServerConfig())
+    except FileNotFoundError:
+        return ModelServerConfig()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a model configuration file: {error}", fix="correct or remove it") from error
+
+
+def _checked(base, labels):
+    """The versions that `labels` names, which are there and whole."""
+    if not labels:
+        raise ConfigError("there are no labels.", fix="give at least one, such as stable=7")
+    for label in labels:
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise ConfigError(
+                f"{label!r} cannot be a label.", fix="use lower-case letters, digits, - and _, beginning with a letter"
+            )
+    folders = [version_folder(base, version) for version in labels.values() if version is not None]
+    for folder in folders:
+        verify(folder)
+    return {int(folder.name) for folder in folders}
+
+
+def _find(server_config, name):
+    models = {model.name: model for model in server_config.model_config_list.config}
+    return models.get(name)
+
+
+def _not_available(client, wanted):
+    """Why the server does not serve all of them yet; None if it does. Raises `StorageError` for one that it cannot load."""
+    try:
+        known = {status["version"]: status for status in client.status()}
+    except TfctrError as error:  # the model may be new to the server
+        return error.problem
+    for version in sorted(wanted):
+        status = known.get(version, {"state": "not known", "error": ""})
+        if status["error"]:
+            problem = f"{client.target} cannot load version {version} of {client.model}: {status['error']}"
+            raise StorageError(problem, fix="publish it again: a version that failed is not tried again")
+        if status["state"] != "AVAILABLE":
+            return f"version {version} is {status['state']}"
+    return None
+
+
+def _write(path, server_config):
+    text = text_format.MessageToString(server_config, as_utf8=True)
+    with atomic_file(path) as file:
+        file.write(_HEADER + text)
