@@ -26,7 +26,8 @@ from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("evaluate", "export", "infer", "models", "predict", "prepare", "serve", "train")
+COMMANDS = ("evaluate", "export", "infer", "label", "models", "predict", "prepare")
+COMMANDS += ("publish", "rollback", "serve", "train", "versions")
 
 
 def tfctr_(*arguments):

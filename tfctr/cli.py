@@ -1,13 +1,11 @@
-"""The command line: `tfctr prepare | infer | train | evaluate | export | serve | predict | models`.
+"""The command line: `tfctr prepare | infer | train | evaluate | export | publish | ... | serve | predict | models`.
 
 Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error included. Exit codes: those of `tfctr.errors`,
 and 130 after Ctrl-C. TensorFlow is imported inside the commands that need it, so `--help` answers at once.
 """
 
 import functools
-import json as json_format
 import logging
-import math
 import os
 import re
 import sys
@@ -17,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from tfctr import __version__
+from tfctr import __version__, cli_publishing
+from tfctr.console import Json, Moved, RunFolder, Versions, print_json, show, suggest
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
 app = typer.Typer(
@@ -26,10 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
-Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
 
 
 def main():
@@ -62,7 +57,7 @@ def command(function):
             failure, code = {"problem": f"{type(error).__name__}: {error}", "fix": None}, 70
             text = "This is a bug in tfctr. Please report it with the lines above."
         if arguments.get("json"):
-            _print_json({"error": {**failure, "exit_code": code}})
+            print_json({"error": {**failure, "exit_code": code}})
         else:
             typer.echo(text, err=True)
         raise typer.Exit(code)
@@ -99,8 +94,8 @@ def prepare(
     tables = {"train": train, "valid": _share("--valid", valid), "test": _share("--test", test)}
     dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit, threads=threads, seed=seed)
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
-    _show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
-    _suggest(f"tfctr train CONFIG --data {out} --out RUN")
+    show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
+    suggest(f"tfctr train CONFIG --data {out} --out RUN")
 
 
 @command
@@ -124,9 +119,9 @@ def infer(
         if out.exists():
             raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
         schema.save(out)
-        _suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table} --out DIR")
+        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table} --out DIR")
     if json:
-        _print_json(schema.to_dict())
+        print_json(schema.to_dict())
     elif out is None:
         typer.echo(yaml_text(schema.to_dict()), nl=False)
 
@@ -158,8 +153,8 @@ def train(
     from tfctr.training import train
 
     run = train(config, data, out)
-    _show({"folder": str(out), **run.metrics}, json)
-    _suggest(f"tfctr evaluate {out} --split test")
+    show({"folder": str(out), **run.metrics}, json)
+    suggest(f"tfctr evaluate {out} --split test")
 
 
 @command
@@ -178,7 +173,7 @@ def evaluate(
 
     values = evaluate(load_run(run), split, data=data)
     undefined = values.pop("undefined")
-    _show({**values, "undefined": undefined} if json else values, json)
+    show({**values, "undefined": undefined} if json else values, json)
     for name, reason in undefined.items():
         typer.echo(f"{name} is not defined: {reason}", err=True)
 
@@ -186,7 +181,7 @@ def evaluate(
 @command
 def export(
     run: RunFolder,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")],
+    folder: Versions,
     data: Moved = None,
     json: Json = False,
 ):
@@ -200,13 +195,17 @@ def export(
     run = load_run(run)
     metrics = {f"valid_{name}": value for name, value in run.metrics["valid"].items()}
     version = serving.export(run.model, folder, vocabularies=data, metrics=metrics)
-    _show({"folder": str(version)}, json)
-    _suggest(f"tfctr serve {folder}")
+    show({"folder": str(version)}, json)
+    suggest(f"tfctr serve {folder}")
+
+
+for _function in cli_publishing.COMMANDS:
+    command(_function)
 
 
 @command
 def serve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")],
+    folder: Versions,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8500,
 ):
     """Answer gRPC requests on this machine, until Ctrl-C.
@@ -242,7 +241,7 @@ def predict(
     with PredictionClient(target, model=model, **options) as client:
         probabilities = client.predict_file(rows).tolist()
     if json:
-        _print_json({"probabilities": probabilities})
+        print_json({"probabilities": probabilities})
     else:
         typer.echo("\n".join(map(str, probabilities)))
 
@@ -258,7 +257,7 @@ def models(json: Json = False):
     models = {name: describe(name) for name in sorted(MODELS)}
     if not json:
         models = {name: f"{model['year']}  {model['paper'] or '':<22}  {model['idea']}" for name, model in models.items()}
-    _show(models, json)
+    show(models, json)
 
 
 def _share(option, text):
@@ -279,41 +278,3 @@ def _separator(texts):
         if text[-2:-1] != "=":
             raise ConfigError(f"`--separator` is {text!r}.", fix="give one character, or COLUMN=CHARACTER")
     return {text[:-2]: text[-1] for text in texts}
-
-
-def _show(values, json):
-    if json:
-        return _print_json(values)
-    values = dict(_flat(values))
-    width = max(map(len, values))
-    for name, value in values.items():
-        typer.echo(f"{name:<{width}}  {_text(value)}")
-
-
-def _flat(values, prefix=""):
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}_")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _text(value):
-    if isinstance(value, float):
-        return "not defined" if math.isnan(value) else f"{value:.6g}"
-    return "none" if value is None else str(value)
-
-
-def _print_json(value):
-    typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False))
-
-
-def _without_nan(value):
-    """JSON has no NaN: what is not defined is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(child) for key, child in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _suggest(text):
-    typer.echo(f"next: {text}", err=True)

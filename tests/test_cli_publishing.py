@@ -1,0 +1,163 @@
+"""`tfctr publish`, `rollback`, `versions` and `label`: what they print, for people and for machines, and their exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_cli import done, tables, tfctr_
+
+from tfctr.data.synthetic import write_synthetic
+from tfctr.serving import LocalServer, versions
+from tfctr.serving.labels import read_config
+from tfctr.serving.publish import publish
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A table, a run, and another one that learned nothing."""
+    folder = tmp_path_factory.mktemp("publishing")
+    write_synthetic(folder, rows=4000)
+    done("prepare", folder / "schema.yaml", *tables(folder), "--out", folder / "data")
+    config = {"model": {"name": "LR"}, "training": {"batch_size": 100, "epochs": 2, "learning_rate": 0.1}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    train = ["train", folder / "run.yaml", "--data", folder / "data"]
+    done(*train, "--out", folder / "run")
+    done(*train, "--out", folder / "worse", "--set", "training.learning_rate=1e-6", "--set", "training.epochs=1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(folder):
+    """Two versions of the run."""
+    for _ in range(2):
+        done("publish", folder / "run", folder / "clicks")
+    return folder / "clicks"
+
+
+def test_publish_for_machines_and_for_people(folder, base):
+    record = json.loads(done("publish", folder / "run", base, "--dry-run", "--json"))
+    assert (record["action"], record["folder"], record["compared_with"], record["removed"]) == ("publish", None, 2, [])
+    assert record["comparison"]["rows"] == 68 + 400  # golden rows, and all rows of the valid split
+    assert (record["comparison"]["psi"], record["comparison"]["failures"]) == (0.0, [])
+    assert set(record["comparison"]["metrics"]) == {"valid_auc", "valid_log_loss"}
+    result = tfctr_("publish", folder / "run", base, "--dry-run", "--sample", 0, "--keep", 2)
+    printed = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    auc = record["comparison"]["metrics"]["valid_auc"]["live"]
+    assert printed["valid_auc"] == f"{auc:.6g} live, {auc:.6g} new"
+    assert (printed["folder"], printed["compared_with"], printed["scores_rows"]) == ("none", "2", "68")
+    assert "next: the same without --dry-run" in result.stderr
+    assert versions(base) == [1, 2]
+
+
+def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
+    base = shutil.copytree(base, tmp_path / "clicks")
+    result = tfctr_("publish", folder / "worse", base)
+    assert result.exit_code == 5
+    assert "clicks/2 is live: valid_auc is 0." in result.stderr
+    assert "--force REASON" in result.stderr
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"user": str(user), "price": user}) + "\n" for user in range(9)))
+    result = tfctr_("publish", folder / "worse", base, "--rows", rows)
+    assert (result.exit_code, "column 'item'" in result.stderr) == (3, True)
+    options = ["--max-auc-drop", 1, "--max-log-loss-rise", 9, "--max-psi", 99, "--max-difference", 1]
+    assert json.loads(done("publish", folder / "worse", base, *options, "--dry-run", "--json"))["comparison"]["failures"] == []
+    printed = done("publish", folder / "worse", base, "--force", "a fire drill", "--keep", 2)
+    assert "forced " in printed
+    assert "removed " in printed
+    assert "despite " in printed
+    assert versions(base) == [2, 3]
+    lines = done("versions", base, "--verify", "--removed").splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert lines[0].split()[1:3] == ["removed", "publish"]
+    assert lines[2].split()[1:3] == ["live", "publish"]
+    assert lines[2].endswith("  a fire drill")
+
+    printed = json.loads(done("rollback", base, "--reason", "the drill is over", "--json"))
+    assert (printed["of"], printed["instead_of"], printed["folder"]) == (2, 3, str(base / "4"))
+    known = json.loads(done("versions", base, "--json"))["versions"]
+    assert [(version["version"], version["live"], version["reason"]) for version in known] == [
+        (2, False, None),
+        (3, False, "a fire drill"),
+        (4, True, "the drill is over"),
+    ]
+    (base / "3" / "saved_model.pb").write_bytes(b"")
+    result = tfctr_("versions", base, "--verify")
+    assert (result.exit_code, "saved_model.pb is not the file that was published" in result.stderr) == (6, True)
+    (tmp_path / "models.config").write_text("")
+    done("label", tmp_path / "models.config", base, "stable=2", "--step", "load")
+    done("publish", folder / "run", base, "--keep", 2, "--config", tmp_path / "models.config", "--force", "the same again")
+    assert versions(base) == [2, 4, 5]
+
+
+def test_label_with_a_server_and_without(tmp_path, base):
+    config = tmp_path / "models.config"
+    with LocalServer(base, port=0) as server:
+        printed = json.loads(done("label", config, base, "stable=2", "--server", server.target, "--json"))
+    assert printed == {"loaded": [2], "labels": {"stable": 2}}
+    result = tfctr_("label", config, base, "canary=1", "--step", "load", "--base-path", "/models/clicks")
+    assert result.stdout.split() == ["loaded", "[1,", "2]"]
+    assert "the same with --step label" in result.stderr
+    assert json.loads(done("label", config, base, "canary=1", "--step", "label", "--json"))["labels"] == {
+        "canary": 1,
+        "stable": 2,
+    }
+    assert read_config(config).model_config_list.config[0].base_path == str(base)
+    assert json.loads(done("label", config, base, "canary=none", "--step", "label", "--json")) == {"labels": {"stable": 2}}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["publish", "nowhere", "clicks"], 6, "is not a run"),
+        (["publish", "run", "007"], 2, "'007' cannot be the name of a served model"),
+        (["publish", "run", "clicks/1"], 2, "'1' cannot be the name of a served model"),
+        (["publish", "run", "clicks", "--max-psi", "-1"], 2, "`psi` is -1.0"),
+        (["publish", "run", "clicks", "--force", ""], 2, "`force` is ''"),
+        (["publish", "run", "clicks", "--rows", "none.jsonl"], 6, "none.jsonl"),
+        (["publish", "run", "clicks", "--config", "run.yaml"], 2, "run.yaml is not a model configuration file"),
+        (["rollback", "clicks", "--reason", "why", "--to", "../1"], 2, "'../1' is not a version's number"),
+        (["rollback", "clicks", "--reason", "why", "--to", "9223372036854775808"], 2, "is not a version's number"),
+        (["rollback", "clicks", "--reason", "why", "--to", "9"], 6, "has no version 9"),
+        (["rollback", "clicks", "--reason", " "], 2, "`reason` is ' '"),
+        (["rollback", "nowhere", "--reason", "why"], 6, "holds no published version"),
+        (["versions", "nowhere"], 6, "holds no published version"),
+        (["label", "new.config", "clicks", "stable", "--step", "load"], 2, "'stable' is not LABEL=VERSION"),
+        (["label", "new.config", "clicks", "stable=007", "--step", "load"], 2, "'007' is not a version's number"),
+        (["label", "new.config", "clicks", "a b=1", "--step", "load"], 2, "'a b' cannot be a label"),
+        (["label", "new.config", "clicks", "stable=1"], 2, "give either --server or --step"),
+        (["label", "new.config", "clicks", "stable=1", "--step", "lable"], 2, "Did you mean 'label'"),
+        (["label", "new.config", "clicks", "stable=1", "--step", "label"], 2, "does not load version 1 of clicks yet"),
+    ],
+)
+def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, base, monkeypatch):
+    monkeypatch.chdir(folder)
+    result = tfctr_(*arguments, *(["--json"] if as_json else []))
+    assert result.exit_code == code, result.stderr
+    assert versions(base) == [1, 2]
+    assert not (folder / "new.config").exists()
+    if as_json:
+        error = json.loads(result.stdout)["error"]
+        assert expected in error["problem"] + str(error["fix"])
+        assert error["fix"]
+    else:
+        assert expected in result.stderr
+        assert "fix:" in result.stderr
+
+
+def test_the_way_back_needs_no_tensorflow(tmp_path):
+    publish(tmp_path / "clicks", lambda folder: (folder / "model").write_text(""))
+    program = "import sys; from tfctr.cli import main\ntry: main()\nfinally: assert 'tensorflow' not in sys.modules"
+    for arguments in (["versions", "clicks"], ["rollback", "clicks", "--reason", "why"]):
+        command = [sys.executable, "-c", program, *arguments]
+        result = subprocess.run(
+            command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
+        assert "AssertionError" not in result.stderr
+        assert result.returncode in (0, 6)

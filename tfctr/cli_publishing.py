@@ -1,0 +1,170 @@
+"""The commands around what is live: `tfctr publish | rollback | versions | label`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfctr.console import Json, Moved, RunFolder, Versions, print_json, show, suggest
+from tfctr.errors import ConfigError, require_one_of
+
+
+def publish(
+    run: RunFolder,
+    folder: Versions,
+    data: Moved = None,
+    rows: Annotated[Path | None, typer.Option(metavar="ROWS.jsonl", help="Raw rows to compare scores on.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 1000,
+    max_auc_drop: Annotated[float, typer.Option(help="How far a validation AUC may fall.")] = 0.002,
+    max_log_loss_rise: Annotated[float, typer.Option(help="How far the validation log loss may rise.")] = 0.002,
+    max_psi: Annotated[float, typer.Option(help="Of the scores: population stability index.")] = 0.2,
+    max_difference: Annotated[float, typer.Option(help="Of the scores: mean absolute difference.")] = 0.1,
+    force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish a worse model, and record why.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but publish.")] = False,
+    keep: Annotated[int | None, typer.Option(min=2, help="Remove older versions; all stay if absent.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="MODELS.config", help="Its labelled versions are kept, too.")] = None,
+    json: Json = False,
+):
+    """Export a run and make it live, unless it is worse than the version that is live now.
+
+    Example: tfctr publish runs/tf4ctr serving/frappe --keep 5
+    """
+    from tfctr import serving
+    from tfctr.serving.labels import labelled_versions
+    from tfctr.training import load_run
+
+    bounds = serving.Bounds(max_auc_drop, max_log_loss_rise, max_psi, max_difference)
+    protected = labelled_versions(config, folder) if config else ()
+    run = load_run(run)
+    published = serving.publish_model(
+        run.model,
+        folder,
+        vocabularies=data,
+        metrics={f"valid_{name}": value for name, value in run.metrics["valid"].items()},
+        examples=_examples(run, data, rows, sample),
+        bounds=bounds,
+        force=force,
+        dry_run=dry_run,
+        keep=keep,
+        protected=protected,
+    )
+    show(published if json else _short(published), json)
+    suggest("the same without --dry-run" if dry_run else f"tfctr versions {folder}")
+
+
+def rollback(
+    folder: Versions,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    to: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="The version to go back to; the one before if absent.")
+    ] = None,
+    json: Json = False,
+):
+    """Make an older version live again: its files become the next version.
+
+    Example: tfctr rollback serving/frappe --reason "click rate fell by a third"
+    """
+    from tfctr import serving
+
+    show(serving.rollback(folder, reason, to=to), json)
+    suggest(f"tfctr versions {folder}")
+
+
+def versions(
+    folder: Versions,
+    removed: Annotated[bool, typer.Option("--removed", help="Also those that are no longer there.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every file with its SHA-256.")] = False,
+    json: Json = False,
+):
+    """List the versions: which is live, when and by whom each was published, and why.
+
+    Example: tfctr versions serving/frappe --verify
+    """
+    from tfctr import serving
+    from tfctr.serving import manifest
+
+    serving.latest(folder)
+    known = serving.history(folder, removed=removed)
+    for version in known:
+        if verify and not version["removed"]:
+            manifest.verify(folder / str(version["version"]))
+    if json:
+        print_json({"versions": known})
+    else:
+        show({str(version["version"]): _line(version) for version in known}, json)
+
+
+def label(
+    config: Annotated[Path, typer.Argument(metavar="MODELS.config", help="TensorFlow Serving's --model_config_file.")],
+    folder: Versions,
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL=VERSION...", help="Such as stable=7; canary=none removes it.")],
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Do both steps, and wait between them.")] = None,
+    step: Annotated[str | None, typer.Option(help="Without --server: load, then label once all are AVAILABLE.")] = None,
+    base_path: Annotated[str | None, typer.Option(help="Where the server finds DIR, for a model new to the file.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the server.")] = 300.0,
+    json: Json = False,
+):
+    """Move labels of versions, such as stable and canary, in the two steps that TensorFlow Serving needs.
+
+    Example: tfctr label serving/models.config serving/frappe stable=7 canary=8 --server localhost:8500
+    """
+    from tfctr.serving.labels import load_versions, move_labels, wait_until_available
+
+    wanted = dict(_label(text) for text in labels)
+    if (server is None) == (step is None):
+        raise ConfigError("give either --server or --step.", fix="--server HOST:PORT; or --step load, wait, then --step label")
+    if step is not None:
+        require_one_of(("load", "label"), step, "step")
+    written = {}
+    if step != "label":
+        written["loaded"] = load_versions(config, folder, wanted, base_path)
+    if server is not None:
+        wait_until_available(server, folder, wanted, timeout)
+    if step != "load":
+        written["labels"] = move_labels(config, folder, wanted)
+    show(written, json)
+    if step == "load":
+        suggest("once these versions are AVAILABLE, the same with --step label")
+
+
+COMMANDS = (publish, rollback, versions, label)
+
+
+def _examples(run, data, rows, sample):
+    """Raw rows of a file, or of the valid split."""
+    from tfctr.serving.rows import read_json_lines
+    from tfctr.serving.samples import sample_rows
+
+    if rows is not None:
+        return list(read_json_lines(rows).values())
+    dataset = run.dataset(data)
+    return sample_rows(dataset.valid, dataset.schema, sample) if sample else None
+
+
+def _short(published):
+    """What people read of a record: the comparison in short lines."""
+    comparison = published["comparison"] or {}
+    metrics = {
+        name: f"{values['live']:.6g} live, {'not defined' if values['new'] is None else format(values['new'], '.6g')} new"
+        for name, values in comparison.get("metrics", {}).items()
+    }
+    scores = {f"scores_{name}": comparison[name] for name in ("rows", "psi", "difference") if name in comparison}
+    outcome = {name: published[name] for name in ("folder", "compared_with")}
+    removed = {"removed": ", ".join(map(str, published["removed"]))} if published["removed"] else {}
+    despite = "; ".join(comparison.get("failures", ()))
+    failures = {"forced": published["reason"], "despite": despite} if published["reason"] else {}
+    return {**outcome, **metrics, **scores, **failures, **removed}
+
+
+def _line(version):
+    state = "removed" if version["removed"] else "live" if version["live"] else ""
+    action = version.get("action", "export") + (f" of {version['of']}" if "of" in version else "")
+    who, why = version.get("by", ""), version.get("reason") or ""
+    return f"{state:<7}  {action:<14}  {version.get('time', ''):<25}  {who}  {why}".rstrip()
+
+
+def _label(text):
+    name, equals, version = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not LABEL=VERSION.", fix="write stable=7, or stable=none to take the label away")
+    return name, None if version == "none" else version

@@ -1,0 +1,54 @@
+"""What the commands share: their common arguments, and how they print. Data go to stdout, talk goes to stderr."""
+
+import json as json_format
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
+Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
+Versions = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")]
+
+
+def show(values, json):
+    """Print a mapping, one `name  value` a line, or as JSON."""
+    if json:
+        return print_json(values)
+    values = dict(_flat(values))
+    width = max(map(len, values))
+    for name, value in values.items():
+        typer.echo(f"{name:<{width}}  {_text(value)}")
+
+
+def _flat(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}_")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value):
+    if isinstance(value, float):
+        return "not defined" if math.isnan(value) else f"{value:.6g}"
+    return "none" if value is None else str(value)
+
+
+def print_json(value):
+    """Print one JSON value; what is not defined (NaN) is null."""
+    typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False))
+
+
+def _without_nan(value):
+    """JSON has no NaN: what is not defined is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(child) for key, child in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def suggest(text):
+    """Say on stderr what to do next."""
+    typer.echo(f"next: {text}", err=True)
