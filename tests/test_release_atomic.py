@@ -8,7 +8,7 @@ import time
 import pytest
 from test_release import GOOD, model, replay, tree
 
-from tfctr.serving import publish_model, rollback, versions
+from tfctr.serving import prune, publish_model, rollback, versions
 from tfctr.serving.manifest import verify
 
 # Children start from a process that has imported TensorFlow once and never used it, not from a new one each.
@@ -19,17 +19,22 @@ FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting", "tfctr.serving.rel
 def publish_for_ever(schema, base):
     while True:
         publish_model(model(schema), base, metrics=GOOD, keep=3)
-        rollback(base, "a test")
+
+
+def roll_back_for_ever(base):
+    while True:
+        rollback(base, "a test", to=versions(base)[-2])
+        prune(base, keep=3)
 
 
 def hidden(base):
     return {entry.name for entry in base.glob(".tmp-*")}
 
 
-def kill_while_publishing(schema, base, delay):
-    """Kill a publisher `delay` seconds after it has begun to write."""
+def kill_while_writing(base, delay, target, *arguments):
+    """Kill a process that publishes for ever, `delay` seconds after it has begun to write."""
     orphans = hidden(base)
-    child = FORKSERVER.Process(target=publish_for_ever, args=(schema, base))
+    child = FORKSERVER.Process(target=target, args=arguments)
     child.start()
     try:
         deadline = time.monotonic() + 120
@@ -43,34 +48,53 @@ def kill_while_publishing(schema, base, delay):
         child.join()
 
 
-def kill_repeatedly(times, schema, base):
-    """Kill `times` publishers at moments spread over the time that publishing, pruning and a rollback take."""
-    publish_model(model(schema), base, metrics=GOOD)  # the first one also starts TensorFlow
-    start = time.monotonic()
-    publish_model(model(schema), base, metrics=GOOD, keep=3)
-    rollback(base, "a test")
-    duration = time.monotonic() - start
-    interrupted = 0
+def kill_repeatedly(times, base, longest, target, *arguments):
+    """Kill `times` such processes, at moments spread over `longest` seconds."""
+    interrupted = advanced = 0
     for trial in range(times):
         before = {number: tree(base / str(number)) for number in versions(base)}
-        kill_while_publishing(schema, base, duration * trial / times)
-        interrupted += bool(hidden(base))
+        kill_while_writing(base, longest * trial / times, target, *arguments)
         present = versions(base)
-        assert present[-1] >= max(before)  # never a step back
         assert len(present) >= 2
+        assert present[-1] >= max(before)  # never a step back
         for number in present:
             verify(base / str(number))
             assert before.get(number) in (None, tree(base / str(number)))
         replay(base / str(present[-1]))
-    assert interrupted > times / 2
-    publish_model(model(schema), base, metrics=GOOD, keep=3)
+        interrupted += bool(hidden(base))
+        advanced += present[-1] > max(before)
+    assert interrupted > 0
+    assert advanced > 0
+    rollback(base, "a test", to=present[-2])
     assert hidden(base) == set()
 
 
-def test_a_killed_publisher_leaves_whole_versions(tiny_schema, tmp_path):
-    kill_repeatedly(5, tiny_schema, tmp_path / "ctr")
+def kill_publishers(times, schema, base):
+    publish_model(model(schema), base, metrics=GOOD)  # the first one also starts TensorFlow
+    start = time.monotonic()
+    publish_model(model(schema), base, metrics=GOOD)
+    kill_repeatedly(times, base, 3 * (time.monotonic() - start), publish_for_ever, schema, base)
+
+
+def kill_rollbacks(times, schema, base):
+    for seed in range(2):
+        publish_model(model(schema, seed), base, metrics=GOOD, force="a test")
+    kill_repeatedly(times, base, 1.0, roll_back_for_ever, base)
+
+
+def test_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
+    kill_publishers(5, tiny_schema, tmp_path / "ctr")
+
+
+def test_killed_rollbacks_leave_whole_versions(tiny_schema, tmp_path):
+    kill_rollbacks(5, tiny_schema, tmp_path / "ctr")
 
 
 @pytest.mark.slow
 def test_100_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
-    kill_repeatedly(100, tiny_schema, tmp_path / "ctr")
+    kill_publishers(100, tiny_schema, tmp_path / "ctr")
+
+
+@pytest.mark.slow
+def test_100_killed_rollbacks_leave_whole_versions(tiny_schema, tmp_path):
+    kill_rollbacks(100, tiny_schema, tmp_path / "ctr")
