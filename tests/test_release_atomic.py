@@ -1,8 +1,11 @@
 """Whenever publishing is killed, the highest version loads, and the versions before it are untouched."""
 
+import itertools
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -14,6 +17,8 @@ from tfctr.serving.manifest import verify
 # Children start from a process that has imported TensorFlow once and never used it, not from a new one each.
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting", "tfctr.serving.release", "tfctr.models"])
+# What Python says before it changes a file system; `os.replace` calls itself a rename.
+WRITES = {f"os.{name}" for name in ("rename", "link", "symlink", "mkdir", "rmdir", "remove", "truncate", "chmod", "utime")}
 
 
 def publish_for_ever(schema, base):
@@ -86,8 +91,47 @@ def test_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
     kill_publishers(5, tiny_schema, tmp_path / "ctr")
 
 
-def test_killed_rollbacks_leave_whole_versions(tiny_schema, tmp_path):
-    kill_rollbacks(5, tiny_schema, tmp_path / "ctr")
+def roll_back_up_to(base, step):
+    """Roll back and prune, and kill this process before it writes for the `step`th time."""
+    writes = itertools.count(1)
+
+    def kill(event, arguments):
+        writing = event in WRITES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if writing and next(writes) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(kill)
+    rollback(base, "a test", to=2)
+    prune(base, keep=2)
+
+
+@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_rollback_killed_before_any_of_its_writes_leaves_whole_versions(stride, tiny_schema, tmp_path):
+    pristine, base = tmp_path / "pristine" / "ctr", tmp_path / "ctr"
+    for seed in range(3):
+        publish_model(model(tiny_schema, seed), pristine, metrics=GOOD, force="a test")
+    before, outcomes = {number: tree(pristine / str(number)) for number in (1, 2, 3)}, {}
+    for step in itertools.count(1, stride):
+        shutil.rmtree(base, ignore_errors=True)
+        shutil.copytree(pristine, base)
+        child = FORKSERVER.Process(target=roll_back_up_to, args=(base, step))
+        child.start()
+        child.join()
+        outcomes[step] = versions(base)
+        for number in versions(base):
+            verify(base / str(number))
+            assert tree(base / str(number)) == before.get(number, tree(base / str(number)))
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+    replay(base / "4")
+    reached = [outcome for outcome, _ in itertools.groupby(outcomes.values())]
+    states = [[1, 2, 3], [1, 2, 3, 4], [2, 3, 4], [3, 4]]
+    assert [state for state in states if state in reached] == reached
+    assert reached[0] == states[0]
+    assert reached[-1] == states[-1]
+    assert len(outcomes) > 30 / stride
+    assert stride > 1 or reached == states
 
 
 @pytest.mark.slow
