@@ -77,6 +77,10 @@ class WeightedSumFusion(Fusion):
     def fuse(self, logits, representations, training):
         return ops.sum(self.shares * logits, axis=-1, keepdims=True)
 
+    def weigh(self, representations):
+        """The weight of each encoder, `(batch, 2)`, the same for every sample."""
+        return ops.broadcast_to(self.shares, (ops.shape(representations[0])[0], 2))
+
 
 @keras.saving.register_keras_serializable("tfctr")
 class VotingFusion(Fusion):

@@ -135,8 +135,12 @@ class GatedEmbedding(LearnedSelection):
 
     def call(self, ids):
         fields = self.embeddings[0](ids)  # (batch, fields, dim)
-        gate = ops.cast(ops.sigmoid(self.easiness(fields)), fields.dtype)[:, :, None]  # (batch, 1, 1)
+        gate = ops.cast(self.weigh(fields), fields.dtype)[:, :, None]  # (batch, 1, 1)
         return gate * fields, (1.0 - gate) * fields
+
+    def weigh(self, fields):
+        """The gate `g` of each sample, `(batch, 1)`."""
+        return ops.sigmoid(self.easiness(fields))
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -167,7 +171,14 @@ class ExpertEmbedding(LearnedSelection):
         first, second = (expert(fields) for expert in self.experts)  # (batch, fields * dim)
         views = []
         for gate in self.gates:
-            weights = ops.cast(ops.softmax(gate(fields), axis=-1), fields.dtype)  # (batch, 2)
+            weights = ops.cast(self._shares(gate, fields), fields.dtype)  # (batch, 2)
             view = weights[:, :1] * first + weights[:, 1:] * second
             views.append(ops.reshape(view, (-1, *self.view_shape)))
         return tuple(views)
+
+    def weigh(self, fields):
+        """What each view takes of each expert, `(batch, views, experts)`; each view's shares sum to 1."""
+        return ops.stack([self._shares(gate, fields) for gate in self.gates], axis=1)
+
+    def _shares(self, gate, fields):
+        return ops.softmax(gate(fields), axis=-1)

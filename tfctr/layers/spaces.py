@@ -127,3 +127,8 @@ class SpaceFusion(keras.layers.Layer):
         if weights is not None:
             logits = [weight * logit for weight, logit in zip(weights, logits, strict=True)]
         return sum(logits)
+
+    def weigh(self, values_and_weights):
+        """The weight of each space, `(batch, spaces)`, from `[*values, *weights]`; ones without weights."""
+        weights = values_and_weights[len(self.heads) :] or [ops.ones_like(value[:, :1]) for value in values_and_weights]
+        return ops.concatenate([ops.cast(weight, self.compute_dtype) for weight in weights], axis=-1)
