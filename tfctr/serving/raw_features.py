@@ -1,14 +1,17 @@
 """The online face of a schema: raw columns in, the ids of the prepared matrix out, all in TensorFlow operations."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
-from tfctr.errors import ConfigError, StorageError
+from tfctr.errors import ConfigError, StorageError, require_one_of
 from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
 from tfctr.storage import sha256
 
 # The position of a token that no vocabulary file holds, so that `position + FIRST_KNOWN` is its id, too.
 _UNKNOWN = np.int64(OUT_OF_VOCABULARY - FIRST_KNOWN)
+MISSING_VALUES = {tf.string: "", tf.float64: np.nan}
 _NAN_BITS = np.float32("nan").view("int32")
 _SMALLEST_NORMAL = float(np.finfo("float32").smallest_normal)
 
@@ -24,12 +27,14 @@ class RawFeatures(tf.Module):
 
     Args:
         schema: a fitted `Schema` whose vocabulary files exist.
+        optional: names of features whose columns may be empty: such a column is missing in every row.
 
     Shapes:
         `{name: (batch,)}`, text or float64 `-> (batch, schema.width)` int32
 
     Raises:
-        ConfigError: the schema is not fitted, or a vocabulary file is not the one that `prepare` wrote for it.
+        ConfigError: the schema is not fitted, a vocabulary file is not the one that `prepare` wrote for it, or `optional` names
+            no feature of it, or all.
         StorageError: a vocabulary file is missing.
         tf.errors.InvalidArgumentError: in the graph, for columns of different lengths or not of rank 1.
 
@@ -41,13 +46,12 @@ class RawFeatures(tf.Module):
     [[3, 8], [1, 7]]
     """
 
-    def __init__(self, schema):
+    def __init__(self, schema, optional=()):
         super().__init__()
         self.schema = schema
-        self.text = [field for field in schema.fields if not isinstance(field.feature, Numeric)]
-        self.scaled = [field for field in schema.fields if _is_scaled(field)]
-        self.bucketed = [field for field in schema.fields if isinstance(field.feature, Numeric) and not _is_scaled(field)]
-        files = [(f.feature, _Vocabulary(schema, f.feature)) for f in self.text if f.feature.hash_buckets is None]
+        self.optional = some_features(schema, "optional", optional)
+        fields = [field for field in schema.fields if _is_text(field) and field.feature.hash_buckets is None]
+        files = [(field.feature, _Vocabulary(schema, field.feature)) for field in fields]
         # TensorFlow refuses an empty file.
         self.tables = {f.name: tf.lookup.StaticHashTable(file, _UNKNOWN) for f, file in files if f.size > FIRST_KNOWN}
 
@@ -58,24 +62,60 @@ class RawFeatures(tf.Module):
         return {f.name: tf.TensorSpec((None,), dtypes[f.raw_type], name=f.name) for f in self.schema.features}
 
     def __call__(self, columns):
-        names = list(self.signature)
-        columns = {name: tf.ensure_shape(columns[name], (None,)) for name in names}
-        lengths = tf.stack([tf.shape(columns[name])[0] for name in names])
-        same = tf.debugging.assert_equal(
-            lengths, lengths[:1], message=f"All inputs need the same number of rows: {', '.join(names)}.", summarize=len(names)
-        )
-        encoders = ((self._text_ids, self.text), (self._bucketed_ids, self.bucketed), (self._scaled_bits, self.scaled))
-        with tf.control_dependencies([same]):
-            ids = tf.concat([encode(columns) for encode, fields in encoders if fields], axis=1)
-        place = [column for _, fields in encoders for f in fields for column in range(f.columns.start, f.columns.stop)]
-        return ids if place == sorted(place) else tf.gather(ids, np.argsort(place), axis=1)
+        columns = self._of_equal_length({name: columns[name] for name in self.signature})
+        return _in_order(*self._ids(columns, self.schema.fields))
 
-    def _text_ids(self, columns):
-        tokens = [_tokens(field.feature, columns[field.feature.name]) for field in self.text]  # (batch, width) each
-        positions = [self._positions(field.feature, t) for field, t in zip(self.text, tokens, strict=True)]
+    def rank(self, columns, candidates):
+        """The ids of each candidate beside one context, whose tokens are looked up once.
+
+        Args:
+            columns: the features named in `candidates` have shape `(rows,)`, the others, the context, `(1,)`.
+            candidates: names of features.
+
+        Shapes:
+            `{name: (1,) or (rows,)} -> (rows, schema.width)` int32
+        """
+        sides = {True: {}, False: {}}
+        for name in self.signature:
+            sides[name in candidates][name] = columns[name]
+        items = self._of_equal_length(sides[True])
+        context = {name: tf.ensure_shape(column, (1,)) for name, column in self._of_equal_length(sides[False], rows=1).items()}
+        (one, left), (many, right) = (
+            self._ids(side, [field for field in self.schema.fields if field.feature.name in side]) for side in (context, items)
+        )
+        return _in_order(tf.concat([tf.tile(one, [tf.shape(many)[0], 1]), many], axis=1), left + right)
+
+    def _of_equal_length(self, columns, rows=None):
+        """The columns, once all are known to have one length; those that may be empty, and are, as missing in every row."""
+        columns = {name: tf.ensure_shape(column, (None,)) for name, column in columns.items()}
+        required = [name for name in columns if name not in self.optional]
+        rows = tf.shape(columns[required[0]])[0] if rows is None else rows
+        columns |= {name: _filled(columns[name], rows) for name in columns if name in self.optional}
+        lengths = tf.stack([tf.shape(column)[0] for column in columns.values()])
+        same = tf.debugging.assert_equal(
+            lengths,
+            lengths[:1],
+            message=f"All inputs need the same number of rows: {', '.join(columns)}.",
+            summarize=len(columns),
+        )
+        with tf.control_dependencies([same]):
+            return {name: tf.identity(column) for name, column in columns.items()}
+
+    def _ids(self, columns, fields):
+        """The ids of some fields, and the columns of the prepared matrix that they belong to."""
+        text = [field for field in fields if _is_text(field)]
+        scaled = [field for field in fields if _is_scaled(field)]
+        bucketed = [field for field in fields if not _is_text(field) and not _is_scaled(field)]
+        encoders = [(self._text_ids, text), (_bucketed_ids, bucketed), (_scaled_bits, scaled)]
+        ids = tf.concat([encode(columns, some) for encode, some in encoders if some], axis=1)
+        return ids, [column for _, some in encoders for f in some for column in range(f.columns.start, f.columns.stop)]
+
+    def _text_ids(self, columns, fields):
+        tokens = [_tokens(field.feature, columns[field.feature.name]) for field in fields]  # (batch, width) each
+        positions = [self._positions(field.feature, t) for field, t in zip(fields, tokens, strict=True)]
         # Tokens stand in front: an empty first one means that there is none at all.
-        empty = np.concatenate([[MISSING] + [PADDING] * (field.feature.width - 1) for field in self.text])
-        offsets = np.concatenate([[field.offset] * field.feature.width for field in self.text])
+        empty = np.concatenate([[MISSING] + [PADDING] * (field.feature.width - 1) for field in fields])
+        offsets = np.concatenate([[field.offset] * field.feature.width for field in fields])
         ids = tf.where(tf.concat(tokens, axis=1) == "", empty, tf.concat(positions, axis=1) + FIRST_KNOWN)
         return tf.cast(ids + offsets, tf.int32)
 
@@ -86,27 +126,57 @@ class RawFeatures(tf.Module):
             return self.tables[feature.name].lookup(tokens)
         return tf.fill(tf.shape(tokens), _UNKNOWN)
 
-    def _bucketed_ids(self, columns):
-        values = tf.stack([columns[field.feature.name] for field in self.bucketed])  # (features, batch)
-        features = [field.feature for field in self.bucketed]
-        # Rows of equal length: edges above every number, whose intervals have the id of the last one.
-        most = max(len(feature.edges) for feature in features)
-        edges = np.stack([np.pad(np.float64(f.edges), (0, most - len(f.edges)), constant_values=np.inf) for f in features])
-        ids = np.stack([np.pad(np.int32(f.interval_ids), (0, most - len(f.edges)), "edge") for f in features])
-        intervals = tf.searchsorted(_ordered(edges), _ordered(values), side="right")
-        ids = tf.where(tf.math.is_nan(values), MISSING, tf.gather(ids, intervals, batch_dims=1))
-        ids += np.int32([[field.offset] for field in self.bucketed])
-        return tf.stack(tf.unstack(ids), axis=1)  # a transpose, for which oneDNN would log an error on some processors
 
-    def _scaled_bits(self, columns):
-        values = tf.stack([columns[field.feature.name] for field in self.scaled], axis=1)  # (batch, features)
-        mean = np.float64([field.feature.mean for field in self.scaled])
-        scale = np.float64([field.feature.scale for field in self.scaled])
-        # TensorFlow turns a division by a constant into a product with its inverse, which rounds differently; not this one.
-        z = tf.math.divide_no_nan(values - mean, scale)
-        # TensorFlow flushes subnormal numbers to zero, other engines do not: zero on both faces.
-        z = tf.cast(tf.where(tf.abs(z) < _SMALLEST_NORMAL, tf.zeros_like(z), z), tf.float32)
-        return tf.where(tf.math.is_finite(z), tf.bitcast(z, tf.int32), _NAN_BITS)
+def _bucketed_ids(columns, fields):
+    values = tf.stack([columns[field.feature.name] for field in fields])  # (features, batch)
+    features = [field.feature for field in fields]
+    # Rows of equal length: edges above every number, whose intervals have the id of the last one.
+    most = max(len(feature.edges) for feature in features)
+    edges = np.stack([np.pad(np.float64(f.edges), (0, most - len(f.edges)), constant_values=np.inf) for f in features])
+    ids = np.stack([np.pad(np.int32(f.interval_ids), (0, most - len(f.edges)), "edge") for f in features])
+    intervals = tf.searchsorted(_ordered(edges), _ordered(values), side="right")
+    ids = tf.where(tf.math.is_nan(values), MISSING, tf.gather(ids, intervals, batch_dims=1))
+    ids += np.int32([[field.offset] for field in fields])
+    return tf.stack(tf.unstack(ids), axis=1)  # a transpose, for which oneDNN would log an error on some processors
+
+
+def _scaled_bits(columns, fields):
+    values = tf.stack([columns[field.feature.name] for field in fields], axis=1)  # (batch, features)
+    mean = np.float64([field.feature.mean for field in fields])
+    scale = np.float64([field.feature.scale for field in fields])
+    # TensorFlow turns a division by a constant into a product with its inverse, which rounds differently; not this one.
+    z = tf.math.divide_no_nan(values - mean, scale)
+    # TensorFlow flushes subnormal numbers to zero, other engines do not: zero on both faces.
+    z = tf.cast(tf.where(tf.abs(z) < _SMALLEST_NORMAL, tf.zeros_like(z), z), tf.float32)
+    return tf.where(tf.math.is_finite(z), tf.bitcast(z, tf.int32), _NAN_BITS)
+
+
+def _in_order(ids, place):
+    return ids if place == sorted(place) else tf.gather(ids, np.argsort(place), axis=1)
+
+
+def _filled(column, rows):
+    """A column of missing values in the place of one without rows."""
+    missing = tf.constant(MISSING_VALUES[column.dtype], column.dtype)
+    return tf.concat([column, tf.fill([tf.where(tf.size(column) == 0, rows, 0)], missing)], axis=0)
+
+
+def some_features(schema, argument, names):
+    """The names as a tuple. Raises `ConfigError` unless they are features of the schema, each named once, and not all of them.
+
+    >>> from tfctr.schema import Categorical, Schema
+    >>> some_features(Schema(features=[Categorical("user"), Categorical("item")], label="click"), "candidates", ["item"])
+    ('item',)
+    """
+    fix = "give a list with the names of some features"
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ConfigError(f"`{argument}` is {names!r}.", fix=fix)
+    names, features = tuple(names), [feature.name for feature in schema.features]
+    for name in names:
+        require_one_of(features, name, f"feature in `{argument}`")
+    if len(set(names)) < len(names) or len(names) == len(features):
+        raise ConfigError(f"`{argument}` is {list(names)}.", fix=f"{fix}, each once, and not of all {len(features)}")
+    return names
 
 
 def in_range(schema, ids):
@@ -129,6 +199,10 @@ def in_range(schema, ids):
         return known
     numbers = tf.where(tf.math.is_finite(tf.bitcast(ids, tf.float32)), ids, _NAN_BITS)
     return tf.where(scaled, numbers, known)
+
+
+def _is_text(field):
+    return not isinstance(field.feature, Numeric)
 
 
 def _is_scaled(field):
