@@ -8,18 +8,38 @@ It is 0 on the machine that exported the model; another processor may round the 
 import argparse
 from pathlib import Path
 
+import grpc
 import numpy as np
+from google.protobuf import json_format
 
-from tfctr.serving import PredictionClient
-from tfctr.serving.golden import read_golden
+from tfctr.serving.protocol import PREDICTION_SERVICE, PredictRequest, PredictResponse, from_tensor
+from tfctr.storage import read_json
+
+
+def difference(served, golden):
+    """The largest difference between two arrays; for text, how many elements differ."""
+    if golden.dtype == object:
+        return (served != golden).sum()
+    same = (served == golden) | (np.isnan(served) & np.isnan(golden))
+    return np.abs(np.where(same, 0, served - golden)).max(initial=0)
+
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", help="host:port")
     parser.add_argument("model", help="the model's name on the server")
     parser.add_argument("version", type=Path, help="the folder of one version, the one with saved_model.pb")
     arguments = parser.parse_args()
-    for batch in read_golden(arguments.version / "assets.extra" / "golden.json"):
-        with PredictionClient(arguments.target, model=arguments.model, signature=batch["signature"]) as client:
-            difference = client.predict(batch["inputs"]) - batch["outputs"]["probability"]
-        print(f"{batch['signature']}, {len(difference)} rows: {np.abs(difference).max()}")
+    with grpc.insecure_channel(arguments.target) as channel:
+        predict = channel.unary_unary(
+            f"/{PREDICTION_SERVICE}/Predict", PredictRequest.SerializeToString, PredictResponse.FromString
+        )
+        for messages in read_json(arguments.version / "assets.extra" / "golden.json"):
+            request = json_format.ParseDict(messages["request"], PredictRequest())
+            request.model_spec.name = arguments.model
+            golden = json_format.ParseDict(messages["response"], PredictResponse())
+            answer = predict(request, timeout=60)
+            for name in sorted(golden.outputs):
+                served, expected = from_tensor(answer.outputs[name]), from_tensor(golden.outputs[name])
+                signature = request.model_spec.signature_name
+                print(f"{signature} {name}, {len(expected)} rows: {difference(served, expected)}")

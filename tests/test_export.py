@@ -97,7 +97,8 @@ def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     model = spread(MODELS[name](tiny_schema))
     version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 100))
     assert version == tmp_path / "ctr" / "1"
-    assert [len(batch["outputs"]["probability"]) for batch in golden_of(version)] == [1, 1, 3, 3, 64, 64, 4, 100, 100]
+    rows = {name: [len(b["outputs"]["probability"]) for b in golden_of(version, name)] for name in ("serving_default", "ids")}
+    assert rows == {"serving_default": [1, 3, 64, 100], "ids": [1, 3, 64, 4, 100]}
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -109,7 +110,8 @@ def test_mixed_precision_answers_in_float32(policy, tiny_schema, tmp_path):
     finally:
         keras.config.set_dtype_policy(outside)
     version = tfctr.serving.export(model, tmp_path / "ctr")
-    assert all(batch["outputs"]["probability"].dtype == np.float32 for batch in golden_of(version))
+    numbers = [array for batch in golden_of(version) for array in batch["outputs"].values() if array.dtype != object]
+    assert {array.dtype for array in numbers} == {np.dtype(np.float32)}
 
 
 def test_a_model_that_runs_eagerly_is_checked_in_a_graph(tiny_schema, tmp_path):
@@ -138,24 +140,31 @@ def test_the_signatures(exported, tiny_schema):
         for signature, definition in read_signatures(version).items()
     }
     text, number, probability = ("string", [-1]), ("float64", [-1]), ("float32", [-1])
+    columns = {"user": text, "item": text, "genres": text, "age": number, "price": number}
+    logits = dict.fromkeys(["logit", "simple", "complex"], probability)
     assert served == {
-        "serving_default": {
-            **{"user": text, "item": text, "genres": text, "age": number, "price": number},
-            "probability": probability,
-        },
+        "serving_default": {**columns, "probability": probability},
         "ids": {"ids": ("int32", [-1, tiny_schema.width]), "probability": probability},
+        "classify": {"inputs": text, "classes": ("string", [-1, 2]), "scores": ("float32", [-1, 2])},
+        "regress": {"inputs": text, "outputs": probability},
+        "explain": {
+            **{**columns, "probability": probability, **logits, "fusion_weights": ("float32", [-1, 2])},
+            **{"difficulty_if_click": text, "difficulty_if_no_click": text},
+        },
+        "embedding": {**columns, "embedding": ("float32", [-1, len(columns) * (8 + 16)])},
     }
 
 
-def golden_of(version):
-    return read_golden(version / "assets.extra" / "golden.json")
+def golden_of(version, *signatures):
+    golden = read_golden(version / "assets.extra" / "golden.json")
+    return [batch for batch in golden if not signatures or batch["signature"] in signatures]
 
 
 def test_a_serving_team_can_replay_the_golden_answers(exported):
     _, version = exported
     golden = golden_of(version)
-    assert {batch["signature"] for batch in golden} == {"serving_default", "ids"}
-    assert check_saved_model(version, golden) == {"ids": 72, "serving_default": 68}
+    others = ("classify", "regress", "explain", "embedding")
+    assert check_saved_model(version, golden) == {"ids": 72, "serving_default": 68, **dict.fromkeys(others, 68)}
     golden[0]["outputs"]["probability"] = np.nextafter(golden[0]["outputs"]["probability"], np.float32(1))
     with pytest.raises(ExportError, match=r"serving_default.*row 0"):
         check_saved_model(version, golden)
@@ -284,7 +293,8 @@ def test_the_scripts_publish_replay_and_call(exported, tiny_schema, tmp_path):
     with LocalServer(base, port=0, name="ctr") as server:
         replayed = run_script("replay_golden.py", server.target, "ctr", base / "1")
         called = run_script("call.py", server.target, "ctr", tmp_path / "rows.jsonl")
-    assert [line.split(": ")[1] for line in replayed] == ["0.0"] * 7
+    assert len(replayed) == sum(len(batch["outputs"]) for batch in golden_of(version))
+    assert {line.split(": ")[1] for line in replayed} == {"0.0", "0"}
     ids = np.int32(
         [[3, 7 + 1, 19 + 4, 19 + 2, 19, 0, 31 + 4], [1, 7 + 1, 19 + 1, 19, 19, np.float32("nan").view("int32"), 31 + 1]]
     )
@@ -331,7 +341,7 @@ def test_lists_of_examples_are_joined_by_the_separator_of_their_feature(tmp_path
     version = tfctr.serving.export(
         model, tmp_path / "ctr", examples={"tags": [["a", "b"]] * 2, "genres": [["a", "b"]] * 2}, check=False
     )
-    inputs = [batch["inputs"] for batch in golden_of(version)][-2]
+    inputs = golden_of(version, "serving_default")[-1]["inputs"]
     assert {name: column.tolist() for name, column in inputs.items()} == {"tags": [b"a,b"] * 2, "genres": [b"a;b"] * 2}
 
 

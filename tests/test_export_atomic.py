@@ -59,8 +59,8 @@ def digest(folder):
 def replay(version):
     model = SavedModel(version)
     for batch in read_golden(version / "assets.extra" / "golden.json"):
-        answers = model.run(batch["signature"], batch["inputs"])
-        np.testing.assert_array_equal(answers["probability"], batch["outputs"]["probability"])
+        for name, answers in model.run(batch["signature"], batch["inputs"]).items():
+            np.testing.assert_array_equal(answers, batch["outputs"][name])
 
 
 def kill_repeatedly(times, schema, folder):
@@ -109,7 +109,7 @@ def test_a_failed_step_publishes_nothing(step, tiny_schema, tmp_path, monkeypatc
 
 def test_the_check_sees_a_wrong_answer_before_anyone_else(tiny_schema, tmp_path, monkeypatch):
     wrong = {"probability": tf.constant([0.5])}
-    monkeypatch.setattr(exporting._ServedGraph, "_probability", lambda graph, ids: wrong)
+    monkeypatch.setattr(exporting.ServedGraph, "_answer", lambda graph, ids: wrong)
     with pytest.raises(ExportError, match="output 'probability'"):
         tfctr.serving.export(LR(tiny_schema), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import importlib
 
 _NAMES = {
     "export": "exporting",
+    "fit_calibration": "calibration",
     "RawFeatures": "raw_features",
     "check_saved_model": "check",
     "latest": "publish",

@@ -14,28 +14,45 @@ import tensorflow as tf
 import tfctr
 from tfctr.errors import ConfigError, ExportError
 from tfctr.schema import Schema, Sequence
+from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
 from tfctr.serving.publish import publish
-from tfctr.serving.raw_features import RawFeatures, in_range
 from tfctr.serving.rows import to_arrays
+from tfctr.serving.signatures import ServedGraph
 from tfctr.storage import write_json
 
 _EXTRA = "assets.extra"  # loaders leave this folder of a SavedModel alone
-_MISSING = {tf.string: [""], tf.float64: [math.nan]}
 
 
-def export(model, folder, *, vocabularies=None, metrics=None, examples=None, check=True):
+def export(
+    model,
+    folder,
+    *,
+    vocabularies=None,
+    metrics=None,
+    examples=None,
+    candidates=None,
+    optional=(),
+    calibration=None,
+    negatives_kept=1.0,
+    check=True,
+):
     """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
 
-    | signature | inputs |
-    |---|---|
-    | `serving_default` | every feature by its name, `(batch,)`: text, "" for missing, or float64, NaN for missing |
-    | `ids` | `ids`, `(batch, schema.width)` int32, as in a prepared dataset; what a feature lacks is out of vocabulary |
+    | signature | inputs | outputs |
+    |---|---|---|
+    | `serving_default` | each feature by its name, `(batch,)`: text, "" if missing; float64, NaN if missing | `probability` |
+    | `ids` | `ids`, `(batch, schema.width)` int32, as prepared; what a feature lacks is out of vocabulary | `probability` |
+    | `rank` | the `candidates` as `(rows,)`, all other features, the context, as `(1,)` | `probability`, `(rows,)` |
+    | `classify` | `inputs`: serialized tf.Example, see `parse_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
+    | `regress` | the same | `outputs`, the probability |
+    | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
+    | `embedding` | as `serving_default` | `embedding`: the fields of each of `model.embeddings`, flat, side by side |
 
-    Both answer `{"probability": (batch,)}`, float32 under every dtype policy. A row with a number so extreme that the model
-    answers NaN is answered like a row without values. The SavedModel needs no file outside its folder. In there,
-    `assets.extra/` holds `schema.json`, `model_card.json`, and `golden.json` with requests and answers to replay.
+    Probabilities are `(batch,)`, float32 under every dtype policy. A row with a number so extreme that the model answers NaN is
+    answered like a row without values. The SavedModel needs no file outside its folder. In there, `assets.extra/` holds
+    `schema.json`, `model_card.json`, and `golden.json` with requests and answers to replay.
 
     Args:
         model: a `CTRModel`.
@@ -43,13 +60,21 @@ def export(model, folder, *, vocabularies=None, metrics=None, examples=None, che
         vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
         metrics: `{name: number}` for the model card.
         examples: raw rows, in any form that `PredictionClient` takes, that join the golden rows.
+        candidates: names of the features that differ among the candidates of one request; None for no signature `rank`.
+        optional: names of features that requests to `serving_default`, `rank`, `explain` and `embedding` may leave out, and
+            that are then missing: clients written before a new feature need no change. Not for a server that batches requests.
+        calibration: made by `fit_calibration`. `explain` keeps the logits as they are, and judges difficulty by the model's own
+            probability.
+        negatives_kept: the share of the non-clicks that was kept in the rows that the model was trained and calibrated on. The
+            probabilities are for all rows: `p / (p + (1 - p) / negatives_kept)`.
         check: run the strict check before publishing.
 
     Returns:
         The path of the new version.
 
     Raises:
-        ConfigError: the model has no fitted schema, or a vocabulary file is not the model's.
+        ConfigError: the model has no fitted schema, a vocabulary file is not the model's, `candidates` or `optional` names no
+            feature, or `negatives_kept` is not in (0, 1].
         StorageError: a vocabulary file is missing, or `folder` cannot be written.
         DataError: the examples do not fit the schema.
         ExportError: a weight or an answer is not finite, or the SavedModel answers differently. Nothing is published.
@@ -61,64 +86,35 @@ def export(model, folder, *, vocabularies=None, metrics=None, examples=None, che
     ...     export(tfctr.models.LR(schema), folder).name
     '1'
     """
+    calibration = all_negatives(calibration, negatives_kept)
     schema = _schema_of(model, vocabularies)
     _refuse_infinite_weights(model)
-    raw = RawFeatures(schema)
     with _as_served(model):
-        graph = _ServedGraph(model, raw)
-        golden = [*_golden_batches(graph, golden_rows(graph.schema), (1, 3, 64)), _foreign_ids(graph)]
+        graph = ServedGraph(model, schema, candidates, optional, calibration)
+        rows = golden_rows(schema)
+        golden = [*graph.golden(rows, (1, 3, 64)), *graph.golden_without_optional(rows), graph.foreign_ids()]
         if examples is not None:
-            columns = _example_columns(graph.schema, examples)
-            golden += _golden_batches(graph, columns, {len(column) for column in columns.values()} - {0})
+            columns = _example_columns(schema, examples)
+            golden += graph.golden(columns, {len(column) for column in columns.values()} - {0})
+
+    served = {
+        "signatures": sorted(graph.endpoints),
+        "candidates": list(graph.candidates or ()),
+        "optional": list(graph.raw.optional),
+        "calibration": None if calibration is None else calibration.describe(),
+        "negatives_kept": negatives_kept,
+    }
 
     def build(version):
         graph.write(version)
         (version / _EXTRA).mkdir()
-        graph.schema.save(version / _EXTRA / "schema.json")
-        write_json(version / _EXTRA / "model_card.json", _model_card(model, metrics or {}))
+        schema.save(version / _EXTRA / "schema.json")
+        write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics or {}), **served})
         write_golden(version / _EXTRA / "golden.json", golden, model=Path(folder).name)
         if check:
             check_saved_model(version, golden)
 
     return publish(folder, build)
-
-
-class _ServedGraph:
-    """Both signatures of a model, and the answers that they must give."""
-
-    def __init__(self, model, raw):
-        self.model, self.raw, self.schema = model, raw, raw.schema
-        nothing = {name: tf.constant(_MISSING[spec.dtype], spec.dtype) for name, spec in raw.signature.items()}
-        self.fallback = self._predict(raw(nothing).numpy())[0]
-        if not math.isfinite(self.fallback):
-            raise ExportError(f"the model answers {self.fallback} to a row without values.", fix="train the model again")
-
-    def write(self, folder):
-        archive = keras.export.ExportArchive()
-        archive.track(self.model)
-        archive.track(self.raw)
-        archive.add_endpoint("serving_default", self._serving_default, input_signature=[self.raw.signature])
-        ids = tf.TensorSpec((None, self.schema.width), tf.int32, name="ids")
-        archive.add_endpoint("ids", self._ids, input_signature=[ids])
-        archive.write_out(folder, verbose=False)
-
-    def answers(self, ids):
-        """What `model.predict` gives for `ids` at this batch size, except for what is not a number."""
-        probability = self._predict(ids)
-        return {"probability": np.where(np.isnan(probability), self.fallback, probability)}
-
-    def _serving_default(self, columns):
-        return self._probability(self.raw(columns))
-
-    def _ids(self, ids):
-        return self._probability(in_range(self.schema, tf.ensure_shape(ids, (None, self.schema.width))))
-
-    def _probability(self, ids):
-        probability = tf.cast(self.model.predict_step(ids), tf.float32)[:, 0]
-        return {"probability": tf.where(tf.math.is_nan(probability), self.fallback, probability)}
-
-    def _predict(self, ids):
-        return self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
 
 
 @contextlib.contextmanager
@@ -131,22 +127,6 @@ def _as_served(model):
             yield
     finally:
         model.run_eagerly, model.predict_function = eagerly, None
-
-
-def _golden_batches(graph, columns, sizes):
-    """The first rows of `columns`, in batches of these sizes, for both signatures."""
-    for size in sizes:
-        inputs = {name: column[:size] for name, column in columns.items()}
-        ids = graph.raw(inputs).numpy()
-        answers = graph.answers(ids)
-        yield {"signature": "serving_default", "inputs": inputs, "outputs": answers}
-        yield {"signature": "ids", "inputs": {"ids": ids}, "outputs": answers}
-
-
-def _foreign_ids(graph):
-    """Ids that belong to no feature, or to another one."""
-    ids = np.int32([[number] * graph.schema.width for number in (-1, 0, graph.schema.table_rows, 2**31 - 1)])
-    return {"signature": "ids", "inputs": {"ids": ids}, "outputs": graph.answers(in_range(graph.schema, ids).numpy())}
 
 
 def _example_columns(schema, examples):
