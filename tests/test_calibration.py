@@ -124,6 +124,12 @@ def test_rows_that_cannot_calibrate_are_refused(labels, logits, problem):
         calibration_of(labels, logits, method="platt")
 
 
+@pytest.mark.parametrize("split", [None, "valid"])
+def test_a_calibration_needs_rows(split, tiny_schema):
+    with pytest.raises(ConfigError, match=f"`split` is {split!r}: there are no rows"):
+        tfctr.serving.fit_calibration(MODELS["LR"](tiny_schema), split)
+
+
 def test_an_unknown_method_is_refused():
     with pytest.raises(ConfigError, match=r"Unknown calibration method 'plat'\.\n.*Did you mean 'platt'"):
         calibration_of(*clicks(50), method="plat")

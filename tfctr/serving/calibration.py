@@ -98,7 +98,7 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
         after, "after" by five-fold cross-validation, so that no row judges a map that it has shaped.
 
     Raises:
-        ConfigError: an unknown method.
+        ConfigError: an unknown method, or `split` is no split.
         DataError: fewer than five clicks or non-clicks, logits that are not finite, or probabilities that fall as clicks rise.
 
     >>> import tfctr
@@ -106,9 +106,10 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
     >>> tfctr.serving.export(model, "serving/frappe", calibration=calibration)  # doctest: +SKIP
     """
     require_one_of((*METHODS, "best"), method, "calibration method")
+    if split is None or isinstance(split, str):
+        raise ConfigError(f"`split` is {split!r}: there are no rows to fit on.", fix="pass a split, such as dataset.valid")
+    model.settle()
     scorer = keras.Model(model.input, model.output["logit"])
-    if hasattr(model, "settle"):
-        model.settle()
     logits = scorer.predict(split.batches(batch_size, shuffle=False), verbose=0)[:, 0]
     return calibration_of(split.labels, logits, split.weights, method)
 
