@@ -68,8 +68,8 @@ def compare(new, live, bounds):
 
 
 def answer_golden(version):
-    """`(golden, answered)`: the probabilities that a version should give to its golden rows, and those that it gives."""
-    return _golden_scores(version), _scores(version, version)
+    """`(answered, golden)`: the probabilities that a version gives to its golden rows, and those that it should give."""
+    return _scores(version, version)
 
 
 def stability_index(expected, found, bins=10):
@@ -141,7 +141,7 @@ def _output_changes(signature, new, live):
 
 
 def _score_drift(new, live):
-    expected, found = _scores(live, new), _golden_scores(new)
+    expected, found = _scores(live, new)
     difference = np.abs(expected - found)
     return {"rows": len(found), "psi": stability_index(expected, found), "difference": float(difference.mean())}
 
@@ -157,18 +157,26 @@ def _batches(version):
     return [batch for batch in golden if batch["signature"] == _SIGNATURE]
 
 
-def _golden_scores(version):
-    return np.concatenate([batch["outputs"][_OUTPUT] for batch in _batches(version)])
-
-
 def _scores(version, asked):
-    """The answers of a version to the golden rows of the version `asked`. Raises `StorageError` where it gives no numbers."""
+    """What a version answers to the golden rows of the version `asked`, and the scores that stand with them.
+
+    Rows without an input that the version demands are left out, as are columns that it does not take.
+
+    Raises:
+        StorageError: it gives no numbers.
+    """
     model = SavedModel(version)
     if _SIGNATURE not in model.signatures:
         raise StorageError(f"{version} has no signature {_SIGNATURE!r}.", fix="publish a model that tfctr exported")
-    answers = [model.run(_SIGNATURE, batch["inputs"], [_OUTPUT])[_OUTPUT].reshape(-1) for batch in _batches(asked)]
+    definition = model.signatures[_SIGNATURE]
+    demanded = set(definition.inputs) - set(definition.defaults)
+    batches = [batch for batch in _batches(asked) if demanded <= set(batch["inputs"])]
+    answers = []
+    for batch in batches:
+        inputs = {name: column for name, column in batch["inputs"].items() if name in definition.inputs}
+        answers.append(model.run(_SIGNATURE, inputs, [_OUTPUT])[_OUTPUT].reshape(-1))
     scores = np.concatenate(answers).astype(np.float64)
     if not np.isfinite(scores).all():
         rows = f"{int(np.sum(~np.isfinite(scores)))} of {len(scores)} rows"
         raise StorageError(f"{version} answers {rows} with no finite number.", fix="publish another model in its place")
-    return scores
+    return scores, np.concatenate([batch["outputs"][_OUTPUT] for batch in batches])

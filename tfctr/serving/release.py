@@ -211,7 +211,7 @@ def _link_or_copy(source, target):
 
 
 def _require_golden(version):
-    expected, found = answer_golden(version)
+    found, expected = answer_golden(version)
     differing = int(np.sum(~(np.abs(expected - found) <= _SAME)))
     if differing:
         raise ExportError(f"{version}: {differing} of {len(found)} golden rows are answered otherwise.", fix="choose another")
