@@ -1,6 +1,5 @@
 """What the client sends, and how it behaves towards servers that are slow, away or wrong."""
 
-import contextlib
 import math
 import threading
 from concurrent import futures
@@ -8,66 +7,11 @@ from concurrent import futures
 import grpc
 import numpy as np
 import pytest
+from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving import protocol
 from tfctr.serving.client import PredictionClient
-
-TEXT, DOUBLE, FLOAT = 7, 2, 1
-
-
-class FakeServing:
-    """A server with one model, whose Predict is `answer(request, context)`. It keeps the requests that it got."""
-
-    def __init__(self, answer, signatures=None):
-        self.answer = answer
-        self.signatures = signatures or {"serving_default": ({"user": TEXT, "price": DOUBLE}, ["probability"])}
-        self.requests, self.metadata_requests = [], 0
-
-    def predict(self, request, context):
-        self.requests.append(request)
-        return self.answer(request, context)
-
-    def metadata(self, request, context):
-        self.metadata_requests += 1
-        definitions = protocol.SignatureDefMap()
-        for name, (inputs, outputs) in self.signatures.items():
-            for column, dtype in inputs.items():
-                definitions.signature_def[name].inputs[column].dtype = dtype
-                definitions.signature_def[name].inputs[column].tensor_shape.dim.add(size=-1)
-            for output in outputs:
-                definitions.signature_def[name].outputs[output].dtype = FLOAT
-        response = protocol.GetModelMetadataResponse()
-        response.metadata["signature_def"].Pack(definitions)
-        return response
-
-    @contextlib.contextmanager
-    def serving(self):
-        def handler(respond, request):
-            return grpc.unary_unary_rpc_method_handler(respond, request.FromString, lambda answer: answer.SerializeToString())
-
-        server = grpc.server(futures.ThreadPoolExecutor(4))
-        handlers = {
-            "Predict": handler(self.predict, protocol.PredictRequest),
-            "GetModelMetadata": handler(self.metadata, protocol.GetModelMetadataRequest),
-        }
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(protocol.PREDICTION_SERVICE, handlers)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.stop(grace=None)
-
-
-def answer_price(request, context):
-    """The price itself as the probability, so that an answer tells its row."""
-    prices = protocol.from_tensor(request.inputs["price"]).astype("f4")
-    return protocol.PredictResponse(outputs={"probability": protocol.to_tensor(prices)})
-
-
-def rows(count):
-    return {"user": ["60"] * count, "price": np.arange(float(count))}
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, [1]), (7, [7]), (8, [7, 1]), (20, [7, 7, 6]), (0, [])])
@@ -249,11 +193,11 @@ def test_metadata_is_asked_once_and_again_after_a_refusal():
     with fake.serving() as target, PredictionClient(target, model="m") as client:
         client.predict(rows(1))
         client.predict(rows(1))
-        assert fake.metadata_requests == 1
+        assert len(fake.metadata_requests) == 1
         with pytest.raises(DataError):
             client.predict(rows(1))
         client.predict(rows(1))
-    assert fake.metadata_requests == 2
+    assert len(fake.metadata_requests) == 2
 
 
 def test_bad_rows_are_never_sent():

@@ -1,4 +1,4 @@
-"""Any form of rows becomes the arrays that a model takes, and every mistake is named by column and row."""
+"""Any form of rows becomes the columns that a model takes, and every mistake is named by column and row."""
 
 import math
 
@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, DataError
-from tfctr.serving.rows import read_json_lines, slices, to_arrays
+from tfctr.serving.rows import read_json_lines, slices, to_columns
 
 INPUTS = {"user": (np.dtype(object), (None,)), "price": (np.dtype("f8"), (None,))}
 IDS = {"ids": (np.dtype("i4"), (None, 2))}
 
 
 def read_text(values, separator="|"):
-    return to_arrays({"user": values}, {"user": INPUTS["user"]}, separator)["user"].tolist()
+    return to_columns({"user": values}, {"user": INPUTS["user"]}, separator)["user"]
 
 
 def read_numbers(values, dtype="f8"):
-    return to_arrays({"price": values}, {"price": (np.dtype(dtype), (None,))})["price"]
+    return to_columns({"price": values}, {"price": (np.dtype(dtype), (None,))})["price"]
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_lists_are_joined_by_the_separator(separator):
 @pytest.mark.parametrize("value", [["a", "b"], (), np.array(["a"])])
 def test_a_list_needs_a_separator(value):
     with pytest.raises(DataError, match=r"(?s)column 'user', row 1: .* is a list, .*fix: give `separator`"):
-        to_arrays({"user": ["x", value]}, {"user": INPUTS["user"]})
+        to_columns({"user": ["x", value]}, {"user": INPUTS["user"]})
 
 
 def test_columns_may_have_their_own_separators():
     inputs = dict.fromkeys(("genres", "tags", "user"), INPUTS["user"])
     lists = {"genres": [["a", "b"]], "tags": [["a", "b"]], "user": ["a"]}
-    arrays = to_arrays(lists, inputs, {"genres": "|", "tags": ","})
-    assert [array.tolist() for array in arrays.values()] == [[b"a|b"], [b"a,b"], [b"a"]]
+    columns = to_columns(lists, inputs, {"genres": "|", "tags": ","})
+    assert list(columns.values()) == [[b"a|b"], [b"a,b"], [b"a"]]
     with pytest.raises(DataError, match="column 'user', row 0"):
-        to_arrays({**lists, "user": [["a"]]}, inputs, {"genres": "|", "tags": ","})
+        to_columns({**lists, "user": [["a"]]}, inputs, {"genres": "|", "tags": ","})
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
@@ -135,14 +135,14 @@ def test_a_value_that_is_no_int32(value):
     ids=["dict", "list", "pandas", "float ids", "pandas categorical", "pyarrow", "more columns", "more keys"],
 )
 def test_every_form_of_rows(rows):
-    arrays = to_arrays(rows, INPUTS)
-    assert arrays["user"].tolist() == [b"60", b""]
-    assert arrays["price"].tolist() == [1.0, 2.0]
+    columns = to_columns(rows, INPUTS)
+    assert columns["user"] == [b"60", b""]
+    assert columns["price"].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("rows", [[[1, 2], [3, 4]], np.array([[1, 2], [3, 4]]), {"ids": np.array([[1, 2], [3, 4]], "i4")}])
 def test_a_matrix_of_ids(rows):
-    ids = to_arrays(rows, IDS)["ids"]
+    ids = to_columns(rows, IDS)["ids"]
     assert ids.dtype == np.int32
     assert ids.tolist() == [[1, 2], [3, 4]]
 
@@ -170,13 +170,13 @@ def test_a_matrix_of_ids(rows):
 )
 def test_rows_that_do_not_fit(rows, inputs, problem):
     with pytest.raises(DataError, match=f"(?s){problem}"):
-        to_arrays(rows, inputs)
+        to_columns(rows, inputs)
 
 
 @pytest.mark.parametrize("rows", [None, "60", 7, [1, 2], [{"user": "60"}, 7], iter([])])
 def test_what_is_no_rows(rows):
     with pytest.raises(ConfigError, match="cannot read rows from"):
-        to_arrays(rows, INPUTS)
+        to_columns(rows, INPUTS)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b"\r\n"])
@@ -202,9 +202,9 @@ def test_a_line_that_is_no_row_is_named(line, problem, tmp_path):
 
 @given(st.lists(st.binary(max_size=40), max_size=60), st.integers(1, 9), st.integers(1, 100))
 def test_slices_cover_all_rows_within_the_limits(texts, max_rows, max_bytes):
-    arrays = {"user": np.array([*texts, None], object)[:-1], "price": np.zeros(len(texts))}
+    columns = {"user": texts, "price": np.zeros(len(texts))}
     sizes = [len(text) + 3 + 8 for text in texts]
-    parts = list(slices(arrays, max_rows, max_bytes))
+    parts = list(slices(columns, max_rows, max_bytes))
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(len(texts)))
     for part in parts:
         assert part.stop - part.start <= max_rows

@@ -20,6 +20,7 @@ _NAMES = {
     "LocalServer": "server",
     "serve": "server",
     "PredictionClient": "client",
+    "AsyncPredictionClient": "async_client",
 }
 
 __all__ = [*_NAMES]

@@ -95,14 +95,25 @@ def to_tensor(array):
     >>> to_tensor(np.array([1.5])).tensor_content.hex()
     '000000000000f83f'
     """
-    tensor = TensorProto(dtype=type_number(array.dtype))
-    for size in array.shape:
+    tensor = TensorProto()
+    fill(tensor, array)
+    return tensor
+
+
+def fill(tensor, column):
+    """Write a NumPy array, or a list of `bytes`, to an empty `TensorProto`. Lists are the fast way for texts."""
+    if isinstance(column, list):
+        tensor.dtype = STRING
+        tensor.tensor_shape.dim.add(size=len(column))
+        tensor.string_val.extend(column)
+        return
+    tensor.dtype = type_number(column.dtype)
+    for size in column.shape:
         tensor.tensor_shape.dim.add(size=size)
     if tensor.dtype == STRING:
-        tensor.string_val.extend(array.ravel().tolist())
+        tensor.string_val.extend(column.ravel().tolist())
     else:
-        tensor.tensor_content = np.ascontiguousarray(array).tobytes()
-    return tensor
+        tensor.tensor_content = np.ascontiguousarray(column).tobytes()
 
 
 def from_tensor(tensor):

@@ -1,11 +1,10 @@
-"""What a client may pass as rows, turned into the arrays that a served signature takes.
+"""What a client may pass as rows, turned into the columns that a served signature takes.
 
 Rows come as a mapping of columns, a list of dicts, a pandas or polars DataFrame, a pyarrow table, or, for a signature with one
 matrix, a matrix; or from a file of JSON lines. None of those libraries is imported. Every mistake is found here, by column and
 row, before anything is sent.
 """
 
-import functools
 import itertools
 import json
 import math
@@ -19,8 +18,8 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
-# Most columns hold one type only, and these two need no look at each value.
-_PURE = {str: str.encode, int: b"%d".__mod__}
+# Many columns hold one type only, and these need no look at each value.
+_PURE = {int: b"%d".__mod__, bytes: bytes}
 _LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
 
 
@@ -32,8 +31,8 @@ class RowError(DataError):
         self.column, self.row, self.reason = column, row, reason
 
 
-def to_arrays(rows, inputs, separator=None):
-    """The arrays of one request, all with the same number of rows; columns that are no input are left out.
+def to_columns(rows, inputs, separator=None):
+    """The columns of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
         rows: see above.
@@ -41,24 +40,34 @@ def to_arrays(rows, inputs, separator=None):
         separator: joins the tokens of a list; a dict gives each column its own. Where there is none, lists are refused.
 
     Returns:
-        Input name -> array; text as `object` arrays of `bytes`.
+        Input name -> array, or for text a list of `bytes`.
 
     Raises:
         DataError: a column is missing or of another length; a `RowError` if a value cannot be what the column is.
         ConfigError: `rows` is none of the things above.
 
-    >>> to_arrays({"user": [60.0, None, "x"]}, {"user": (np.dtype(object), (None,))})
-    {'user': array([b'60', b'', b'x'], dtype=object)}
+    >>> to_columns({"user": [60.0, None, "x"]}, {"user": (np.dtype(object), (None,))})
+    {'user': [b'60', b'', b'x']}
     """
-    columns = _columns(rows, inputs)
-    _require_all(inputs, columns)
+    given = _columns(rows, inputs)
+    _require_all(inputs, given)
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(inputs, separator)
-    arrays = {name: _array(name, columns[name], *inputs[name], separators.get(name)) for name in inputs}
-    lengths = {name: len(array) for name, array in arrays.items()}
+    columns = {name: _column(name, given[name], *inputs[name], separators.get(name)) for name in inputs}
+    lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"the columns differ in rows: {counted}.", fix="give every column one value a row")
-    return arrays
+    return columns
+
+
+def to_arrays(rows, inputs, separator=None):
+    """`to_columns` with text as `object` arrays of `bytes`.
+
+    >>> to_arrays({"user": [60, "x"]}, {"user": (np.dtype(object), (None,))})
+    {'user': array([b'60', b'x'], dtype=object)}
+    """
+    columns = to_columns(rows, inputs, separator)
+    return {name: np.array(column, object) if isinstance(column, list) else column for name, column in columns.items()}
 
 
 def read_json_lines(path):
@@ -92,13 +101,13 @@ def _json_row(line, where):
     return row
 
 
-def slices(arrays, max_rows, max_bytes):
-    """Cut the rows of `arrays` into slices of at most `max_rows` and about `max_bytes`, at least one row each, in order.
+def slices(columns, max_rows, max_bytes):
+    """Cut the rows of `columns` into slices of at most `max_rows` and about `max_bytes`, at least one row each, in order.
 
     >>> list(slices({"ids": np.zeros((5, 2), "int32")}, max_rows=1000, max_bytes=20))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    ends = np.cumsum(sum(map(_row_bytes, arrays.values())))
+    ends = np.cumsum(sum(map(_row_bytes, columns.values())))
     start = 0
     while start < len(ends):
         sent = ends[start - 1] if start else 0
@@ -108,10 +117,10 @@ def slices(arrays, max_rows, max_bytes):
         start = stop
 
 
-def _row_bytes(array):
-    if array.dtype.hasobject:  # a text takes its bytes, a field number and a length
-        return np.fromiter((len(text) + 3 for text in array), np.int64, len(array))
-    return np.full(len(array), array.itemsize * math.prod(array.shape[1:]), np.int64)
+def _row_bytes(column):
+    if isinstance(column, list):  # a text takes its bytes, a field number and a length
+        return np.fromiter(map(len, column), np.int64, len(column)) + 3
+    return np.full(len(column), column.itemsize * math.prod(column.shape[1:]), np.int64)
 
 
 def _columns(rows, inputs):
@@ -156,7 +165,7 @@ def _require_all(inputs, columns):
         )
 
 
-def _array(name, values, dtype, shape, separator):
+def _column(name, values, dtype, shape, separator):
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__") or getattr(values, "shape", None) == ():
         raise DataError(f"column {name!r}: {values!r} is one value, not a column.", fix=f"write {{{name!r}: [{values!r}]}}")
     if len(shape) == 2:
@@ -175,22 +184,24 @@ def _plain(values):
 
 
 def _texts(name, values, separator):
-    kinds = set(map(type, values))
-    token = _PURE.get(kinds.pop()) if len(kinds) == 1 else None
-    token = token or functools.partial(_token, separator=separator)
-    array = np.empty(len(values), object)
-    for row, value in enumerate(values):
-        try:
-            array[row] = token(value)
-        except (TypeError, UnicodeEncodeError) as error:
-            if separator is None and isinstance(value, list | tuple | np.ndarray):
-                fix = "give `separator`, as in the schema, or text with it between the tokens"
-                raise RowError(
-                    name, row, f"{value!r} is a list, and what separates its tokens is not known.", fix=fix
-                ) from error
-            fix = "pass valid Unicode text, whole numbers, true or false, None, or a flat list of these"
-            raise RowError(name, row, f"{value!r} is neither text nor a whole number.", fix=fix) from error
-    return array
+    try:
+        return list(map(str.encode, values))  # refuses all that is no text, which most columns are
+    except (TypeError, UnicodeEncodeError):
+        kinds = set(map(type, values))
+    if len(kinds) == 1 and (token := _PURE.get(kinds.pop())):
+        return list(map(token, values))
+    return [_named_token(name, row, value, separator) for row, value in enumerate(values)]
+
+
+def _named_token(name, row, value, separator):
+    try:
+        return _token(value, separator)
+    except (TypeError, UnicodeEncodeError) as error:
+        if separator is None and isinstance(value, list | tuple | np.ndarray):
+            fix = "give `separator`, as in the schema, or text with it between the tokens"
+            raise RowError(name, row, f"{value!r} is a list, and what separates its tokens is not known.", fix=fix) from error
+        fix = "pass valid Unicode text, whole numbers, true or false, None, or a flat list of these"
+        raise RowError(name, row, f"{value!r} is neither text nor a whole number.", fix=fix) from error
 
 
 def _token(value, separator=None):

@@ -1,0 +1,327 @@
+"""What the blocking and the asyncio client have in common: options, requests, answers, errors.
+
+The calls are coroutines around one method, `_send`, which a client writes in its own way. A client whose `_send` blocks runs
+them with `finished`.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+
+import grpc
+import numpy as np
+
+from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
+from tfctr.serving import protocol
+from tfctr.serving.channel import Connection
+from tfctr.serving.rows import RowError, read_json_lines, slices, to_columns
+
+_PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
+_METHODS = {
+    f"/{_PREDICTION}/Predict": protocol.PredictResponse,
+    f"/{_PREDICTION}/GetModelMetadata": protocol.GetModelMetadataResponse,
+    f"/{_MODEL}/GetModelStatus": protocol.GetModelStatusResponse,
+}
+_PREDICT, _GET_METADATA, _GET_STATUS = _METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """All outputs of a signature, by name, and the version that gave them; None if the server does not say."""
+
+    outputs: dict[str, np.ndarray]
+    version: int | None
+
+
+class BaseClient:
+    """The options of `PredictionClient`, and its calls as coroutines."""
+
+    _library = None  # the module of gRPC that opens channels
+
+    def __init__(
+        self,
+        target,
+        *,
+        model,
+        timeout=5.0,
+        version=None,
+        label=None,
+        signature="serving_default",
+        separator=None,
+        max_rows=1000,
+        max_bytes=2**20,
+        tls=False,
+        root_certificates=None,
+        client_certificate=None,
+        client_key=None,
+        token=None,
+    ):
+        self._connection = Connection(
+            target,
+            tls=tls,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            token=token,
+        )
+        _require(isinstance(model, str) and model, "model", model, "give the model's name on the server")
+        is_version = version is None or (isinstance(version, int) and 0 <= version < 2**63)
+        _require(is_version, "version", version, "give a version's number")
+        _require(label is None or (isinstance(label, str) and label), "label", label, "give a label's name, such as 'stable'")
+        _require(version is None or label is None, "label", label, "give `version` or `label`, not both")
+        _require(_is_separator(separator), "separator", separator, 'give one character, or a dict such as {"genres": "|"}')
+        require_positive("timeout", timeout)
+        require_count("max_rows", max_rows)
+        require_count("max_bytes", max_bytes)
+        self.target, self.model, self.version, self.label, self.signature = target, model, version, label, signature
+        self._timeout, self._separator, self._limits = timeout, separator, (max_rows, max_bytes)
+        self._signatures = self._methods = self._channel = None
+        self._lock, self._closed = threading.Lock(), False
+
+    async def _send(self, method, request, timeout, metadata):
+        """`method`'s answer to `request`, which is bytes."""
+        raise NotImplementedError
+
+    async def _predict(self, rows):
+        if isinstance(rows, list | tuple) and not rows:
+            return np.zeros(0, np.float32)
+        signature = await self._signature(self.signature)
+        columns = to_columns(rows, _described(signature.inputs), self._separator)
+        return await self._probabilities(self.signature, signature, columns)
+
+    async def _predict_file(self, path):
+        rows = read_json_lines(path)
+        try:
+            return await self._predict(list(rows.values()))
+        except RowError as error:
+            where = f"{path}, line {list(rows)[error.row]}, column {error.column!r}"
+            raise DataError(f"{where}: {error.reason}", fix=error.fix) from error
+
+    async def _rank(self, context, candidates):
+        signature = await self._signature("rank")
+        inputs = _described(signature.inputs)
+        shared = {name: described for name, described in inputs.items() if described[1][:1] == (1,)}
+        own = {name: described for name, described in inputs.items() if name not in shared}
+        if not own:
+            raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
+        context = self._context(context, shared)
+        if isinstance(candidates, list | tuple) and not candidates:
+            return np.zeros(0, np.float32)
+        columns = to_columns(candidates, own, self._separator)
+        return await self._probabilities("rank", signature, columns, _packed(context))
+
+    def _context(self, context, inputs):
+        """The columns, of one row each, that all candidates share."""
+        try:
+            columns = to_columns([context] if isinstance(context, Mapping) else context, inputs, self._separator)
+        except DataError as error:
+            raise DataError(f"context: {error.problem}", fix=error.fix) from error
+        for column in columns.values():
+            if len(column) != 1:
+                raise DataError(f"context: {len(column)} rows, not one.", fix="call `rank` once for each context")
+        return columns
+
+    async def _answer(self, rows, name):
+        name = self.signature if name is None else name
+        signature = await self._signature(name)
+        columns = to_columns(rows, _described(signature.inputs), self._separator)
+        return await self._ask(name, columns, _described(signature.outputs))
+
+    async def _metadata(self):
+        return {
+            name: {"inputs": _named_types(signature.inputs), "outputs": _named_types(signature.outputs)}
+            for name, signature in (await self._definitions()).items()
+        }
+
+    async def _status(self):
+        # TensorFlow Serving does not look at labels here.
+        request = protocol.GetModelStatusRequest(model_spec={"name": self.model, **_choice(self.version)})
+        answer = await self._call(_GET_STATUS, request.SerializeToString())
+        return [
+            {"version": known.version, "state": protocol.state_name(known.state), "error": known.status.error_message}
+            for known in answer.model_version_status
+        ]
+
+    async def _probabilities(self, name, signature, columns, shared=b""):
+        output = _output_name(signature)
+        answer = await self._ask(name, columns, {output: (np.dtype("f4"), (None,))}, shared)
+        return answer.outputs[output].reshape(-1)
+
+    async def _ask(self, name, columns, outputs, shared=b"", restarts=1):
+        """The `Answer` to all rows, given by the version that answers the first part. `outputs`: name -> (type, shape)."""
+        choice, version, answers = _choice(self.version, self.label), self.version, []
+        for packed, rows in _parts(columns, *self._limits):
+            spec = {"name": self.model, "signature_name": name, **choice}
+            # Messages written one after the other are read as one.
+            head = protocol.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
+            try:
+                response = await self._call(_PREDICT, head + shared + packed)
+            except _NotFound:
+                if not answers or not restarts:
+                    raise
+                # A newer version has taken the place of that one.
+                return await self._ask(name, columns, outputs, shared, restarts - 1)
+            answers.append(self._read(response, outputs, rows))
+            if response.model_spec.HasField("version"):
+                version = response.model_spec.version.value
+                choice = _choice(version)
+        return Answer(_joined(answers, outputs), version)
+
+    def _read(self, response, outputs, rows):
+        """The outputs of one response: of the type and rank that `outputs` says, with that number of rows."""
+        try:
+            arrays = {name: protocol.from_tensor(response.outputs[name]) for name in outputs}
+        except ValueError as error:
+            raise StorageError(f"{self.target} answered with a broken tensor: {error}.", fix="check the server") from error
+        for name, (dtype, shape) in outputs.items():
+            array = arrays[name]
+            if shape == (None,) and array.shape == (rows, 1):
+                arrays[name] = array = array.reshape(-1)
+            if array.dtype != dtype or array.shape[:1] != (rows,) or (shape and array.ndim != len(shape)):
+                raise StorageError(
+                    f"{self.target} answered {array.size} {array.dtype} values for {rows} rows as {name!r}.",
+                    fix="serve a model that tfctr exported",
+                )
+        return arrays
+
+    async def _signature(self, name):
+        return choose(await self._definitions(), name, "signature")
+
+    async def _definitions(self):
+        """The model's signatures, asked once."""
+        if self._signatures is None:
+            spec = {"name": self.model, **_choice(self.version, self.label)}
+            request = protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+            answer = await self._call(_GET_METADATA, request.SerializeToString())
+            signatures = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
+            self._signatures = {name: signatures[name] for name in signatures if not name.startswith("__")}
+        return self._signatures
+
+    async def _call(self, method, request):
+        try:
+            return await self._send(self._method(method), request, timeout=self._timeout, metadata=self._connection.metadata())
+        except grpc.RpcError as error:
+            # A version with other inputs may have been published: ask again next time.
+            self._signatures = None
+            raise self._explained(error) from error
+
+    def _method(self, path):
+        """The channel's method. The channel opens at the first call: a process that forks before that has one for itself."""
+        with self._lock:
+            if self._closed:
+                raise ConfigError("the client is closed.", fix="open another one")
+            if self._channel is None:
+                self._channel = self._connection.open(self._library)
+                self._methods = {
+                    name: self._channel.unary_unary(name, response_deserializer=response.FromString)
+                    for name, response in _METHODS.items()
+                }
+            return self._methods[path]
+
+    def _close(self):
+        """Take no calls any more; the channel to close, if there is one."""
+        with self._lock:
+            channel, self._channel, self._closed = self._channel, None, True
+        return channel
+
+    def _explained(self, error):
+        code, details = error.code(), error.details()
+        match code:
+            case grpc.StatusCode.UNAVAILABLE:
+                fix = "start one (tfctr serve FOLDER), or correct the address or the certificates"
+                return StorageError(f"no server answers at {self.target}: {details}", fix=fix)
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                fix = "raise `timeout`, or lower `max_rows`"
+                return StorageError(f"{self.target} did not answer within {self._timeout:g} s.", fix=fix)
+            case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+                return ConfigError(f"{self.target} refused the caller: {details}", fix="check `token` or `client_certificate`")
+            case grpc.StatusCode.NOT_FOUND:
+                fix = "check `model`, `version` and `label` against what the server serves"
+                return _NotFound(f"{self.target} has no such model: {details}", fix=fix)
+            case grpc.StatusCode.INVALID_ARGUMENT if self.label is not None and "version label" in details:
+                return StorageError(f"{self.target} has no such label: {details}", fix="check `label`, and the server's config")
+            case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
+                return DataError(f"model {self.model!r} refused the rows: {details}", fix="correct the rows")
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                return ConfigError(f"model {self.model!r} cannot be called so: {details}", fix="check `signature`")
+        return StorageError(f"{self.target} failed: {code.name}: {details}", fix="see the server's log")
+
+
+class _NotFound(StorageError):
+    """The server does not serve this model or version."""
+
+
+def finished(coroutine):
+    """The result of a coroutine that never waits.
+
+    >>> async def answer():
+    ...     return 42
+    >>> finished(answer())
+    42
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a blocking call has waited")
+
+
+def _parts(columns, max_rows, max_bytes):
+    """The rows in parts within the limits, at least one row each: pairs of packed columns and how many rows they are."""
+    rows = len(next(iter(columns.values())))
+    if 0 < rows <= max_rows and len(packed := _packed(columns)) <= max_bytes:
+        yield packed, rows
+        return
+    for part in slices(columns, max_rows, max_bytes):
+        yield _packed({name: column[part] for name, column in columns.items()}), part.stop - part.start
+
+
+def _packed(columns):
+    """The columns as the inputs of a `PredictRequest`, serialized."""
+    request = protocol.PredictRequest()
+    for name, column in columns.items():
+        protocol.fill(request.inputs[name], column)
+    return request.SerializeToString()
+
+
+def _joined(answers, outputs):
+    if not answers:
+        return {name: np.zeros((0, *(size or 0 for size in shape[1:])), dtype) for name, (dtype, shape) in outputs.items()}
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+
+
+def _choice(version, label=None):
+    """The part of a model spec that says which version."""
+    if label is not None:
+        return {"version_label": label}
+    return {} if version is None else {"version": {"value": version}}
+
+
+def _is_separator(separator):
+    marks = separator.values() if isinstance(separator, Mapping) else [separator]
+    return separator is None or all(isinstance(mark, str) and len(mark) == 1 for mark in marks)
+
+
+def _type_and_shape(tensor):
+    shape = tuple(None if dimension.size < 0 else dimension.size for dimension in tensor.tensor_shape.dim)
+    return protocol.numpy_type(tensor.dtype), shape
+
+
+def _described(tensors):
+    return {name: _type_and_shape(tensor) for name, tensor in tensors.items()}
+
+
+def _named_types(tensors):
+    return {name: (protocol.type_name(tensor.dtype), _type_and_shape(tensor)[1]) for name, tensor in sorted(tensors.items())}
+
+
+def _output_name(signature):
+    """`probability`, or the only output there is."""
+    if len(signature.outputs) == 1:
+        return next(iter(signature.outputs))
+    return choose({name: name for name in signature.outputs}, "probability", "output")
+
+
+def _require(condition, argument, value, fix):
+    if not condition:
+        raise ConfigError(f"`{argument}` is {value!r}.", fix=fix)
