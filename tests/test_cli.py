@@ -221,6 +221,9 @@ def test_infer_writes_a_schema_that_loads(tmp_path, caplog):
         (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m", "--separator", "genres"], 2, "`--separator` is 'genres'"),
         (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m", "--separator", ""], 2, "`separator` is ''"),
         (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m", "--timeout", "0"], 2, "`timeout` is 0.0"),
+        (["predict", "127.0.0.1:1", "x", "--model", "m", "--label", "stable", "--version", "1"], 2, "`label` is 'stable'"),
+        (["predict", "127.0.0.1:1", "x", "--model", "m", "--token", "secret"], 2, "`token` would be sent without encryption"),
+        (["predict", "127.0.0.1:1", "x", "--model", "m", "--root-certificates", "none.pem"], 6, "cannot read none.pem"),
     ],
 )
 def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, run, monkeypatch):

@@ -223,12 +223,18 @@ def predict(
     rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="One JSON object a line; - for stdin.")],
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     version: Annotated[int | None, typer.Option(min=1, help="One version, not the highest.")] = None,
+    label: Annotated[str | None, typer.Option(help="A version by its label on the server, such as stable.")] = None,
     signature: Annotated[str, typer.Option(help="serving_default for raw values, ids for prepared ones.")] = "serving_default",
     separator: Annotated[
         list[str] | None,
         typer.Option(metavar="[COLUMN=]C", help="What joins the tokens of lists, as in the schema; may be repeated."),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each request.")] = 5.0,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False,
+    root_certificates: Annotated[
+        Path | None, typer.Option(metavar="CA.pem", help="Certificate authorities to trust, with --tls or without.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="TFCTR_TOKEN", help="A bearer token; only over TLS.")] = None,
     json: Json = False,
 ):
     """Print the click probability of each row, one a line. What the model does not take, such as the label, is left out.
@@ -237,8 +243,9 @@ def predict(
     """
     from tfctr.serving import PredictionClient
 
-    options = {"version": version, "signature": signature, "separator": _separator(separator), "timeout": timeout}
-    with PredictionClient(target, model=model, **options) as client:
+    which = {"version": version, "label": label, "signature": signature}
+    connection = {"timeout": timeout, "tls": tls, "root_certificates": root_certificates, "token": token}
+    with PredictionClient(target, model=model, separator=_separator(separator), **which, **connection) as client:
         probabilities = client.predict_file(rows).tolist()
     if json:
         print_json({"probabilities": probabilities})
