@@ -108,7 +108,7 @@ class BaseClient:
         if isinstance(candidates, list | tuple) and not candidates:
             return np.zeros(0, np.float32)
         columns = to_columns(candidates, own, self._separator)
-        return await self._probabilities("rank", signature, columns, _packed(context))
+        return await self._probabilities("rank", signature, columns, pack(context))
 
     def _context(self, context, inputs):
         """The columns, of one row each, that all candidates share."""
@@ -269,15 +269,15 @@ def finished(coroutine):
 def _parts(columns, max_rows, max_bytes):
     """The rows in parts within the limits, at least one row each: pairs of packed columns and how many rows they are."""
     rows = len(next(iter(columns.values())))
-    if 0 < rows <= max_rows and len(packed := _packed(columns)) <= max_bytes:
+    if 0 < rows <= max_rows and len(packed := pack(columns)) <= max_bytes:
         yield packed, rows
         return
     for part in slices(columns, max_rows, max_bytes):
-        yield _packed({name: column[part] for name, column in columns.items()}), part.stop - part.start
+        yield pack({name: column[part] for name, column in columns.items()}), part.stop - part.start
 
 
-def _packed(columns):
-    """The columns as the inputs of a `PredictRequest`, serialized."""
+def pack(columns):
+    """The columns, as `to_columns` gives them, as the inputs of a serialized `PredictRequest`."""
     request = protocol.PredictRequest()
     for name, column in columns.items():
         protocol.fill(request.inputs[name], column)

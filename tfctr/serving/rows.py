@@ -5,6 +5,7 @@ matrix, a matrix; or from a file of JSON lines. None of those libraries is impor
 row, before anything is sent.
 """
 
+import contextlib
 import itertools
 import json
 import math
@@ -18,8 +19,14 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
-# Many columns hold one type only, and these need no look at each value.
-_PURE = {int: b"%d".__mod__, bytes: bytes}
+# The bytes of a value of exactly one of these types.
+_TOKENS = {
+    str: str.encode,
+    int: b"%d".__mod__,
+    bytes: bytes,
+    bool: {False: b"false", True: b"true"}.get,
+    type(None): {None: b""}.get,
+}
 _LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
 
 
@@ -184,12 +191,12 @@ def _plain(values):
 
 
 def _texts(name, values, separator):
-    try:
+    with contextlib.suppress(TypeError, UnicodeEncodeError):
         return list(map(str.encode, values))  # refuses all that is no text, which most columns are
-    except (TypeError, UnicodeEncodeError):
-        kinds = set(map(type, values))
-    if len(kinds) == 1 and (token := _PURE.get(kinds.pop())):
-        return list(map(token, values))
+    if set(map(type, values)) == {bytes}:
+        return values
+    with contextlib.suppress(KeyError, UnicodeEncodeError):
+        return [_TOKENS[type(value)](value) for value in values]
     return [_named_token(name, row, value, separator) for row, value in enumerate(values)]
 
 
