@@ -11,10 +11,22 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 from tensorflow_serving.config import model_server_config_pb2
 
-ROOTS = (predict_pb2, get_model_metadata_pb2, get_model_status_pb2, saved_model_pb2, model_server_config_pb2)
+ROOTS = (
+    *(predict_pb2, classification_pb2, regression_pb2, inference_pb2),
+    *(get_model_metadata_pb2, get_model_status_pb2, model_management_pb2),
+    *(saved_model_pb2, model_server_config_pb2),
+)
 
 
 def closure(files):

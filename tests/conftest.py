@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from tfctr.schema import FIRST_KNOWN, MISSING, PADDING, Categorical, Numeric, Schema, Sequence
 
-pytest_plugins = ["saved_models"]  # the fixtures `models` and `base`
+pytest_plugins = ["saved_models", "certificates"]  # the fixtures `models` and `base`, and `certificate`
 
 settings.register_profile("tfctr", deadline=None, max_examples=50)  # shared machines are slow at times
 settings.load_profile("tfctr")

@@ -65,7 +65,7 @@ def put(base, model):
 
 def client_of(server, **options):
     """A client whose calls end, but not too early for a machine that is slow at times."""
-    return PredictionClient(server.target, model="frappe", timeout=60, **options)
+    return PredictionClient(server.target, model=server.name, timeout=60, **options)
 
 
 def export_identities(folder):
@@ -74,6 +74,43 @@ def export_identities(folder):
     for dtype in TYPES:
         spec = tf.TensorSpec([None], dtype, name="value")
         archive.add_endpoint(dtype, lambda value: {"same": tf.identity(value)}, input_signature=[spec])
+    archive.write_out(str(folder), verbose=False)
+
+
+def export_examples(folder):
+    """Signatures on lists of `tf.Example` with a `price`, good ones and bad ones, and `rank`.
+
+    `regress` gives the price, `classify` the classes no and yes with -price and price. `rank` takes one `bid` and the `price`
+    of each candidate, and gives their product.
+    """
+
+    def price(inputs):
+        return tf.io.parse_example(inputs, {"price": tf.io.FixedLenFeature([], tf.float32)})["price"]
+
+    def classes(inputs):
+        return tf.tile([["no", "yes"]], [tf.size(inputs), 1])
+
+    def scores(inputs):
+        return tf.stack([-price(inputs), price(inputs)], axis=1)
+
+    signatures = {
+        "regress": lambda inputs: {"outputs": price(inputs)},
+        "regress_column": lambda inputs: {"outputs": price(inputs)[:, None]},
+        "classify": lambda inputs: {"classes": classes(inputs), "scores": scores(inputs)},
+        "scores": lambda inputs: {"scores": scores(inputs)},
+        "wide": lambda inputs: {"outputs": scores(inputs)},
+        "short": lambda inputs: {"outputs": price(inputs)[:1]},
+        "texts": lambda inputs: {"outputs": inputs},
+        "flat": lambda inputs: {"scores": price(inputs)},
+        "swapped": lambda inputs: {"scores": classes(inputs)},
+        "few": lambda inputs: {"scores": scores(inputs)[:1]},
+        "uneven": lambda inputs: {"classes": classes(inputs)[:, :1], "scores": scores(inputs)},
+    }
+    archive = keras.export.ExportArchive()
+    for name, function in signatures.items():
+        archive.add_endpoint(name, function, input_signature=[tf.TensorSpec([None], "string", name="inputs")])
+    one, many = (tf.TensorSpec([size], "float32", name=name) for size, name in ((1, "bid"), (None, "price")))
+    archive.add_endpoint("rank", lambda bid, price: {"probability": bid * price}, input_signature=[one, many])
     archive.write_out(str(folder), verbose=False)
 
 

@@ -1,6 +1,5 @@
 """How a client connects: TLS, tokens, several servers, labels; and what it refuses before it does."""
 
-import shutil
 import subprocess
 import sys
 
@@ -10,18 +9,6 @@ from fake_serving import FakeServing, answer_price, rows
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.client import PredictionClient
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Paths of a key and a certificate for 127.0.0.1 that is its own authority."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl here")
-    key, certificate = (tmp_path_factory.mktemp("tls") / name for name in ("key.pem", "certificate.pem"))
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    subprocess.run([*new, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    return key, certificate
 
 
 def credentials(certificate, ask_client=False):

@@ -35,7 +35,7 @@ def call(server):
         "Predict": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
         "GetModelMetadata": (protocol.PREDICTION_SERVICE, protocol.GetModelMetadataResponse),
         "GetModelStatus": (protocol.MODEL_SERVICE, protocol.GetModelStatusResponse),
-        "Classify": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
+        "PredictStreamed": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
     }
     with grpc.insecure_channel(server.target) as channel:
 
@@ -111,7 +111,7 @@ NAMES = texts("60", "café", "", "x")
         (request({}), "INVALID_ARGUMENT", "ModelSpec has no name"),
         (request({"name": "other"}), "NOT_FOUND", r"Servable not found for request: Latest\(other\)"),
         (request({"name": "frappe", "version": {"value": 7}}), "NOT_FOUND", r"Specific\(frappe, 7\)"),
-        (request({"name": "frappe", "version_label": "stable"}), "INVALID_ARGUMENT", "version_label"),
+        (request({"name": "frappe", "version_label": "a"}), "INVALID_ARGUMENT", "Unrecognized servable version label: a"),
         (request({"name": "frappe", "signature_name": "rank"}), "FAILED_PRECONDITION", 'signature key "rank" not found'),
         (request(inputs={}), "INVALID_ARGUMENT", r"0!=2 len\({}\) != len\({price,user}\).*Missing but required: {price,user}"),
         (request(inputs={"user": NAMES}), "INVALID_ARGUMENT", "Missing but required: {price}"),
@@ -176,7 +176,7 @@ def test_other_calls(call):
         ("GetModelMetadata", protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["x"]), "INVALID_ARGUMENT"),
         ("GetModelStatus", protocol.GetModelStatusRequest(model_spec={"name": "other"}), "NOT_FOUND"),
         ("GetModelStatus", protocol.GetModelStatusRequest(model_spec={**spec, "version": {"value": 7}}), "NOT_FOUND"),
-        ("Classify", request(), "UNIMPLEMENTED"),
+        ("PredictStreamed", request(), "UNIMPLEMENTED"),
     ):
         with pytest.raises(grpc.RpcError) as raised:
             call(method, message)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from saved_models import WEIGHTS, client_of, probabilities, put
 
 from tfctr.errors import StorageError
-from tfctr.serving.server import LocalServer, _VersionedModel
+from tfctr.serving.served import ServedModel
+from tfctr.serving.server import LocalServer
 
 
 def wait_for(condition):
@@ -69,7 +70,7 @@ def test_a_failed_version_that_is_published_again_is_tried_again(base, models):
 
 
 def test_looking_for_versions_survives_any_error_and_ends_with_the_server(base, models, monkeypatch, caplog):
-    refresh, errors = _VersionedModel.refresh, iter([RuntimeError("surprise")])
+    refresh, errors = ServedModel.refresh, iter([RuntimeError("surprise")])
 
     def fail_once(model, first=False):
         for error in () if first else errors:
@@ -77,7 +78,7 @@ def test_looking_for_versions_survives_any_error_and_ends_with_the_server(base, 
         refresh(model, first)
         time.sleep(0 if first else 0.5)  # the server's end finds the thread at work
 
-    monkeypatch.setattr(_VersionedModel, "refresh", fail_once)
+    monkeypatch.setattr(ServedModel, "refresh", fail_once)
     with LocalServer(base, port=0, poll_seconds=0.05) as server:
         put(base, models / "heavy")
         wait_for(lambda: server.version == 2)

@@ -58,7 +58,7 @@ class Connection:
             absent = "client_key" if client_key is None else "client_certificate"
             raise ConfigError(f"`{absent}` is None.", fix="give `client_certificate` and `client_key` together, or neither")
         files = {"root_certificates": root_certificates, "client_key": client_key, "client_certificate": client_certificate}
-        contents = [None if path is None else _pem(argument, path) for argument, path in files.items()]
+        contents = [None if path is None else read_pem(argument, path) for argument, path in files.items()]
         self.target = target
         self._credentials = grpc.ssl_channel_credentials(*contents) if tls or any(contents) else None
         if token is not None and self._credentials is None:
@@ -80,7 +80,7 @@ class Connection:
         return [("authorization", f"Bearer {token}")]
 
 
-def _pem(argument, path):
+def read_pem(argument, path):
     """The contents of a PEM file."""
     try:
         content = Path(path).read_bytes()

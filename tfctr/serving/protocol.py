@@ -1,4 +1,4 @@
-"""TensorFlow Serving's messages, without TensorFlow: predict, metadata, status, SavedModel, and tensors to and from NumPy.
+"""TensorFlow Serving's messages, without TensorFlow: requests and answers, SavedModel, and tensors to and from NumPy.
 
 The message classes come from `protocol.binpb`, a descriptor set that `export/make_protocol.py` takes from
 tensorflow-serving-api. They live in a descriptor pool of their own, so they never clash with TensorFlow's copies of the same
@@ -33,6 +33,14 @@ SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
 GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
+ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
+ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
+ClassificationRequest = _message("tensorflow.serving.ClassificationRequest")
+ClassificationResponse = _message("tensorflow.serving.ClassificationResponse")
+RegressionRequest = _message("tensorflow.serving.RegressionRequest")
+RegressionResponse = _message("tensorflow.serving.RegressionResponse")
+MultiInferenceRequest = _message("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = _message("tensorflow.serving.MultiInferenceResponse")
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

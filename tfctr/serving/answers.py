@@ -1,0 +1,181 @@
+"""What the local stand-in answers to each request, or refuses with: TensorFlow Serving's rules and words.
+
+Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `predict_util.cc`, `server_core.cc`,
+`multi_inference.cc`.
+"""
+
+import grpc
+
+from tfctr.serving import example_answers, protocol
+from tfctr.serving.loader import StatusError
+from tfctr.serving.served import require
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_UNKNOWN, _INVALID_ARGUMENT, _NOT_FOUND, _UNIMPLEMENTED, _FAILED_PRECONDITION = 2, 3, 5, 12, 9
+_DEFAULT = "serving_default"
+# A method of MultiInference: what answers it, the field of the result, and the field in that.
+_RESULTS = {
+    "tensorflow/serving/classify": (example_answers.classify, "classification_result", "classifications"),
+    "tensorflow/serving/regress": (example_answers.regress, "regression_result", "regressions"),
+}
+
+
+class Requests:
+    """What the server answers for a `ServedModel`, or the `StatusError` that it refuses with."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def handlers(self):
+        """gRPC handlers of both services."""
+        prediction = {
+            "Predict": _handler(self.predict, protocol.PredictRequest),
+            "Classify": _handler(self.classify, protocol.ClassificationRequest),
+            "Regress": _handler(self.regress, protocol.RegressionRequest),
+            "MultiInference": _handler(self.multi_inference, protocol.MultiInferenceRequest),
+            "GetModelMetadata": _handler(self.metadata, protocol.GetModelMetadataRequest),
+        }
+        model = {
+            "GetModelStatus": _handler(self.status, protocol.GetModelStatusRequest),
+            "HandleReloadConfigRequest": _handler(self.reload, protocol.ReloadConfigRequest),
+        }
+        return (
+            grpc.method_handlers_generic_handler(protocol.PREDICTION_SERVICE, prediction),
+            grpc.method_handlers_generic_handler(protocol.MODEL_SERVICE, model),
+        )
+
+    def predict(self, request):
+        version, model = self.model.find(request.model_spec)
+        name = request.model_spec.signature_name or _DEFAULT
+        require(name in model.signatures, _FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        inputs = _read_inputs(model.signatures[name], request.inputs)
+        outputs = model.run(name, inputs, _read_filter(model.signatures[name], request.output_filter))
+        response = protocol.PredictResponse(model_spec=self._answered_by(version, name))
+        for output, array in outputs.items():
+            response.outputs[output].CopyFrom(protocol.to_tensor(array))
+        return response
+
+    def metadata(self, request):
+        fields = list(request.metadata_field)
+        require(fields, _INVALID_ARGUMENT, "GetModelMetadataRequest must specify at least one metadata_field")
+        for field in fields:
+            require(field == "signature_def", _INVALID_ARGUMENT, f"Metadata field {field} is not supported")
+        version, model = self.model.find(request.model_spec)
+        signatures = protocol.SignatureDefMap(signature_def=model.signatures)
+        response = protocol.GetModelMetadataResponse(model_spec=self._answered_by(version))
+        response.metadata["signature_def"].Pack(signatures)
+        return response
+
+    def status(self, request):
+        spec = request.model_spec
+        states = {version: ("END", _code(error), error.problem) for version, (error, _) in self.model.failed.items()}
+        states |= dict.fromkeys(self.model.loaded, ("AVAILABLE", 0, ""))
+        if spec.name != self.model.name or not states:
+            raise StatusError(_NOT_FOUND, f"Could not find any versions of model {spec.name}")
+        if spec.HasField("version"):
+            wanted = spec.version.value
+            require(wanted in states, _NOT_FOUND, f"Could not find version {wanted} of model {spec.name}")
+            states = {wanted: states[wanted]}
+        response = protocol.GetModelStatusResponse()
+        for version, (state, code, message) in sorted(states.items(), reverse=True):
+            status = {"error_code": code, "error_message": message}
+            response.model_version_status.add(version=version, state=state, status=status)
+        return response
+
+    def classify(self, request):
+        version, model = self.model.find(request.model_spec)
+        name = _named(model, request.model_spec)
+        found = example_answers.classify(model, name, example_answers.serialized(request.input))
+        spec = self._answered_by(version, name)
+        return protocol.ClassificationResponse(result={"classifications": found}, model_spec=spec)
+
+    def regress(self, request):
+        version, model = self.model.find(request.model_spec)
+        name = _named(model, request.model_spec)
+        found = example_answers.regress(model, name, example_answers.serialized(request.input))
+        return protocol.RegressionResponse(result={"regressions": found}, model_spec=self._answered_by(version, name))
+
+    def multi_inference(self, request):
+        version, model = self.model.find((request.tasks or [request.tasks.add()])[0].model_spec)
+        names = [task.model_spec.signature_name or _DEFAULT for task in request.tasks]
+        for task, name in zip(request.tasks, names, strict=True):
+            require(task.model_spec.name, _INVALID_ARGUMENT, "Found ModelSpec with an empty model name.")
+            same = "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            require(task.model_spec.name == self.model.name, _INVALID_ARGUMENT, same)
+            require(names.count(name) == 1, _INVALID_ARGUMENT, f"Duplicate evaluation of signature: {name}")
+            require(name in model.signatures, _INVALID_ARGUMENT, f"Requested signature not found in model graph: {name}")
+        response, given = protocol.MultiInferenceResponse(), example_answers.serialized(request.input)
+        for task, name in zip(request.tasks, names, strict=True):
+            method = task.method_name
+            require(method in _RESULTS, _UNIMPLEMENTED, f"Unsupported signature method_name: {method}")
+            infer, result, values = _RESULTS[method]
+            spec = self._answered_by(version, name)
+            response.results.add(**{"model_spec": spec, result: {values: infer(model, name, given)}})
+        return response
+
+    def reload(self, request):
+        self.model.reload(request.config)
+        return protocol.ReloadConfigResponse(status={})
+
+    def _answered_by(self, version, signature=""):
+        return {"name": self.model.name, "version": {"value": version}, "signature_name": signature}
+
+
+def _handler(respond, request_type):
+    def behaviour(request, context):
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:  # it has waited for a free thread too long
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        try:
+            return respond(request)
+        except StatusError as error:
+            context.abort(_CODES[error.code], error.problem)
+
+    return grpc.unary_unary_rpc_method_handler(
+        behaviour,
+        request_deserializer=request_type.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
+    )
+
+
+def _named(model, spec):
+    name = spec.signature_name or _DEFAULT
+    require(name in model.signatures, _INVALID_ARGUMENT, f"No signature was found with the name: {name}")
+    return name
+
+
+def _read_inputs(signature, tensors):
+    given, expected, defaults = set(tensors), set(signature.inputs), set(signature.defaults)
+    extra, missing = given - expected, expected - given - defaults
+    if extra or missing:
+        raise StatusError(
+            _INVALID_ARGUMENT,
+            f"input size does not match signature: {len(given)}!={len(expected)} "
+            f"len({_braces(given)}) != len({_braces(expected)}). "
+            f"Sent extra: {_braces(extra)}. Missing but required: {_braces(missing)}.",
+        )
+    values = {name: tensors[name] if name in given else signature.defaults[name] for name in sorted(expected)}
+    try:
+        return {name: protocol.from_tensor(value) for name, value in values.items()}
+    except ValueError as error:
+        raise StatusError(_INVALID_ARGUMENT, f"Invalid TensorProto: {error}") from error
+
+
+def _read_filter(signature, names):
+    for name in names:
+        require(
+            name in signature.outputs,
+            _INVALID_ARGUMENT,
+            f"output tensor alias not found in signature: {name} "
+            f"Outputs expected to be in the set {_braces(signature.outputs)}.",
+        )
+        require(list(names).count(name) == 1, _INVALID_ARGUMENT, f"duplicate output tensor alias: {name}")
+    return list(names) or None
+
+
+def _code(error):
+    return error.code if isinstance(error, StatusError) else _UNKNOWN
+
+
+def _braces(names):
+    return "{" + ",".join(sorted(names)) + "}"

@@ -1,0 +1,134 @@
+"""The versions that the local stand-in serves: those under a base path that a policy chooses, and their labels."""
+
+import logging
+import threading
+from pathlib import Path
+
+from tfctr.errors import StorageError, TfctrError
+from tfctr.serving import protocol
+from tfctr.serving.loader import SavedModel, StatusError
+from tfctr.serving.publish import versions
+
+_LOG = logging.getLogger(__name__)
+_INVALID_ARGUMENT, _NOT_FOUND, _FAILED_PRECONDITION, _UNIMPLEMENTED = 3, 5, 9, 12
+
+
+class ServedModel:
+    """The loaded versions of one model, `loaded`: version -> SavedModel.
+
+    `failed` has the error of each chosen version that cannot be loaded, and which folder that was; `labels` are names of
+    versions. All three are replaced whole, never changed: requests read them meanwhile.
+
+    Args:
+        name: the model's name in requests.
+        base: the folder of all versions.
+        policy: a `ServableVersionPolicy`; the highest version if None.
+    """
+
+    def __init__(self, name, base, policy=None):
+        self.name, self.base = name, base
+        self.loaded, self.failed, self.labels = {}, {}, {}
+        self._policy = policy or version_policy()
+        self._refreshing = threading.Lock()
+
+    def refresh(self, first=False):
+        """Load the versions that the policy chooses. A failure is remembered, and raised only the `first` time."""
+        with self._refreshing:
+            try:
+                published = {version: _identity(self.base / str(version)) for version in versions(self.base)}
+            except OSError:  # a version is being removed; the next poll sees the outcome
+                return
+            if not published and not self.base.is_dir():  # away for a moment
+                return
+            self.failed = {version: failed for version, failed in self.failed.items() if published.get(version) == failed[1]}
+            chosen = _chosen(self._policy, published)
+            for version in sorted(chosen - self.loaded.keys() - self.failed.keys()):
+                self._load(version, published[version], first)
+            kept = {version: model for version, model in self.loaded.items() if version in chosen}
+            if kept or not chosen:  # a version that fails to load leaves the old one in place
+                # Requests hold the model they run on: the old one is freed when the last of them ends.
+                self.loaded = kept
+
+    def _load(self, version, identity, first):
+        try:
+            self.loaded = {**self.loaded, version: SavedModel(self.base / str(version))}
+            _LOG.info("%s: version %d is served", self.base, version)
+        except TfctrError as error:
+            self.failed = {**self.failed, version: (error, identity)}
+            _LOG.error("%s: version %d cannot be loaded: %s", self.base, version, error.problem)
+            if first:
+                raise StorageError(
+                    f"{self.base / str(version)} cannot be loaded: {error.problem}",
+                    fix="remove this version or export it again",
+                ) from error
+
+    def find(self, spec):
+        """The version that a `ModelSpec` asks for, and its SavedModel."""
+        require(spec.name, _INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        loaded, wanted = self.loaded, self._version(spec)  # read once: another version may take its place meanwhile
+        asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
+        version = max(loaded, default=None) if wanted is None else wanted
+        require(spec.name == self.name and version in loaded, _NOT_FOUND, f"Servable not found for request: {asked}")
+        return version, loaded[version]
+
+    def _version(self, spec):
+        if spec.WhichOneof("version_choice") != "version_label":
+            return spec.version.value if spec.HasField("version") else None
+        labels = self.labels if spec.name == self.name else {}
+        known = spec.version_label in labels
+        require(known, _INVALID_ARGUMENT, f"Unrecognized servable version label: {spec.version_label}")
+        return labels[spec.version_label]
+
+    def label(self, labels):
+        """Replace all labels: name -> version, which must be loaded."""
+        for version in labels.values():
+            require(
+                version in self.loaded,
+                _FAILED_PRECONDITION,
+                f"Request to assign label to version {version} of model {self.name}, "
+                "which is not currently available for inference",
+            )
+        self.labels = dict(labels)
+
+    def reload(self, config):
+        """Take the policy and the labels of a `ModelServerConfig`. As in TensorFlow Serving, labels come before loading."""
+        require(
+            config.WhichOneof("config") == "model_config_list",
+            _INVALID_ARGUMENT,
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported",
+        )
+        models = config.model_config_list.config
+        own = len(models) == 1 and models[0].name == self.name and Path(models[0].base_path) == self.base
+        require(own, _UNIMPLEMENTED, f"the local stand-in serves one model: {self.name} at {self.base}")
+        self.label(models[0].version_labels)
+        self._policy = models[0].model_version_policy
+        self.refresh()
+
+
+def version_policy(numbers=None):
+    """The `ServableVersionPolicy` that serves these versions; the highest one if None."""
+    policy = protocol.ModelServerConfig().model_config_list.config.add().model_version_policy
+    if numbers is not None:
+        policy.specific.versions.extend(numbers)
+    return policy
+
+
+def require(condition, code, problem):
+    """Refuse a request, unless `condition`."""
+    if not condition:
+        raise StatusError(code, problem)
+
+
+def _chosen(policy, published):
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return set(published)
+        case "specific":
+            return set(policy.specific.versions) & set(published)
+    return set(sorted(published)[-(policy.latest.num_versions or 1) :])
+
+
+def _identity(folder):
+    """Tells a folder from another one that takes its name later."""
+    stat = folder.stat()
+    return stat.st_ino, stat.st_ctime_ns
