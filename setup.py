@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfctr/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
 
 REPORT = ["matplotlib>=3.9,<4", "scikit-learn>=1.7,<2", "scipy>=1.14,<2"]
+PROMETHEUS = ["prometheus-client>=0.21,<1"]
+OPENTELEMETRY = ["opentelemetry-sdk>=1.30,<2"]
 
 setup(
     name="tfctr",
@@ -39,8 +41,12 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "retrieval": ["tensorflow-recommenders>=0.7.7,<0.8", "tf-keras>=2.20,<2.22"],
         "report": REPORT,
+        "prometheus": PROMETHEUS,
+        "opentelemetry": OPENTELEMETRY,
         "dev": [
             *REPORT,
+            *PROMETHEUS,
+            *OPENTELEMETRY,
             "pytest>=9,<10",
             "hypothesis>=6.155,<7",
             "ruff>=0.17,<0.18",

@@ -130,6 +130,7 @@ def test_a_client_that_is_closed():
         ({"label": "stable", "version": 3}, "`label` is 'stable'.*`version` or `label`, not both"),
         ({"timeout": "5"}, "`timeout` is '5'"),
         ({"max_rows": 1.5}, "`max_rows` is 1.5"),
+        ({"observe": "prometheus"}, "`observe` is 'prometheus'"),
         ({"tls": "yes"}, "`tls` is 'yes'"),
         ({"root_certificates": 7}, "`root_certificates` is 7"),
         ({"root_certificates": __file__}, "`root_certificates`: .* is no PEM file"),

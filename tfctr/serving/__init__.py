@@ -21,6 +21,8 @@ _NAMES = {
     "serve": "server",
     "PredictionClient": "client",
     "AsyncPredictionClient": "async_client",
+    "OpenTelemetryMetrics": "telemetry",
+    "PrometheusMetrics": "telemetry",
 }
 
 __all__ = [*_NAMES]

@@ -6,6 +6,7 @@ import grpc.aio
 
 from tfctr.errors import ConfigError
 from tfctr.serving.calls import BaseClient
+from tfctr.serving.rows import naming_lines, read_json_lines
 
 
 class AsyncPredictionClient(BaseClient):
@@ -38,7 +39,9 @@ class AsyncPredictionClient(BaseClient):
 
     async def predict_file(self, path):
         """As `PredictionClient.predict_file`; the file is read at once."""
-        return await self._predict_file(path)
+        rows = read_json_lines(path)
+        with naming_lines(path, rows):
+            return await self.predict(list(rows.values()))
 
     async def rank(self, context, candidates):
         """As `PredictionClient.rank`."""

@@ -6,6 +6,7 @@ them with `finished`.
 
 import dataclasses
 import threading
+import time
 from collections.abc import Mapping
 
 import grpc
@@ -14,7 +15,7 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
-from tfctr.serving.rows import RowError, read_json_lines, slices, to_columns
+from tfctr.serving.rows import slices, to_columns
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -31,6 +32,16 @@ class Answer:
 
     outputs: dict[str, np.ndarray]
     version: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One request that has ended, for `observe`: its method ("Predict"), its gRPC code ("OK"), and how long it took."""
+
+    model: str
+    method: str
+    code: str
+    seconds: float
 
 
 class BaseClient:
@@ -55,6 +66,7 @@ class BaseClient:
         client_certificate=None,
         client_key=None,
         token=None,
+        observe=None,
     ):
         self._connection = Connection(
             target,
@@ -70,12 +82,13 @@ class BaseClient:
         _require(label is None or (isinstance(label, str) and label), "label", label, "give a label's name, such as 'stable'")
         _require(version is None or label is None, "label", label, "give `version` or `label`, not both")
         _require(_is_separator(separator), "separator", separator, 'give one character, or a dict such as {"genres": "|"}')
+        _require(observe is None or callable(observe), "observe", observe, "give a function of one `Request`")
         require_positive("timeout", timeout)
         require_count("max_rows", max_rows)
         require_count("max_bytes", max_bytes)
         self.target, self.model, self.version, self.label, self.signature = target, model, version, label, signature
         self._timeout, self._separator, self._limits = timeout, separator, (max_rows, max_bytes)
-        self._signatures = self._methods = self._channel = None
+        self._observe, self._signatures, self._methods, self._channel = observe, None, None, None
         self._lock, self._closed = threading.Lock(), False
 
     async def _send(self, method, request, timeout, metadata):
@@ -88,14 +101,6 @@ class BaseClient:
         signature = await self._signature(self.signature)
         columns = to_columns(rows, _described(signature.inputs), self._separator)
         return await self._probabilities(self.signature, signature, columns)
-
-    async def _predict_file(self, path):
-        rows = read_json_lines(path)
-        try:
-            return await self._predict(list(rows.values()))
-        except RowError as error:
-            where = f"{path}, line {list(rows)[error.row]}, column {error.column!r}"
-            raise DataError(f"{where}: {error.reason}", fix=error.fix) from error
 
     async def _rank(self, context, candidates):
         signature = await self._signature("rank")
@@ -197,13 +202,20 @@ class BaseClient:
             self._signatures = {name: signatures[name] for name in signatures if not name.startswith("__")}
         return self._signatures
 
-    async def _call(self, method, request):
+    async def _call(self, path, request):
+        method, metadata, code, start = self._method(path), self._connection.metadata(), "CANCELLED", time.perf_counter()
         try:
-            return await self._send(self._method(method), request, timeout=self._timeout, metadata=self._connection.metadata())
+            response = await self._send(method, request, timeout=self._timeout, metadata=metadata)
+            code = "OK"
+            return response
         except grpc.RpcError as error:
+            code = error.code().name
             # A version with other inputs may have been published: ask again next time.
             self._signatures = None
             raise self._explained(error) from error
+        finally:
+            if self._observe is not None:
+                self._observe(Request(self.model, path.rpartition("/")[2], code, time.perf_counter() - start))
 
     def _method(self, path):
         """The channel's method. The channel opens at the first call: a process that forks before that has one for itself."""
@@ -308,11 +320,12 @@ def _type_and_shape(tensor):
 
 
 def _described(tensors):
-    return {name: _type_and_shape(tensor) for name, tensor in tensors.items()}
+    """Name -> (type, shape), in the order of the names: a protobuf map has none."""
+    return {name: _type_and_shape(tensor) for name, tensor in sorted(tensors.items())}
 
 
 def _named_types(tensors):
-    return {name: (protocol.type_name(tensor.dtype), _type_and_shape(tensor)[1]) for name, tensor in sorted(tensors.items())}
+    return {name: (protocol.type_name(tensors[name].dtype), shape) for name, (_, shape) in _described(tensors).items()}
 
 
 def _output_name(signature):

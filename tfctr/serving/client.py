@@ -3,6 +3,7 @@
 import grpc
 
 from tfctr.serving.calls import BaseClient, finished
+from tfctr.serving.rows import naming_lines, read_json_lines
 
 
 class PredictionClient(BaseClient):
@@ -29,6 +30,7 @@ class PredictionClient(BaseClient):
         root_certificates: a PEM file of the certificate authorities to trust instead.
         client_certificate, client_key: PEM files that prove to the server who calls.
         token: sent with each request as `authorization: Bearer`; a function is asked for it each time. Only over TLS.
+        observe: called after each request with its `model`, `method`, `code` and `seconds`; see `telemetry`.
 
     Raises:
         ConfigError: the target or an option cannot be used, the model has no such signature, or the server refused the caller.
@@ -66,7 +68,9 @@ class PredictionClient(BaseClient):
 
     def predict_file(self, path):
         """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines."""
-        return finished(self._predict_file(path))
+        rows = read_json_lines(path)
+        with naming_lines(path, rows):
+            return self.predict(list(rows.values()))
 
     def rank(self, context, candidates):
         """The click probability of each candidate in one context, by the signature `rank`, which takes the context once.

@@ -98,6 +98,16 @@ def read_json_lines(path):
     return rows
 
 
+@contextlib.contextmanager
+def naming_lines(path, rows):
+    """Inside it, an error of a row names its line. `rows` are those that `read_json_lines` gave, in their order."""
+    try:
+        yield
+    except RowError as error:
+        where = f"{path}, line {list(rows)[error.row]}, column {error.column!r}"
+        raise DataError(f"{where}: {error.reason}", fix=error.fix) from error
+
+
 def _json_row(line, where):
     try:
         row = json.loads(line.decode())
