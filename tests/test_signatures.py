@@ -9,15 +9,18 @@ import tensorflow as tf
 from test_export import golden_of, one_row, spread, usual_rows
 
 import tfctr
-from tfctr.errors import ConfigError, ExportError
+from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.models import MODELS
 from tfctr.models.base import CTRModel, ids_input
 from tfctr.schema import Categorical, Schema
 from tfctr.serving.check import check_saved_model
+from tfctr.serving.client import PredictionClient
 from tfctr.serving.examples import make_examples, parse_examples
 from tfctr.serving.explanation import Explanation, difficulty
+from tfctr.serving.golden import golden_rows
 from tfctr.serving.loader import SavedModel, StatusError, read_signatures
 from tfctr.serving.raw_features import RawFeatures
+from tfctr.serving.server import LocalServer
 
 CANDIDATES, OPTIONAL = ("item", "price", "genres"), ("genres", "age")
 
@@ -296,3 +299,39 @@ def test_names_with_punctuation_may_be_left_out(tmp_path):
 def test_a_model_needs_one_input_that_is_not_optional(tiny_schema, tmp_path):
     with pytest.raises(ConfigError, match="not of all 5"):
         tfctr.serving.export(MODELS["LR"](tiny_schema), tmp_path, optional=[f.name for f in tiny_schema.features])
+
+
+# through the client
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    with LocalServer(exported[1].parent, port=0, name="ctr") as server:
+        yield server
+
+
+def test_the_client_ranks_with_the_bits_of_predict(server, tiny_schema):
+    rows = {name: column[16:36] for name, column in golden_rows(tiny_schema).items()}
+    context = {name: rows[name][0] for name in rows if name not in CANDIDATES}
+    candidates = {name: rows[name] for name in CANDIDATES}
+    tiled = candidates | {name: np.array([value] * 20, rows[name].dtype) for name, value in context.items()}
+    with PredictionClient(server.target, model="ctr", separator="|") as client:
+        np.testing.assert_array_equal(bits(client.rank(context, candidates)), bits(client.predict(tiled)))
+        # An optional feature counts on either side, and may be absent from both.
+        older = {name: value for name, value in context.items() if name != "age"}
+        np.testing.assert_array_equal(
+            bits(client.rank(older, candidates)), bits(client.predict({name: tiled[name] for name in tiled if name != "age"}))
+        )
+        assert (client.rank(older, candidates) != client.rank(context, candidates)).any()
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_client_may_leave_out_what_is_optional_and_no_more(strict, server, tiny_schema):
+    rows = {name: column[16:20] for name, column in golden_rows(tiny_schema).items()}
+    missing = rows | {"age": np.full(4, np.nan), "genres": np.array([b""] * 4, object)}
+    with PredictionClient(server.target, model="ctr", separator="|", strict=strict) as client:
+        answer = client.predict({name: rows[name] for name in rows if name not in OPTIONAL})
+        np.testing.assert_array_equal(bits(answer), bits(client.predict(missing)))
+        problem = "column 'user' is missing" if strict else "refused the rows: .*user"
+        with pytest.raises(DataError, match=problem):
+            client.predict({name: rows[name] for name in rows if name != "user"})

@@ -15,7 +15,7 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
-from tfctr.serving.rows import slices, to_columns
+from tfctr.serving.rows import column_names, slices, to_columns
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -61,6 +61,7 @@ class BaseClient:
         separator=None,
         max_rows=1000,
         max_bytes=2**20,
+        strict=True,
         tls=False,
         root_certificates=None,
         client_certificate=None,
@@ -87,7 +88,7 @@ class BaseClient:
         require_count("max_rows", max_rows)
         require_count("max_bytes", max_bytes)
         self.target, self.model, self.version, self.label, self.signature = target, model, version, label, signature
-        self._timeout, self._separator, self._limits = timeout, separator, (max_rows, max_bytes)
+        self._timeout, self._separator, self._limits, self._strict = timeout, separator, (max_rows, max_bytes), strict
         self._observe, self._signatures, self._methods, self._channel = observe, None, None, None
         self._lock, self._closed = threading.Lock(), False
 
@@ -99,26 +100,36 @@ class BaseClient:
         if isinstance(rows, list | tuple) and not rows:
             return np.zeros(0, np.float32)
         signature = await self._signature(self.signature)
-        columns = to_columns(rows, _described(signature.inputs), self._separator)
-        return await self._probabilities(self.signature, signature, columns)
+        return await self._probabilities(self.signature, signature, self._columns(rows, signature))
 
     async def _rank(self, context, candidates):
         signature = await self._signature("rank")
-        inputs = _described(signature.inputs)
-        shared = {name: described for name, described in inputs.items() if described[1][:1] == (1,)}
-        own = {name: described for name, described in inputs.items() if name not in shared}
-        if not own:
+        inputs, optional = _described(signature.inputs), self._optional(signature)
+        if all(shape[:1] == (1,) for _, shape in inputs.values()):
             raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
-        context = self._context(context, shared)
-        if isinstance(candidates, list | tuple) and not candidates:
+        context = [context] if isinstance(context, Mapping) else context
+        nothing = isinstance(candidates, list | tuple) and not candidates
+        # An optional column has no fixed shape: it belongs to the side that has it.
+        aside = column_names(context, inputs) - (set() if nothing else column_names(candidates, inputs))
+        shared = {name: known for name, known in inputs.items() if known[1][:1] == (1,) or name in aside}
+        context = self._context(context, shared, optional)
+        if nothing:
             return np.zeros(0, np.float32)
-        columns = to_columns(candidates, own, self._separator)
+        own = {name: known for name, known in inputs.items() if name not in shared}
+        columns = to_columns(candidates, own, self._separator, optional)
         return await self._probabilities("rank", signature, columns, pack(context))
 
-    def _context(self, context, inputs):
+    def _columns(self, rows, signature):
+        return to_columns(rows, _described(signature.inputs), self._separator, self._optional(signature))
+
+    def _optional(self, signature):
+        """The inputs that a request may leave out, as far as the client is to judge."""
+        return signature.defaults if self._strict else signature.inputs
+
+    def _context(self, context, inputs, optional):
         """The columns, of one row each, that all candidates share."""
         try:
-            columns = to_columns([context] if isinstance(context, Mapping) else context, inputs, self._separator)
+            columns = to_columns(context, inputs, self._separator, optional)
         except DataError as error:
             raise DataError(f"context: {error.problem}", fix=error.fix) from error
         for column in columns.values():
@@ -129,8 +140,7 @@ class BaseClient:
     async def _answer(self, rows, name):
         name = self.signature if name is None else name
         signature = await self._signature(name)
-        columns = to_columns(rows, _described(signature.inputs), self._separator)
-        return await self._ask(name, columns, _described(signature.outputs))
+        return await self._ask(name, self._columns(rows, signature), _described(signature.outputs))
 
     async def _metadata(self):
         return {

@@ -26,6 +26,8 @@ class PredictionClient(BaseClient):
         separator: joins the tokens of lists: the `separator` of the sequences in the schema, which the server cannot tell, or
             a dict, `{"genres": "|"}`, with each column's own. Lists are refused without it.
         max_rows, max_bytes: more than this is sent as several requests, one after the other, all answered by one version.
+        strict: refuse rows without a column that the model takes, unless the server says that it is optional. TensorFlow
+            Serving from 2.20 on does not say so: False sends what there is, and leaves it to the server to refuse.
         tls: encrypt, and trust the certificate authorities that gRPC brings. The files below imply it.
         root_certificates: a PEM file of the certificate authorities to trust instead.
         client_certificate, client_key: PEM files that prove to the server who calls.

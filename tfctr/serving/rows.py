@@ -38,13 +38,14 @@ class RowError(DataError):
         self.column, self.row, self.reason = column, row, reason
 
 
-def to_columns(rows, inputs, separator=None):
+def to_columns(rows, inputs, separator=None, optional=()):
     """The columns of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
         rows: see above.
         inputs: input name -> (NumPy type, shape with None for the batch), as the server describes them.
         separator: joins the tokens of a list; a dict gives each column its own. Where there is none, lists are refused.
+        optional: names of inputs that are left out where the rows do not have them.
 
     Returns:
         Input name -> array, or for text a list of `bytes`.
@@ -57,6 +58,7 @@ def to_columns(rows, inputs, separator=None):
     {'user': [b'60', b'', b'x']}
     """
     given = _columns(rows, inputs)
+    inputs = {name: described for name, described in inputs.items() if name in given or name not in optional} or inputs
     _require_all(inputs, given)
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(inputs, separator)
     columns = {name: _column(name, given[name], *inputs[name], separators.get(name)) for name in inputs}
@@ -65,6 +67,11 @@ def to_columns(rows, inputs, separator=None):
         counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"the columns differ in rows: {counted}.", fix="give every column one value a row")
     return columns
+
+
+def column_names(rows, inputs):
+    """The names of all columns that the rows have, in any form that `to_columns` takes."""
+    return set(_columns(rows, inputs))
 
 
 def to_arrays(rows, inputs, separator=None):
