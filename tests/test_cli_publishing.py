@@ -14,6 +14,7 @@ from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, versions
 from tfctr.serving.labels import read_config
 from tfctr.serving.publish import publish
+from tfctr.storage import read_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +54,18 @@ def test_publish_for_machines_and_for_people(folder, base):
     assert (printed["folder"], printed["compared_with"], printed["scores_rows"]) == ("none", "2", "68")
     assert "next: the same without --dry-run" in result.stderr
     assert versions(base) == [1, 2]
+
+
+def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
+    served = ["--candidate", "item", "--candidate", "genres", "--optional", "price"]
+    served += ["--calibrate", "platt", "--negatives-kept", 0.5]
+    for command in ("export", "publish"):
+        version = Path(json.loads(done(command, folder / "run", tmp_path / command, *served, "--json"))["folder"])
+        card = read_json(version / "assets.extra" / "model_card.json")
+        assert (card["candidates"], card["optional"], card["negatives_kept"]) == (["item", "genres"], ["price"], 0.5)
+        assert card["calibration"]["method"] == "platt"
+        assert "valid_auc" in card["metrics"]
+        assert "rank" in card["signatures"]
 
 
 def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):

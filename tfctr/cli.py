@@ -178,27 +178,6 @@ def evaluate(
         typer.echo(f"{name} is not defined: {reason}", err=True)
 
 
-@command
-def export(
-    run: RunFolder,
-    folder: Versions,
-    data: Moved = None,
-    json: Json = False,
-):
-    """Export a run as the next SavedModel version, after a strict check.
-
-    Example: tfctr export runs/tf4ctr serving/frappe
-    """
-    from tfctr import serving
-    from tfctr.training import load_run
-
-    run = load_run(run)
-    metrics = {f"valid_{name}": value for name, value in run.metrics["valid"].items()}
-    version = serving.export(run.model, folder, vocabularies=data, metrics=metrics)
-    show({"folder": str(version)}, json)
-    suggest(f"tfctr serve {folder}")
-
-
 for _function in cli_publishing.COMMANDS:
     command(_function)
 

@@ -1,4 +1,4 @@
-"""The commands around what is live: `tfctr publish | rollback | versions | label`."""
+"""The commands around what is served: `tfctr export | publish | rollback | versions | label`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,52 @@ import typer
 from tfctr.console import Json, Moved, RunFolder, Versions, print_json, show, suggest
 from tfctr.errors import ConfigError, require_one_of
 
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate", metavar="FEATURE", help="Differs among the candidates of a request: adds `rank`. May be repeated."
+    ),
+]
+Absent = Annotated[
+    list[str] | None, typer.Option("--optional", metavar="FEATURE", help="Requests may leave it out. May be repeated.")
+]
+Calibrate = Annotated[
+    str | None, typer.Option(metavar="METHOD", help="Fit on the valid split: temperature, platt, isotonic or best.")
+]
+Kept = Annotated[float, typer.Option(help="The share of the non-clicks that the run's rows were left with.")]
+
+
+def export(
+    run: RunFolder,
+    folder: Versions,
+    data: Moved = None,
+    candidate: Candidates = None,
+    optional: Absent = None,
+    calibrate: Calibrate = None,
+    negatives_kept: Kept = 1.0,
+    json: Json = False,
+):
+    """Export a run as the next SavedModel version, after a strict check.
+
+    Example: tfctr export runs/tf4ctr serving/frappe --candidate item --candidate cost --calibrate best
+    """
+    from tfctr import serving
+    from tfctr.training import load_run
+
+    run = load_run(run)
+    served = _served(run, data, candidate, optional, calibrate, negatives_kept)
+    show({"folder": str(serving.export(run.model, folder, **served))}, json)
+    suggest(f"tfctr serve {folder}")
+
 
 def publish(
     run: RunFolder,
     folder: Versions,
     data: Moved = None,
+    candidate: Candidates = None,
+    optional: Absent = None,
+    calibrate: Calibrate = None,
+    negatives_kept: Kept = 1.0,
     rows: Annotated[Path | None, typer.Option(metavar="ROWS.jsonl", help="Raw rows to compare scores on.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 1000,
     max_auc_drop: Annotated[float, typer.Option(help="How far a validation AUC may fall.")] = 0.002,
@@ -39,8 +80,7 @@ def publish(
     published = serving.publish_model(
         run.model,
         folder,
-        vocabularies=data,
-        metrics={f"valid_{name}": value for name, value in run.metrics["valid"].items()},
+        **_served(run, data, candidate, optional, calibrate, negatives_kept),
         examples=_examples(run, data, rows, sample),
         bounds=bounds,
         force=force,
@@ -127,7 +167,21 @@ def label(
         suggest("once these versions are AVAILABLE, the same with --step label")
 
 
-COMMANDS = (publish, rollback, versions, label)
+COMMANDS = (export, publish, rollback, versions, label)
+
+
+def _served(run, data, candidates, optional, calibrate, negatives_kept):
+    """The arguments that `serving.export` and `serving.publish_model` share."""
+    from tfctr.serving import fit_calibration
+
+    return {
+        "vocabularies": data,
+        "metrics": {f"valid_{name}": value for name, value in run.metrics["valid"].items()},
+        "candidates": candidates or None,
+        "optional": optional or (),
+        "calibration": fit_calibration(run.model, run.dataset(data).valid, calibrate) if calibrate else None,
+        "negatives_kept": negatives_kept,
+    }
 
 
 def _examples(run, data, rows, sample):

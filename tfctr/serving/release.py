@@ -32,6 +32,10 @@ def publish_model(
     vocabularies=None,
     metrics=None,
     examples=None,
+    candidates=None,
+    optional=(),
+    calibration=None,
+    negatives_kept=1.0,
     bounds=None,
     force=None,
     dry_run=False,
@@ -44,7 +48,8 @@ def publish_model(
     version; write the record and the SHA-256 manifest; rename; remove old versions.
 
     Args:
-        model, vocabularies, metrics, examples: as for `export`. Scores are compared on the golden rows, with the examples.
+        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept: as for `export`. Scores are
+            compared on the golden rows, with the examples.
         base: the folder of all versions.
         bounds: a `Bounds`; its defaults if None.
         force: a reason to publish whatever the comparison says; it is recorded. The strict check is never skipped.
@@ -71,7 +76,17 @@ def publish_model(
         from tfctr.serving.exporting import export
 
         live = versions(base)[-1:]
-        exported = export(model, folder / base.name, vocabularies=vocabularies, metrics=metrics, examples=examples)
+        exported = export(
+            model,
+            folder / base.name,
+            vocabularies=vocabularies,
+            metrics=metrics,
+            examples=examples,
+            candidates=candidates,
+            optional=optional,
+            calibration=calibration,
+            negatives_kept=negatives_kept,
+        )
         comparison = compare(exported, version_folder(base, *live), bounds) if live else None
         if live and force is None:
             _refuse(comparison["failures"], base / str(*live))
