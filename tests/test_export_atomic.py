@@ -83,10 +83,6 @@ def kill_repeatedly(times, schema, folder):
     assert hidden(folder) == []
 
 
-def test_a_killed_export_leaves_whole_versions(tiny_schema, tmp_path):
-    kill_repeatedly(5, tiny_schema, tmp_path / "ctr")
-
-
 @pytest.mark.slow
 def test_20_killed_exports_leave_whole_versions(tiny_schema, tmp_path):
     kill_repeatedly(20, tiny_schema, tmp_path / "ctr")

@@ -87,10 +87,6 @@ def kill_rollbacks(times, schema, base):
     kill_repeatedly(times, base, 1.0, roll_back_for_ever, base)
 
 
-def test_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
-    kill_publishers(5, tiny_schema, tmp_path / "ctr")
-
-
 def roll_back_up_to(base, step):
     """Roll back and prune, and kill this process before it writes for the `step`th time."""
     writes = itertools.count(1)
