@@ -29,6 +29,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py --json $(RESULTS)/training.json
 	$(BIN)/python benchmarks/models.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/models.json
 	$(BIN)/python benchmarks/inference.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/inference.json
+	$(BIN)/python benchmarks/serving.py --json $(RESULTS)/serving.json
 	$(BIN)/python benchmarks/batches.py --json $(RESULTS)/batches.json
 	$(BIN)/python benchmarks/metrics.py $(if $(FUXICTR),--fuxictr $(FUXICTR)) --json $(RESULTS)/metrics.json
 	$(BIN)/python benchmarks/contrast_memory.py --json $(RESULTS)/contrast_memory.json

@@ -22,14 +22,14 @@ import sys
 from pathlib import Path
 
 from kit import results
-from kit.made import FRAPPE_SIZES
+from kit.made import FRAPPE_SIZES, criteo_sizes
 
 HERE = Path(__file__).parent / "contenders"
 DATA = {  # sizes of the fields, batch size
     "frappe": (FRAPPE_SIZES, 10_000),
-    "criteo-1m": ([1_000_000 // 39] * 39, 4_096),
-    "criteo-5m": ([5_500_000 // 39] * 39, 4_096),
-    "criteo-20m": ([20_000_000 // 39] * 39, 4_096),
+    "criteo-1m": (criteo_sizes(1_000_000), 4_096),
+    "criteo-5m": (criteo_sizes(5_500_000), 4_096),
+    "criteo-20m": (criteo_sizes(20_000_000), 4_096),
 }
 
 HEADER = "data       model   contender                samples/s      best   cpu ms     MiB  ours is   best    cpu"

@@ -18,42 +18,10 @@ import time
 from pathlib import Path
 
 from kit import results
+from kit.made import CRITEO_THOUSANDS
 
 COUNTS = [f"I{number}" for number in range(1, 14)]
-TOKENS = {
-    f"C{number}": thousands * 1000
-    for number, thousands in enumerate(
-        [
-            0.01,
-            0.02,
-            0.05,
-            0.1,
-            0.1,
-            0.3,
-            0.5,
-            1,
-            1,
-            2,
-            5,
-            5,
-            10,
-            10,
-            20,
-            50,
-            100,
-            100,
-            200,
-            300,
-            400,
-            500,
-            600,
-            800,
-            900,
-            1000,
-        ],
-        start=1,
-    )
-}
+TOKENS = {f"C{number}": int(thousands * 1000) for number, thousands in enumerate(CRITEO_THOUSANDS, start=1)}
 
 
 def generate(file, rows):

@@ -17,8 +17,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from kit import results
-
-FIELDS = 39
+from kit.made import criteo_sizes
 
 
 def main():
@@ -50,7 +49,8 @@ def measure(vocabulary, arguments):
     from tfctr.models import MODELS
     from tfctr.schema import Categorical, Schema
 
-    schema = Schema(features=[Categorical(f"f{i}", size=vocabulary // FIELDS) for i in range(FIELDS)], label="click")
+    sizes = criteo_sizes(vocabulary)
+    schema = Schema(features=[Categorical(f"f{i}", size=size) for i, size in enumerate(sizes)], label="click")
     rng, rows = np.random.default_rng(0), arguments.steps * arguments.batch_size
     columns = [field.offset + np.floor(field.feature.size ** rng.random(rows)) - 1 for field in schema.fields]
     labels = rng.integers(0, 2, rows).astype("float32")

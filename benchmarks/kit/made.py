@@ -6,6 +6,20 @@ import pyarrow as pa
 import tfctr
 
 FRAPPE_SIZES = (942, 4084, 9, 9, 4, 5, 4, 11, 82, 233)  # tokens a field, as in the authors' logs
+# Distinct tokens of Criteo's 26 token fields, in thousands, rounded.
+CRITEO_THOUSANDS = (0.01, 0.02, 0.05, 0.1, 0.1, 0.3, 0.5, 1, 1, 2, 5, 5, 10, 10, 20, 50, 100, 100)
+CRITEO_THOUSANDS += (200, 300, 400, 500, 600, 800, 900, 1000)
+
+
+def criteo_sizes(tokens):
+    """The sizes of 39 fields of Criteo's shape with about so many tokens in all: 13 bucketed counts, and tokens.
+
+    >>> sizes = criteo_sizes(1_000_000)
+    >>> len(sizes), sizes[0], sizes[-1], sum(sizes)
+    (39, 50, 199667, 999988)
+    """
+    scale = (tokens - 13 * 50) / sum(CRITEO_THOUSANDS)
+    return [50] * 13 + [max(4, int(thousands * scale)) for thousands in CRITEO_THOUSANDS]
 
 
 def clicks(rows, sizes=FRAPPE_SIZES, seed=0):
