@@ -10,6 +10,7 @@ from saved_models import export_scorer, texts
 
 import tfctr
 from tfctr.errors import ConfigError
+from tfctr.schema import Schema
 from tfctr.serving.comparison import Bounds, compare, stability_index
 from tfctr.serving.golden import write_golden
 from tfctr.serving.loader import SavedModel
@@ -105,9 +106,9 @@ def test_calls_that_would_break(tiny_schema, live, tmp_path):
     new = tfctr.serving.export(model, tmp_path, check=False)
     report = compare(new, live, LOOSE)
     assert report["failures"][3:] == [
-        "signature 'serving_default' demands the new input 'age'",
-        "signature 'serving_default' demands the new input 'genres'",
-        "signature 'serving_default' demands the new input 'item'",
+        "signature 'serving_default' demands the input 'age', without which it answers now",
+        "signature 'serving_default' demands the input 'genres', without which it answers now",
+        "signature 'serving_default' demands the input 'item', without which it answers now",
     ]
     assert (report["rows"], report["psi"]) == (0, None)
     assert "signature 'serving_default' no longer takes the input 'age'" in compare(live, new, LOOSE)["failures"]
@@ -158,3 +159,42 @@ def test_the_stability_index_by_hand():
 def test_bounds_are_numbers(name, value):
     with pytest.raises(ConfigError, match=f"`{name}` is"):
         Bounds(**{name: value})
+
+
+# optional features
+
+
+@pytest.fixture(scope="module")
+def releases(tiny_schema, tmp_path_factory):
+    """Versions without the feature age, with it, and with it but not demanding it; each ranks."""
+
+    def release(features, optional=()):
+        schema = Schema(features=features, label="click", folder=tiny_schema.folder)
+        options = {"candidates": ["item"], "optional": optional, "check": False}
+        return tfctr.serving.export(tfctr.models.LR(schema), tmp_path_factory.mktemp("release") / "ctr", **options)
+
+    every = list(tiny_schema.features)
+    without = [feature for feature in every if feature.name != "age"]
+    return {"without": release(without), "demanded": release(every), "optional": release(every, ["age"])}
+
+
+@pytest.mark.parametrize(
+    ("live", "new", "rows"),
+    [("without", "optional", 68 + 3), ("demanded", "optional", 68), ("optional", "optional", 68 + 3)],
+)
+def test_a_feature_that_may_be_left_out_breaks_no_call(live, new, rows, releases):
+    report = compare(releases[new], releases[live], LOOSE)
+    assert (report["failures"], report["rows"]) == ([], rows)
+
+
+@pytest.mark.parametrize("live", ["without", "optional"])
+def test_a_feature_that_must_be_given_from_now_on_breaks_calls(live, releases):
+    failures = compare(releases["demanded"], releases[live], LOOSE)["failures"]
+    assert "signature 'serving_default' demands the input 'age', without which it answers now" in failures
+
+
+def test_a_version_without_golden_rows_is_not_compared(live, tmp_path):
+    new = with_metrics(live, tmp_path / "2")
+    write_golden(new / "assets.extra" / "golden.json", [], "m")
+    (failure,) = compare(new, live, LOOSE)["failures"]
+    assert "has no golden rows that" in failure

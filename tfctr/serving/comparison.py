@@ -42,7 +42,8 @@ class Bounds:
 def compare(new, live, bounds):
     """Compare a new version with the live one.
 
-    Scores are those of the golden rows of the new version, which hold what was given to `export` as `examples`.
+    Scores are those of the golden rows of the new version, which hold what was given to `export` as `examples`. The width of
+    `ids` is not compared: each fitted schema numbers ids anew.
 
     Args:
         new, live: the folders of the two versions.
@@ -130,8 +131,13 @@ def _input_changes(signature, new, live):
         elif new.inputs[name].dtype != live.inputs[name].dtype:
             types = [type_name(face.inputs[name].dtype) for face in (live, new)]
             yield f"signature {signature!r}: the input {name!r} was {types[0]} and is {types[1]}"
-    for name in sorted(set(new.inputs) - set(live.inputs) - set(new.defaults)):
-        yield f"signature {signature!r} demands the new input {name!r}"
+    for name in sorted(_demanded(new) - _demanded(live)):
+        yield f"signature {signature!r} demands the input {name!r}, without which it answers now"
+
+
+def _demanded(signature):
+    """The inputs that a request must have."""
+    return set(signature.inputs) - set(signature.defaults)
 
 
 def _output_changes(signature, new, live):
@@ -169,8 +175,9 @@ def _scores(version, asked):
     if _SIGNATURE not in model.signatures:
         raise StorageError(f"{version} has no signature {_SIGNATURE!r}.", fix="publish a model that tfctr exported")
     definition = model.signatures[_SIGNATURE]
-    demanded = set(definition.inputs) - set(definition.defaults)
-    batches = [batch for batch in _batches(asked) if demanded <= set(batch["inputs"])]
+    batches = [batch for batch in _batches(asked) if _demanded(definition) <= set(batch["inputs"])]
+    if not batches:
+        raise StorageError(f"{asked} has no golden rows that {version} answers.", fix="export it again")
     answers = []
     for batch in batches:
         inputs = {name: column for name, column in batch["inputs"].items() if name in definition.inputs}
