@@ -96,6 +96,38 @@ def test_a_file_of_rows(tmp_path):
             client.predict_file(tmp_path / "rows")
 
 
+def versioned(served):
+    """Answers of the version `served()`, and NOT_FOUND for any other one that is asked for."""
+
+    def answer(request, context):
+        version, asked = served(), request.model_spec.version.value
+        if asked not in (0, version):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific(m, {asked})")
+        response = answer_price(request, context)
+        response.model_spec.version.value = version
+        return response
+
+    return answer
+
+
+def test_one_version_answers_a_long_file(tmp_path):
+    (tmp_path / "rows").write_text("".join(f'{{"user": "60", "price": {price}}}\n' for price in range(10_500)))
+    fake = FakeServing(versioned(lambda: 4))
+    with fake.serving() as target, PredictionClient(target, model="m", label="stable") as client:
+        assert client.predict_file(tmp_path / "rows").tolist() == list(range(10_500))
+    assert [request.model_spec.version_label for request in fake.requests] == ["stable"] + 10 * [""]
+    assert [request.model_spec.version.value for request in fake.requests] == [0] + 10 * [4]
+
+
+def test_a_version_that_goes_while_a_file_is_read(tmp_path):
+    (tmp_path / "rows").write_text("\n" + '{"user": "60", "price": 1}\n' * 10_500)
+    fake = FakeServing(versioned(lambda: 4 if len(fake.requests) <= 10 else 5))
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        with pytest.raises(StorageError, match=r"no longer has version 4, which answered the lines before 10002\."):
+            client.predict_file(tmp_path / "rows")
+        assert client.predict_file(tmp_path / "rows").tolist() == [1] * 10_500
+
+
 def test_what_is_sent():
     fake = FakeServing(answer_price, {"explain": ({"user": TEXT, "price": DOUBLE}, ["probability", "simple"])})
     with fake.serving() as target, PredictionClient(target, model="m", signature="explain", version=3) as client:

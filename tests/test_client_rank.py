@@ -48,10 +48,10 @@ def test_no_candidates(fake, none):
 @pytest.mark.parametrize(
     ("context", "table", "problem"),
     [
-        ({"genres": []}, candidates(2), "context: column 'user' is missing"),
-        ({**CONTEXT, "user": 1.5}, candidates(2), "context: column 'user', row 0: 1.5 is neither text"),
-        ([CONTEXT, CONTEXT], candidates(2), "context: 2 rows, not one"),
-        (pd.DataFrame([CONTEXT])[:0], candidates(2), "context: 0 rows, not one"),
+        ({"genres": []}, candidates(2), "user: column 'user' is missing"),
+        ({**CONTEXT, "user": 1.5}, candidates(2), "user: column 'user', row 0: 1.5 is neither text"),
+        ([CONTEXT, CONTEXT], candidates(2), "user: 2 rows, not one"),
+        (pd.DataFrame([CONTEXT])[:0], candidates(2), "user: 0 rows, not one"),
         (CONTEXT, {"item": ["1"]}, "column 'price' is missing"),
         (CONTEXT, {"item": ["1"], "price": ["cheap"]}, "column 'price', row 0: 'cheap' is not a number"),
     ],

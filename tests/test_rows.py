@@ -182,7 +182,8 @@ def test_what_is_no_rows(rows):
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b"\r\n"])
 def test_only_line_feeds_end_a_line_of_a_file(end, tmp_path):
     (tmp_path / "rows").write_bytes('{"user": "a\u2028b\x85"}\r\n \n{"user": "東京"}'.encode() + end)
-    assert read_json_lines(tmp_path / "rows") == {1: {"user": "a\u2028b\x85"}, 3: {"user": "東京"}}
+    assert list(read_json_lines(tmp_path / "rows")) == [{1: {"user": "a\u2028b\x85"}, 3: {"user": "東京"}}]
+    assert [list(part) for part in read_json_lines(tmp_path / "rows", most=1)] == [[1], [3]]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_only_line_feeds_end_a_line_of_a_file(end, tmp_path):
 def test_a_line_that_is_no_row_is_named(line, problem, tmp_path):
     (tmp_path / "rows").write_bytes(b'{"user": "60"}\n\n' + line)
     with pytest.raises(DataError, match=f"rows, {problem}"):
-        read_json_lines(tmp_path / "rows")
+        list(read_json_lines(tmp_path / "rows"))
 
 
 @given(st.lists(st.binary(max_size=40), max_size=60), st.integers(1, 9), st.integers(1, 100))

@@ -146,5 +146,5 @@ def test_rank(server):
     prices = np.linspace(-1, 1, 5, dtype=np.float32)
     with client_of(server, max_rows=2) as client:
         assert client.rank({"bid": 2}, {"price": prices}).tolist() == (2 * prices).tolist()
-        with pytest.raises(DataError, match="context: column 'bid' is missing"):
+        with pytest.raises(DataError, match="user: column 'bid' is missing"):
             client.rank({"bit": 2}, {"price": prices})

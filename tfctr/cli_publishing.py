@@ -190,7 +190,7 @@ def _examples(run, data, rows, sample):
     from tfctr.serving.samples import sample_rows
 
     if rows is not None:
-        return list(read_json_lines(rows).values())
+        return [row for part in read_json_lines(rows) for row in part.values()]
     dataset = run.dataset(data)
     return sample_rows(dataset.valid, dataset.schema, sample) if sample else None
 

@@ -6,7 +6,6 @@ import grpc.aio
 
 from tfctr.errors import ConfigError
 from tfctr.serving.calls import BaseClient
-from tfctr.serving.rows import naming_lines, read_json_lines
 
 
 class AsyncPredictionClient(BaseClient):
@@ -38,14 +37,12 @@ class AsyncPredictionClient(BaseClient):
         return await self._predict(rows)
 
     async def predict_file(self, path):
-        """As `PredictionClient.predict_file`; the file is read at once."""
-        rows = read_json_lines(path)
-        with naming_lines(path, rows):
-            return await self.predict(list(rows.values()))
+        """As `PredictionClient.predict_file`; reading the file is not awaited."""
+        return await self._predict_file(path)
 
-    async def rank(self, context, candidates):
+    async def rank(self, user, candidates):
         """As `PredictionClient.rank`."""
-        return await self._rank(context, candidates)
+        return await self._rank(user, candidates)
 
     async def answer(self, rows, signature=None):
         """As `PredictionClient.answer`."""

@@ -15,7 +15,7 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
-from tfctr.serving.rows import column_names, slices, to_columns
+from tfctr.serving.rows import column_names, naming_lines, read_json_lines, slices, to_columns
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -100,24 +100,42 @@ class BaseClient:
         if isinstance(rows, list | tuple) and not rows:
             return np.zeros(0, np.float32)
         signature = await self._signature(self.signature)
-        return await self._probabilities(self.signature, signature, self._columns(rows, signature))
+        probabilities, _ = await self._probabilities(self.signature, signature, self._columns(rows, signature))
+        return probabilities
 
-    async def _rank(self, context, candidates):
+    async def _predict_file(self, path):
+        parts, version = [], None
+        for rows in read_json_lines(path):
+            signature = await self._signature(self.signature)
+            with naming_lines(path, rows):
+                columns = self._columns(list(rows.values()), signature)
+            try:
+                probabilities, version = await self._probabilities(self.signature, signature, columns, version=version)
+            except _NotFound as error:
+                if not parts:
+                    raise
+                problem = f"{self.target} no longer has version {version}, which answered the lines before {min(rows)}."
+                raise StorageError(problem, fix="call again, so that one version answers the whole file") from error
+            parts.append(probabilities)
+        return np.concatenate(parts)
+
+    async def _rank(self, user, candidates):
         signature = await self._signature("rank")
         inputs, optional = _described(signature.inputs), self._optional(signature)
         if all(shape[:1] == (1,) for _, shape in inputs.values()):
             raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
-        context = [context] if isinstance(context, Mapping) else context
+        user = [user] if isinstance(user, Mapping) else user
         nothing = isinstance(candidates, list | tuple) and not candidates
         # An optional column has no fixed shape: it belongs to the side that has it.
-        aside = column_names(context, inputs) - (set() if nothing else column_names(candidates, inputs))
+        aside = column_names(user, inputs) - (set() if nothing else column_names(candidates, inputs))
         shared = {name: known for name, known in inputs.items() if known[1][:1] == (1,) or name in aside}
-        context = self._context(context, shared, optional)
+        user = self._user(user, shared, optional)
         if nothing:
             return np.zeros(0, np.float32)
         own = {name: known for name, known in inputs.items() if name not in shared}
         columns = to_columns(candidates, own, self._separator, optional)
-        return await self._probabilities("rank", signature, columns, pack(context))
+        probabilities, _ = await self._probabilities("rank", signature, columns, pack(user))
+        return probabilities
 
     def _columns(self, rows, signature):
         return to_columns(rows, _described(signature.inputs), self._separator, self._optional(signature))
@@ -126,15 +144,15 @@ class BaseClient:
         """The inputs that a request may leave out, as far as the client is to judge."""
         return signature.defaults if self._strict else signature.inputs
 
-    def _context(self, context, inputs, optional):
+    def _user(self, user, inputs, optional):
         """The columns, of one row each, that all candidates share."""
         try:
-            columns = to_columns(context, inputs, self._separator, optional)
+            columns = to_columns(user, inputs, self._separator, optional)
         except DataError as error:
-            raise DataError(f"context: {error.problem}", fix=error.fix) from error
+            raise DataError(f"user: {error.problem}", fix=error.fix) from error
         for column in columns.values():
             if len(column) != 1:
-                raise DataError(f"context: {len(column)} rows, not one.", fix="call `rank` once for each context")
+                raise DataError(f"user: {len(column)} rows, not one.", fix="call `rank` once for each user")
         return columns
 
     async def _answer(self, rows, name):
@@ -157,14 +175,16 @@ class BaseClient:
             for known in answer.model_version_status
         ]
 
-    async def _probabilities(self, name, signature, columns, shared=b""):
+    async def _probabilities(self, name, signature, columns, shared=b"", version=None):
         output = _output_name(signature)
-        answer = await self._ask(name, columns, {output: (np.dtype("f4"), (None,))}, shared)
-        return answer.outputs[output].reshape(-1)
+        answer = await self._ask(name, columns, {output: (np.dtype("f4"), (None,))}, shared, version)
+        return answer.outputs[output].reshape(-1), answer.version
 
-    async def _ask(self, name, columns, outputs, shared=b"", restarts=1):
-        """The `Answer` to all rows, given by the version that answers the first part. `outputs`: name -> (type, shape)."""
-        choice, version, answers = _choice(self.version, self.label), self.version, []
+    async def _ask(self, name, columns, outputs, shared=b"", version=None, restarts=1):
+        """The `Answer` to all rows, by `version` or the one that answers the first part. `outputs`: name -> (type, shape)."""
+        pinned, answers = version is not None, []
+        choice = _choice(version) if pinned else _choice(self.version, self.label)
+        version = version if pinned else self.version
         for packed, rows in _parts(columns, *self._limits):
             spec = {"name": self.model, "signature_name": name, **choice}
             # Messages written one after the other are read as one.
@@ -172,10 +192,10 @@ class BaseClient:
             try:
                 response = await self._call(_PREDICT, head + shared + packed)
             except _NotFound:
-                if not answers or not restarts:
+                if pinned or not answers or not restarts:
                     raise
                 # A newer version has taken the place of that one.
-                return await self._ask(name, columns, outputs, shared, restarts - 1)
+                return await self._ask(name, columns, outputs, shared, restarts=restarts - 1)
             answers.append(self._read(response, outputs, rows))
             if response.model_spec.HasField("version"):
                 version = response.model_spec.version.value

@@ -3,7 +3,6 @@
 import grpc
 
 from tfctr.serving.calls import BaseClient, finished
-from tfctr.serving.rows import naming_lines, read_json_lines
 
 
 class PredictionClient(BaseClient):
@@ -69,16 +68,19 @@ class PredictionClient(BaseClient):
         return finished(self._predict(rows))
 
     def predict_file(self, path):
-        """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines."""
-        rows = read_json_lines(path)
-        with naming_lines(path, rows):
-            return self.predict(list(rows.values()))
+        """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines.
 
-    def rank(self, context, candidates):
-        """The click probability of each candidate in one context, by the signature `rank`, which takes the context once.
+        The file is read and sent part by part, and one version answers all of it; of any file, the probabilities alone stay in
+        memory.
+        """
+        return finished(self._predict_file(path))
+
+    def rank(self, user, candidates):
+        """The click probability of each candidate for one user, by the signature `rank`, which takes the user once.
 
         Args:
-            context: one row as a dict, `{"user": "60"}`, or a table of one row.
+            user: what all candidates share, the context of the request included: one row as a dict, `{"user": "60"}`, or a
+                table of one row.
             candidates: rows as in `predict`, with the other columns.
 
         Returns:
@@ -87,7 +89,7 @@ class PredictionClient(BaseClient):
         >>> with PredictionClient("localhost:8500", model="frappe") as client:  # doctest: +SKIP
         ...     candidates.iloc[(-client.rank({"user": "60"}, candidates)).argsort()]
         """
-        return finished(self._rank(context, candidates))
+        return finished(self._rank(user, candidates))
 
     def answer(self, rows, signature=None):
         """All outputs of a signature, not only the probability.

@@ -12,7 +12,6 @@ import math
 import string
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -84,30 +83,34 @@ def to_arrays(rows, inputs, separator=None):
     return {name: np.array(column, object) if isinstance(column, list) else column for name, column in columns.items()}
 
 
-def read_json_lines(path):
-    """The rows of a file with one JSON object a line: line number -> row.
+def read_json_lines(path, most=10_000):
+    """The rows of a file with one JSON object a line, in parts, each a dict: line number -> row.
 
     Args:
         path: the file, or "-" for standard input. Only "\\n" ends a line; blank lines are skipped.
+        most: how many rows a part has.
 
     Raises:
         StorageError: the file cannot be read.
         DataError: a line is no JSON object in UTF-8, or there is none.
     """
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as file:
+            lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+            rows = ((number, _json_row(line, f"{path}, line {number}")) for number, line in lines)
+            part = dict(itertools.islice(rows, most))
+            if not part:
+                raise DataError(f"{path} holds no rows.", fix="give one JSON object a line")
+            while part:
+                yield part
+                part = dict(itertools.islice(rows, most))
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
-    lines = enumerate(data.split(b"\n"), start=1)
-    rows = {number: _json_row(line, f"{path}, line {number}") for number, line in lines if line.strip()}
-    if not rows:
-        raise DataError(f"{path} holds no rows.", fix="give one JSON object a line")
-    return rows
 
 
 @contextlib.contextmanager
 def naming_lines(path, rows):
-    """Inside it, an error of a row names its line. `rows` are those that `read_json_lines` gave, in their order."""
+    """Inside it, an error of a row names its line. `rows` is a part that `read_json_lines` gave."""
     try:
         yield
     except RowError as error:
