@@ -1,6 +1,7 @@
 """`tfctr publish`, `rollback`, `versions` and `label`: what they print, for people and for machines, and their exit codes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import yaml
 from test_cli import done, tables, tfctr_
 
 from tfctr.data.synthetic import write_synthetic
-from tfctr.serving import LocalServer, versions
+from tfctr.serving import LocalServer, PredictionClient, versions
 from tfctr.serving.labels import read_config
 from tfctr.serving.publish import publish
 from tfctr.storage import read_json
@@ -122,6 +123,21 @@ def test_label_with_a_server_and_without(tmp_path, base):
     }
     assert read_config(config).model_config_list.config[0].base_path == str(base)
     assert json.loads(done("label", config, base, "canary=none", "--step", "label", "--json")) == {"labels": {"stable": 2}}
+
+
+def test_serve_with_labels_and_tls(base, certificate):
+    key, pem = certificate
+    tls = ["--certificate", pem, "--key", key]
+    command = [sys.executable, "-m", "tfctr", "serve", base, "--port", 0, "--stand-in", "--label", "stable=1", *tls]
+    with subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            target = next(re.search(r"127\.0\.0\.1:\d+", line)[0] for line in server.stderr if "stand-in" in line)
+            status = PredictionClient(target, model="clicks", root_certificates=pem, label="stable").status()
+        finally:
+            server.terminate()
+    assert [version["version"] for version in status] == [1]
+    assert tfctr_("serve", base, "--label", "stable=9").exit_code == 6
+    assert tfctr_("serve", base, "--certificate", pem, "--port", 0, "--stand-in").exit_code == 2
 
 
 @pytest.mark.parametrize("as_json", [False, True])

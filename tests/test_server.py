@@ -273,6 +273,9 @@ def test_serve_prefers_tensorflow_serving(base, tmp_path):
     command = [sys.executable, "-c", SERVE, str(base), "8511"]
     said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout.splitlines()
     assert "listens on every interface" in said[0]
+    command[2] = SERVE.replace("int(sys.argv[2])", "int(sys.argv[2]), labels={'stable': 1}")
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert f"ConfigError: `labels` is for the stand-in, and {program} would take its place." in refused.stderr
     assert said[1:] == tensorflow_serving_command(program, base, 8511)[1:]
     assert said[1:4] == ["--port=8511", "--model_name=frappe", f"--model_base_path={base}"]
     with pytest.raises(ConfigError, match="`port` is 0"):

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from tfctr import __version__, cli_publishing
-from tfctr.console import Json, Moved, RunFolder, Versions, print_json, show, suggest
+from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, show, suggest
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
 app = typer.Typer(
@@ -186,14 +186,27 @@ for _function in cli_publishing.COMMANDS:
 def serve(
     folder: Versions,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8500,
+    stand_in: Annotated[bool, typer.Option("--stand-in", help="Even if tensorflow_model_server is on PATH.")] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=VERSION", help="Serve this version under a name, not the highest. May be repeated."),
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="SERVER.pem", help="Answer over TLS only; with --key.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="KEY.pem", help="The key of --certificate.")] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(metavar="CA.pem", help="Clients must show a certificate of these authorities.")
+    ] = None,
 ):
     """Answer gRPC requests on this machine, until Ctrl-C.
 
     A local stand-in, unless tensorflow_model_server is on PATH. Example: tfctr serve serving/frappe --port 8500
     """
     from tfctr import serving
+    from tfctr.serving.labels import require_labels
 
-    serving.serve(folder, port=port)
+    labels = require_labels(folder, parse_labels(label or ()))
+    tls = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
+    serving.serve(folder, port=port, stand_in=stand_in, versions=sorted({*labels.values()}) or None, labels=labels, **tls)
 
 
 @command

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tfctr.console import Json, Moved, RunFolder, Versions, print_json, show, suggest
+from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, show, suggest
 from tfctr.errors import ConfigError, require_one_of
 
 Candidates = Annotated[
@@ -150,7 +150,7 @@ def label(
     """
     from tfctr.serving.labels import load_versions, move_labels, wait_until_available
 
-    wanted = dict(_label(text) for text in labels)
+    wanted = parse_labels(labels)
     if (server is None) == (step is None):
         raise ConfigError("give either --server or --step.", fix="--server HOST:PORT; or --step load, wait, then --step label")
     if step is not None:
@@ -215,10 +215,3 @@ def _line(version):
     action = version.get("action", "export") + (f" of {version['of']}" if "of" in version else "")
     who, why = version.get("by", ""), version.get("reason") or ""
     return f"{state:<7}  {action:<14}  {version.get('time', ''):<25}  {who}  {why}".rstrip()
-
-
-def _label(text):
-    name, equals, version = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r} is not LABEL=VERSION.", fix="write stable=7, or stable=none to take the label away")
-    return name, None if version == "none" else version

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tfctr.errors import ConfigError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
@@ -52,3 +54,18 @@ def _without_nan(value):
 def suggest(text):
     """Say on stderr what to do next."""
     typer.echo(f"next: {text}", err=True)
+
+
+def parse_labels(texts):
+    """`{label: version}` of texts such as "stable=7"; None as the version of "stable=none".
+
+    >>> parse_labels(["stable=7", "canary=none"])
+    {'stable': '7', 'canary': None}
+    """
+    labels = {}
+    for text in texts:
+        label, equals, version = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} is not LABEL=VERSION.", fix="write stable=7, or stable=none to take the label away")
+        labels[label] = None if version == "none" else version
+    return labels

@@ -122,19 +122,31 @@ def read_config(path):
         raise ConfigError(f"{path} is not a model configuration file: {error}", fix="correct or remove it") from error
 
 
-def _checked(base, labels):
-    """The versions that `labels` names, which are there and whole."""
-    if not labels:
-        raise ConfigError("there are no labels.", fix="give at least one, such as stable=7")
+def require_labels(base, labels):
+    """The labels with numbers as versions, which are there and whole; without those that are taken away.
+
+    Args: as for `load_versions`.
+
+    Raises:
+        ConfigError: a label or a number cannot be used.
+        StorageError: a version is missing, or its files are not those that were published.
+    """
     for label in labels:
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
             raise ConfigError(
                 f"{label!r} cannot be a label.", fix="use lower-case letters, digits, - and _, beginning with a letter"
             )
-    folders = [version_folder(base, version) for version in labels.values() if version is not None]
-    for folder in folders:
+    folders = {label: version_folder(base, version) for label, version in labels.items() if version is not None}
+    for folder in folders.values():
         verify(folder)
-    return {int(folder.name) for folder in folders}
+    return {label: int(folder.name) for label, folder in folders.items()}
+
+
+def _checked(base, labels):
+    """The versions that `labels`, of which there are some, names."""
+    if not labels:
+        raise ConfigError("there are no labels.", fix="give at least one, such as stable=7")
+    return {*require_labels(base, labels).values()}
 
 
 def _find(server_config, name):

@@ -28,7 +28,21 @@ from tfctr.serving.served import ServedModel, version_policy
 _LOG = logging.getLogger(__name__)
 
 
-def serve(folder, port=8500, host="127.0.0.1", name=None, poll_seconds=1.0, stand_in=False, ready=None):
+def serve(
+    folder,
+    port=8500,
+    host="127.0.0.1",
+    name=None,
+    poll_seconds=1.0,
+    stand_in=False,
+    ready=None,
+    *,
+    versions=None,
+    labels=None,
+    certificate=None,
+    key=None,
+    root_certificates=None,
+):
     """Serve the highest version under `folder` until SIGINT or SIGTERM.
 
     Where `tensorflow_model_server` is on PATH, that program takes the place of this process, unless `stand_in` is true. It
@@ -42,15 +56,27 @@ def serve(folder, port=8500, host="127.0.0.1", name=None, poll_seconds=1.0, stan
         poll_seconds: how often to look for a new version.
         stand_in: never run `tensorflow_model_server`.
         ready: called with the `LocalServer` as soon as it answers.
+        versions, labels, certificate, key, root_certificates: as for `LocalServer` (the stand-in only).
 
     Raises:
-        ConfigError: a port that is no number from 0 to 65535.
+        ConfigError: a port that is no number from 0 to 65535, or an argument that cannot be used.
         StorageError: no version under `folder`, one that cannot be loaded, or a port that is taken.
     """
     folder = _base_path(folder)
     _require_port(port)
+    options = {
+        "versions": versions,
+        "labels": labels,
+        "certificate": certificate,
+        "key": key,
+        "root_certificates": root_certificates,
+    }
     binary = None if stand_in else shutil.which("tensorflow_model_server")
     if binary:
+        for option, value in options.items():
+            if value:
+                fix = "give `stand_in=True` (--stand-in), or start that program with files of its own: docker/README.md"
+                raise ConfigError(f"`{option}` is for the stand-in, and {binary} would take its place.", fix=fix)
         _LOG.warning("running %s, which listens on every interface of this machine", binary)
         os.execv(binary, tensorflow_serving_command(binary, folder, port, name, poll_seconds))
     disable_xla()
@@ -58,7 +84,7 @@ def serve(folder, port=8500, host="127.0.0.1", name=None, poll_seconds=1.0, stan
     signals = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        with LocalServer(folder, port, host, name, poll_seconds) as server:
+        with LocalServer(folder, port, host, name, poll_seconds, **options) as server:
             _LOG.info("%s at %s: a local stand-in, not TensorFlow Serving", server.name, server.target)
             if ready is not None:
                 ready(server)
