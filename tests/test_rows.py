@@ -63,6 +63,30 @@ def test_a_value_that_is_no_token_is_named(value):
         read_text(["x", value])
 
 
+TEXTS = ["60", None, "Zoë\0東京", ""]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(TEXTS),
+        pa.chunked_array([TEXTS[:1], [], TEXTS[1:]], pa.large_string()),
+        pa.array(["", *TEXTS]).slice(1),
+        pa.array(TEXTS).dictionary_encode(),
+        pa.array([text and text.encode() for text in TEXTS]),
+        pd.Series(TEXTS, dtype="str"),
+        pd.Series(TEXTS, dtype="string[pyarrow]"),
+        pd.Series(TEXTS, dtype="string[python]"),
+        pd.Series(TEXTS, dtype=pd.ArrowDtype(pa.string())),
+        pd.Series(TEXTS, dtype=object),
+    ],
+    ids=lambda column: f"{type(column).__name__} {getattr(column, 'type', getattr(column, 'dtype', ''))!r}"[:60],
+)
+def test_texts_that_arrow_holds(column):
+    assert read_text(column) == [b"60", b"", "Zoë\0東京".encode(), b""]
+    assert read_text(column[:0]) == []
+
+
 @pytest.mark.parametrize("separator", ["|", " ", "東"])
 def test_lists_are_joined_by_the_separator(separator):
     assert read_text([["a", "b"]], separator) == [f"a{separator}b".encode()]

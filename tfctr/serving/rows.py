@@ -198,8 +198,20 @@ def _column(name, values, dtype, shape, separator):
     if len(shape) == 2:
         return _matrix(name, values, dtype, shape[1])
     if dtype.hasobject:
-        return _texts(name, _plain(values), separator)
+        arrow = _arrow_texts(values)
+        return _texts(name, _plain(values), separator) if arrow is None else arrow
     return _numbers(name, values, dtype)
+
+
+def _arrow_texts(values):
+    """The bytes of texts that Arrow holds, alone or for pandas: they are UTF-8 already. None for what is not that."""
+    if hasattr(array := getattr(values, "array", None), "__arrow_array__"):  # a Series of pandas
+        values = array.__arrow_array__()
+    kind = str(getattr(values, "type", ""))
+    if kind not in ("string", "large_string"):
+        return None
+    binary = values.cast(kind.replace("string", "binary"))
+    return np.asarray(binary.fill_null(b"") if binary.null_count else binary).tolist()
 
 
 def _plain(values):
