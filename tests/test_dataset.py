@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -160,6 +161,17 @@ def test_cut_and_read_keep_every_row(lengths, size, start, length):
     expected = list(range(edges[-1]))[start : start + length]
     if expected:
         assert (split._read(start, start + length)[:, 0] // COLUMNS).tolist() == expected
+
+
+def test_ids_of_several_files_are_held_once():
+    shards = [np.full((50_000, 10), part, np.int32) for part in range(4)]
+    split = Split("train", shards, np.zeros(200_000, np.float32))
+    tracemalloc.start()
+    next(iter(split.batches(1000)))
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    ids = 4 * 200_000 * 10
+    assert ids < held <= most < 1.5 * ids
 
 
 def test_no_tuner_is_waited_for():

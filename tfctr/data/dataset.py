@@ -168,7 +168,9 @@ class Split:
     @functools.cached_property
     def ids(self):
         """All ids, int32, `(rows, width)`: the file itself where there is only one, else read into memory."""
-        return self._read(0, self.rows)
+        ids = self._read(0, self.rows)
+        self._release()
+        return ids
 
     def batches(self, batch_size, shuffle=None, seed=0, drop_remainder=False, first_epoch=0):
         """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.
@@ -226,7 +228,7 @@ class Split:
 
     def _windows(self, rng):
         if self._fits_memory:
-            yield [self.ids, *self._columns(0, self.rows)[1:]]
+            yield [self.ids, *self._targets(0, self.rows)]
             return
         block = max(1, BLOCK_BYTES // (4 * self.width))
         starts = rng.permutation(np.arange(0, self.rows, block))
@@ -244,8 +246,11 @@ class Split:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def _columns(self, start, stop):
+        return [self._read(start, stop), *self._targets(start, stop)]
+
+    def _targets(self, start, stop):
         values = [self.labels] if self.weights is None else [self.labels, self.weights]
-        return [self._read(start, stop), *(column[start:stop, None] for column in values)]
+        return [column[start:stop, None] for column in values]
 
     def _read(self, start, stop):
         parts = [
