@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from concurrent import futures
 from pathlib import Path
@@ -21,9 +22,15 @@ _HEALTHY = b"\x08\x01"  # HealthCheckResponse {status: SERVING}
 
 
 class Anything(grpc.GenericRpcHandler):
-    """A server that answers every call, allowed or not, and keeps which it got: path -> headers."""
+    """A server that answers every call, allowed or not, and keeps which it got: path -> headers.
 
-    def __init__(self):
+    Predict takes until `go_on` is set, for ten seconds at most.
+    """
+
+    def __init__(self, go_on=True):
+        self.go_on = threading.Event()
+        if go_on:
+            self.go_on.set()
         self.calls, self.time_remaining, fake = {}, None, FakeServing(self._answer)
         self._typed = {
             PREDICT: (fake.predict, protocol.PredictRequest),
@@ -41,6 +48,7 @@ class Anything(grpc.GenericRpcHandler):
 
     def _answer(self, request, context):
         self.time_remaining = context.time_remaining()
+        self.go_on.wait(10)
         return answer_price(request, context)
 
     @contextlib.contextmanager

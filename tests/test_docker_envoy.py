@@ -8,7 +8,7 @@ import time
 import grpc
 import pytest
 from fake_serving import rows
-from gateway import PREDICT, Anything, make_secrets, make_token, running
+from gateway import DOCKER, PREDICT, Anything, make_secrets, make_token, running
 
 from tfctr.errors import StorageError, TfctrError
 from tfctr.serving import protocol
@@ -217,6 +217,22 @@ def test_the_size_of_requests(gateway, secrets, token, everything):
     assert not everything.calls
 
 
+def test_a_model_that_does_not_end(secrets, token, tmp_path):
+    """A call ends after Envoy's own limit, whatever the deadline of the caller."""
+
+    def hurry(config):
+        manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        limits = manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["max_stream_duration"]
+        assert limits == {"max_stream_duration": "60s", "grpc_timeout_header_max": "60s"}
+        limits.update({"max_stream_duration": "0.5s", "grpc_timeout_header_max": "0.5s"})
+
+    server = Anything(go_on=False)
+    with server.serving() as port, running(tmp_path, secrets, port, hurry) as target:
+        assert code(target, secrets, PREDICT, f"Bearer {token}") is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert [*server.calls] == [PREDICT]
+        server.go_on.set()
+
+
 def test_a_server_that_is_gone_is_unavailable(secrets, token, tmp_path):
     server = Anything()
     with server.serving() as port:
@@ -235,7 +251,9 @@ def test_the_log_knows_who_and_not_the_token(secrets, token, everything, tmp_pat
 
 
 def test_secrets_are_not_replaced(secrets):
-    again = subprocess.run(["sh", "docker/make_secrets.sh", secrets, "127.0.0.1"], capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        ["sh", DOCKER / "make_secrets.sh", secrets, "127.0.0.1"], capture_output=True, text=True, check=False
+    )
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert (secrets.stat().st_mode & 0o777, (secrets / "token.key").stat().st_mode & 0o777) == (0o700, 0o600)
@@ -247,13 +265,13 @@ def test_names_and_addresses(tmp_path, secrets):
     for certificate, name in ((named, "DNS:serving.example.com"), (secrets / "envoy/tls.crt", "IP Address:127.0.0.1")):
         show = ["openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName"]
         assert name in subprocess.run(show, check=True, capture_output=True, text=True).stdout
-    refused = subprocess.run(["sh", "docker/make_secrets.sh", tmp_path / "other", "a b"], capture_output=True, check=False)
+    refused = subprocess.run(["sh", DOCKER / "make_secrets.sh", tmp_path / "other", "a b"], capture_output=True, check=False)
     assert refused.returncode == 2
     assert not [*tmp_path.glob("other*")]
 
 
 @pytest.mark.parametrize("arguments", [(), ('x","aud":"y',), ("",), ("ranker", "0"), ("ranker", "1e9"), ("ranker", "1", "2")])
 def test_tokens_that_are_not_made(secrets, arguments):
-    command = ["sh", "docker/make_token.sh", secrets / "token.key", *arguments]
+    command = ["sh", DOCKER / "make_token.sh", secrets / "token.key", *arguments]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
