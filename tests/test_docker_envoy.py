@@ -153,6 +153,23 @@ def test_no_token_no_answer(gateway, secrets, token, everything, tmp_path):
         caller.predict(rows(1))
 
 
+def test_two_keys_at_once(secrets, everything, tmp_path):
+    """How a key is retired: tokens of both pass as long as both are in the file."""
+    new = make_secrets(tmp_path / "new")
+    jwks = tmp_path / "jwks.json"
+    keys = [key for folder in (secrets, new) for key in json.loads((folder / "envoy/jwks.json").read_text())["keys"]]
+    jwks.write_text(json.dumps({"keys": keys}))
+
+    def both(config):
+        manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        manager["http_filters"][0]["typed_config"]["providers"]["clients"]["local_jwks"] = {"filename": str(jwks)}
+
+    path = f"/{protocol.PREDICTION_SERVICE}/Classify"
+    with running(tmp_path, secrets, everything.port, both) as target:
+        for folder in (secrets, new):
+            assert code(target, secrets, path, f"Bearer {make_token(folder / 'token.key', 'ranker-7')}") is grpc.StatusCode.OK
+
+
 def test_no_call_without_tls(gateway, secrets, certificate, everything):
     everything.calls.clear()
     for options in ({}, {"tls": True}, {"root_certificates": certificate[1]}):  # plain text, and authorities that are not ours
