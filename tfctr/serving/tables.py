@@ -153,8 +153,8 @@ class Float16Table(tf.Module):
     def __init__(self, table):
         super().__init__()
         self.values = _empty(table.shape, tf.float16)
-        for start, rows in _chunks(table):
-            self.values[start : start + len(rows)].assign(_halved(rows, start, table.path))
+        for ids, rows in _chunks(table):
+            self.values.scatter_update(tf.IndexedSlices(_halved(rows, ids, table.path), ids))
 
     def __call__(self, ids):
         return tf.cast(tf.nn.embedding_lookup(self.values, ids), tf.float32)
@@ -166,10 +166,10 @@ class Int8Table(tf.Module):
     def __init__(self, table):
         super().__init__()
         self.codes, self.scales = _empty(table.shape, tf.int8), _empty((table.shape[0], 1), tf.float32)
-        for start, rows in _chunks(table):
+        for ids, rows in _chunks(table):
             codes, scales = quantize(rows)
-            self.codes[start : start + len(rows)].assign(codes)
-            self.scales[start : start + len(rows)].assign(scales)
+            self.codes.scatter_update(tf.IndexedSlices(codes, ids))
+            self.scales.scatter_update(tf.IndexedSlices(scales, ids))
 
     def __call__(self, ids):
         codes = tf.cast(tf.nn.embedding_lookup(self.codes, ids), tf.float32)
@@ -197,26 +197,26 @@ def _stored(table, form):
     return Float16Table(table) if form == "float16" or narrow else Int8Table(table)
 
 
-def _halved(rows, start, path):
-    with np.errstate(over="ignore"):
-        halved = rows.astype(np.float16)
+def _halved(rows, ids, path):
+    halved = tf.cast(rows, tf.float16)  # several times faster than NumPy's
     for row, column in np.argwhere(np.isinf(halved))[:1]:
-        problem = f"the table {path!r}, row {start + row}: {rows[row, column]:g} is beyond float16, whose largest is 65504."
+        problem = f"the table {path!r}, row {ids[row]}: {rows[row, column]:g} is beyond float16, whose largest is 65504."
         raise ExportError(problem, fix="use the model's own tables; train with embedding_l2, which keeps such numbers small")
     return halved
 
 
 def _empty(shape, dtype):
-    return tf.Variable(tf.zeros(shape, dtype), trainable=False)
+    with tf.device("CPU"):
+        return tf.Variable(tf.zeros(shape, dtype), trainable=False)
 
 
 def _chunks(table):
-    """`(first row, rows)`, a part of the table at a time."""
+    """`(ids, rows)`, a part of the table at a time."""
     step = max(1, _CHUNK // table.shape[1])
     for start in range(0, table.shape[0], step):
-        # By a gather, which never copies the whole table, as a read after updates by rows does.
         ids = tf.range(start, min(start + step, table.shape[0]))
-        yield start, tf.nn.embedding_lookup(table.value, ids).numpy()
+        # Gathered: to read a table that was updated by rows is to copy it.
+        yield ids, tf.nn.embedding_lookup(table.value, ids).numpy()
 
 
 def _scorer(model):
