@@ -181,11 +181,12 @@ def test_only_rows_of_the_batch_become_float32(version, compressed):
     assert types == {"ResourceGather": {dtype.as_datatype_enum for dtype in gathered}, "ReadVariableOp": {types_pb2.DT_FLOAT}}
 
 
-def test_calibrated_probabilities_come_from_the_stored_numbers(model, compressed, tiny_schema, tmp_path):
-    served = {"tables": compressed, "calibration": SigmoidCalibration(2.0, 0.5), "negatives_kept": 0.1}
-    version = tfctr.serving.export(model, tmp_path / "ctr", **served)
+def test_calibrated_probabilities_come_from_the_stored_numbers(model, valid, tiny_schema, tmp_path):
+    tables = compress_tables(model, valid, "int8", max_auc_drop=1)
+    served = {"tables": tables, "calibration": SigmoidCalibration(2.0, 0.5), "negatives_kept": 0.1}
+    version = tfctr.serving.export(model, tmp_path / "ctr", check=False, **served)
     raw = usual_rows(tiny_schema, 100)
-    logits = compressed_copy(model, compressed.form)(RawFeatures(tiny_schema)(raw))["logit"].numpy()[:, 0]
+    logits = compressed_copy(model, "int8")(RawFeatures(tiny_schema)(raw))["logit"].numpy()[:, 0]
     answers = SavedModel(version).run("serving_default", raw)["probability"]
     np.testing.assert_allclose(answers, 1 / (1 + np.exp(-(2.0 * logits + 0.5 + math.log(0.1)))), rtol=1e-5)
 
@@ -200,7 +201,7 @@ def check(name, form, schema, valid, folder):
 
 
 def test_a_model_with_a_narrow_table(tiny_schema, valid, tmp_path):
-    check("DeepFM", "int8", tiny_schema, valid, tmp_path / "ctr")
+    check("FM", "int8", tiny_schema, valid, tmp_path / "ctr")
 
 
 @pytest.mark.slow
@@ -292,13 +293,24 @@ def test_numbers_beyond_float16_are_refused(weight, form):
     assert compress_tables(linear({7: 65519.0}), split(3, 4), form).bytes == 2000
 
 
+@pytest.mark.parametrize("weight", [math.nan, -math.inf])
+@pytest.mark.parametrize("form", FORMS)
+def test_tables_that_are_not_finite_are_refused(weight, form, tiny_schema, valid):
+    model = MODELS["DNN"](tiny_schema)
+    table = model.tables[0].numpy()
+    table[3, 5] = weight
+    model.tables[0].assign(table)
+    with pytest.raises(ExportError, match=r"the table '.*table' is not finite"):
+        compress_tables(model, valid, form)
+
+
 def test_answers_that_are_no_number_may_stay_so_but_not_become_so(model):
     tables = compress_tables(linear({}), split(3, 4), "int8")
     nan, number = np.array([0.5, math.nan]), np.array([0.5, 0.5])
     assert tables.require_alike(nan, nan, "row") == 0.0
     assert tables.require_alike(nan[:0], nan[:0], "row") == 0.0
     for before, after in ((nan, number), (number, nan)):
-        with pytest.raises(ExportError, match=r"int8 tables: .* row 1 moves .*\n  fix: use float16, the model's own"):
+        with pytest.raises(ExportError, match=r"int8 tables: .* row 1 moves .*\n  fix: use float16, or the model's own"):
             tables.require_alike(before, after, "row")
 
 

@@ -23,7 +23,7 @@ Calibrate = Annotated[
 Kept = Annotated[float, typer.Option(help="The share of the non-clicks that the run's rows were left with.")]
 Tables = Annotated[
     str | None,
-    typer.Option(metavar="FORM", help="Store embedding tables as float16 or int8, if the valid split hardly changes."),
+    typer.Option(metavar="FORM", help="Store embedding tables as float16 or int8, unless the valid split suffers."),
 ]
 
 
