@@ -18,7 +18,7 @@ COMMANDS = {
     "metrics": "--rows 2000 --groups 10 --repeats 1",
     "contrast_memory": "--batch-size 600 --steps 1",
     "malloc": "--models DNN --rounds 1 --steps 1",
-    "inference": "--data {data} --models LR --batches 1 16 --calls 2",
+    "inference": "--data {data} --models LR --batches 1 16 --calls 2 --tables float32 int8",
     "serving": "--data {data} --model LR --batches 1 16 --calls 2",
     "quality": "{config} --data {data} --out {folder}/runs --optimizers adam exact_lazy_adam --seeds 1 2",
     "page": "--out {folder}/page.svg",

@@ -59,12 +59,13 @@ def test_publish_for_machines_and_for_people(folder, base):
 
 def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
     served = ["--candidate", "item", "--candidate", "genres", "--optional", "price"]
-    served += ["--calibrate", "platt", "--negatives-kept", 0.5]
+    served += ["--calibrate", "platt", "--negatives-kept", 0.5, "--tables", "float16"]
     for command in ("export", "publish"):
         version = Path(json.loads(done(command, folder / "run", tmp_path / command, *served, "--json"))["folder"])
         card = read_json(version / "assets.extra" / "model_card.json")
         assert (card["candidates"], card["optional"], card["negatives_kept"]) == (["item", "genres"], ["price"], 0.5)
         assert card["calibration"]["method"] == "platt"
+        assert card["tables"]["form"] == "float16"
         assert "valid_auc" in card["metrics"]
         assert "rank" in card["signatures"]
 
@@ -147,6 +148,7 @@ def test_serve_with_labels_and_tls(base, certificate):
         (["publish", "nowhere", "clicks"], 6, "is not a run"),
         (["publish", "run", "007"], 2, "'007' cannot be the name of a served model"),
         (["publish", "run", "clicks/1"], 2, "'1' cannot be the name of a served model"),
+        (["export", "run", "clicks", "--tables", ""], 2, "Unknown form of tables ''"),
         (["publish", "run", "clicks", "--max-psi", "-1"], 2, "`psi` is -1.0"),
         (["publish", "run", "clicks", "--force", ""], 2, "`force` is ''"),
         (["publish", "run", "clicks", "--rows", "none.jsonl"], 6, "none.jsonl"),

@@ -21,6 +21,10 @@ Calibrate = Annotated[
     str | None, typer.Option(metavar="METHOD", help="Fit on the valid split: temperature, platt, isotonic or best.")
 ]
 Kept = Annotated[float, typer.Option(help="The share of the non-clicks that the run's rows were left with.")]
+Tables = Annotated[
+    str | None,
+    typer.Option(metavar="FORM", help="Store embedding tables as float16 or int8, unless the valid split suffers."),
+]
 
 
 def export(
@@ -31,6 +35,7 @@ def export(
     optional: Absent = None,
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
+    tables: Tables = None,
     json: Json = False,
 ):
     """Export a run as the next SavedModel version, after a strict check.
@@ -41,7 +46,7 @@ def export(
     from tfctr.training import load_run
 
     run = load_run(run)
-    served = _served(run, data, candidate, optional, calibrate, negatives_kept)
+    served = _served(run, data, candidate, optional, calibrate, negatives_kept, tables)
     show({"folder": str(serving.export(run.model, folder, **served))}, json)
     suggest(f"tfctr serve {folder}")
 
@@ -54,6 +59,7 @@ def publish(
     optional: Absent = None,
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
+    tables: Tables = None,
     rows: Annotated[Path | None, typer.Option(metavar="ROWS.jsonl", help="Raw rows to compare scores on.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 1000,
     max_auc_drop: Annotated[float, typer.Option(help="How far a validation AUC may fall.")] = 0.002,
@@ -80,7 +86,7 @@ def publish(
     published = serving.publish_model(
         run.model,
         folder,
-        **_served(run, data, candidate, optional, calibrate, negatives_kept),
+        **_served(run, data, candidate, optional, calibrate, negatives_kept, tables),
         examples=_examples(run, data, rows, sample),
         bounds=bounds,
         force=force,
@@ -170,9 +176,9 @@ def label(
 COMMANDS = (export, publish, rollback, versions, label)
 
 
-def _served(run, data, candidates, optional, calibrate, negatives_kept):
+def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
     """The arguments that `serving.export` and `serving.publish_model` share."""
-    from tfctr.serving import fit_calibration
+    from tfctr.serving import compress_tables, fit_calibration
 
     return {
         "vocabularies": data,
@@ -181,6 +187,7 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept):
         "optional": optional or (),
         "calibration": fit_calibration(run.model, run.dataset(data).valid, calibrate) if calibrate else None,
         "negatives_kept": negatives_kept,
+        "tables": compress_tables(run.model, run.dataset(data).valid, tables) if tables is not None else None,
     }
 
 

@@ -1,5 +1,7 @@
 """The shared embedding table: ids in, fields out."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -79,6 +81,15 @@ class FeatureEmbedding(keras.layers.Layer):
         rows, _ = self._rows(ids)
         # Made flat as the gradient of the gather does it: TensorFlow then looks for a batch's duplicates once, for all tables.
         return tf.unique(tf.reshape(rows, tf.expand_dims(tf.size(rows), 0)))[0]
+
+    @contextlib.contextmanager
+    def reading(self, gather):
+        """Take rows from `gather(ids)`, not from the table, in all that is traced within."""
+        self._gather = gather
+        try:
+            yield
+        finally:
+            del self._gather
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}

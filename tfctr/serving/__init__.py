@@ -8,6 +8,7 @@ import importlib
 _NAMES = {
     "export": "exporting",
     "fit_calibration": "calibration",
+    "compress_tables": "tables",
     "RawFeatures": "raw_features",
     "check_saved_model": "check",
     "latest": "publish",

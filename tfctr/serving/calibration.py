@@ -106,8 +106,7 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
     >>> tfctr.serving.export(model, "serving/frappe", calibration=calibration)  # doctest: +SKIP
     """
     require_one_of((*METHODS, "best"), method, "calibration method")
-    if split is None or isinstance(split, str):
-        raise ConfigError(f"`split` is {split!r}: there are no rows to fit on.", fix="pass a split, such as dataset.valid")
+    require_split(split)
     model.settle()
     scorer = keras.Model(model.input, model.output["logit"])
     logits = scorer.predict(split.batches(batch_size, shuffle=False), verbose=0)[:, 0]
@@ -150,6 +149,12 @@ def all_negatives(calibration, kept):
     if kept == 0:
         raise ConfigError("`negatives_kept` is 0.", fix="give the share of the non-clicks that training has seen, above 0")
     return calibration if kept == 1 else (calibration or SigmoidCalibration()).for_all_negatives(kept)
+
+
+def require_split(split):
+    """Raise `ConfigError` unless `split` can have rows."""
+    if split is None or isinstance(split, str):
+        raise ConfigError(f"`split` is {split!r}: there are no rows in it.", fix="pass a split, such as dataset.valid")
 
 
 def _require_usable(labels, logits, weights):

@@ -20,6 +20,7 @@ from tfctr.serving.golden import golden_rows, write_golden
 from tfctr.serving.publish import publish
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
+from tfctr.serving.tables import reading
 from tfctr.storage import write_json
 
 _EXTRA = "assets.extra"  # loaders leave this folder of a SavedModel alone
@@ -36,6 +37,7 @@ def export(
     optional=(),
     calibration=None,
     negatives_kept=1.0,
+    tables=None,
     check=True,
 ):
     """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
@@ -67,6 +69,8 @@ def export(
             probability.
         negatives_kept: the share of the non-clicks that was kept in the rows that the model was trained and calibrated on. The
             probabilities are for all rows: `p / (p + (1 - p) / negatives_kept)`.
+        tables: made by `compress_tables`; None stores the model's own, in float32. All signatures read them, so that golden
+            answers are those of the model with these tables.
         check: run the strict check before publishing.
 
     Returns:
@@ -74,10 +78,11 @@ def export(
 
     Raises:
         ConfigError: the model has no fitted schema, a vocabulary file is not the model's, `candidates` or `optional` names no
-            feature, or `negatives_kept` is not in (0, 1].
+            feature, `negatives_kept` is not in (0, 1], or `tables` are not this model's.
         StorageError: a vocabulary file is missing, or `folder` cannot be written.
         DataError: the examples do not fit the schema.
-        ExportError: a weight or an answer is not finite, or the SavedModel answers differently. Nothing is published.
+        ExportError: a weight or an answer is not finite, the SavedModel answers differently, or `tables` move a probability
+            of the golden rows or the examples too far. Nothing is published.
 
     >>> import tempfile
     >>> from tfctr.schema import Categorical
@@ -89,32 +94,30 @@ def export(
     calibration = all_negatives(calibration, negatives_kept)
     schema = _schema_of(model, vocabularies)
     _refuse_infinite_weights(model)
-    with _as_served(model):
-        graph = ServedGraph(model, schema, candidates, optional, calibration)
-        rows = golden_rows(schema)
-        golden = [*graph.golden(rows, (1, 3, 64)), *graph.golden_without_optional(rows), graph.foreign_ids()]
-        if examples is not None:
-            columns = _example_columns(schema, examples)
-            golden += graph.golden(columns, {len(column) for column in columns.values()} - {0})
+    with reading(model, tables):
+        with _as_served(model):
+            graph = ServedGraph(model, schema, candidates, optional, calibration)
+            golden = list(_golden(graph, examples, tables))
 
-    served = {
-        "signatures": sorted(graph.endpoints),
-        "candidates": list(graph.candidates or ()),
-        "optional": list(graph.raw.optional),
-        "calibration": None if calibration is None else calibration.describe(),
-        "negatives_kept": negatives_kept,
-    }
+        served = {
+            "signatures": sorted(graph.endpoints),
+            "candidates": list(graph.candidates or ()),
+            "optional": list(graph.raw.optional),
+            "calibration": None if calibration is None else calibration.describe(),
+            "negatives_kept": negatives_kept,
+            "tables": None if tables is None else tables.describe(),
+        }
 
-    def build(version):
-        graph.write(version)
-        (version / _EXTRA).mkdir()
-        schema.save(version / _EXTRA / "schema.json")
-        write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics or {}), **served})
-        write_golden(version / _EXTRA / "golden.json", golden, model=Path(folder).name)
-        if check:
-            check_saved_model(version, golden)
+        def build(version):
+            graph.write(version)
+            (version / _EXTRA).mkdir()
+            schema.save(version / _EXTRA / "schema.json")
+            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics or {}), **served})
+            write_golden(version / _EXTRA / "golden.json", golden, model=Path(folder).name)
+            if check:
+                check_saved_model(version, golden)
 
-    return publish(folder, build)
+        return publish(folder, build)
 
 
 @contextlib.contextmanager
@@ -127,6 +130,24 @@ def _as_served(model):
             yield
     finally:
         model.run_eagerly, model.predict_function = eagerly, None
+
+
+def _golden(graph, examples, tables):
+    """Requests with answers, of golden rows and of examples."""
+    rows = golden_rows(graph.schema)
+    yield from graph.golden(rows, (1, 3, 64))
+    yield from graph.golden_without_optional(rows)
+    yield graph.foreign_ids()
+    _require_close(graph, rows, "golden row", tables)
+    if examples is not None:
+        columns = _example_columns(graph.schema, examples)
+        yield from graph.golden(columns, {len(column) for column in columns.values()} - {0})
+        _require_close(graph, columns, "example", tables)
+
+
+def _require_close(graph, columns, what, tables):
+    if tables is not None:
+        tables.require_close(graph.raw(columns), what)
 
 
 def _example_columns(schema, examples):

@@ -36,6 +36,7 @@ def publish_model(
     optional=(),
     calibration=None,
     negatives_kept=1.0,
+    tables=None,
     bounds=None,
     force=None,
     dry_run=False,
@@ -48,8 +49,8 @@ def publish_model(
     version; write the record and the SHA-256 manifest; rename; remove old versions.
 
     Args:
-        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept: as for `export`. Scores are
-            compared on the golden rows, with the examples.
+        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables: as for `export`.
+            Scores are compared on the golden rows, with the examples.
         base: the folder of all versions.
         bounds: a `Bounds`; its defaults if None.
         force: a reason to publish whatever the comparison says; it is recorded. The strict check is never skipped.
@@ -86,6 +87,7 @@ def publish_model(
             optional=optional,
             calibration=calibration,
             negatives_kept=negatives_kept,
+            tables=tables,
         )
         comparison = compare(exported, version_folder(base, *live), bounds) if live else None
         if live and force is None:

@@ -53,9 +53,8 @@ class ServedGraph:
         self.fallback = self._answer_without_values()
 
     def write(self, folder):
-        """Write the SavedModel."""
+        """Write the SavedModel: of the model's variables, those that a signature reads."""
         archive = keras.export.ExportArchive()
-        archive.track(self.model)
         archive.track(self.raw)
         for name, (function, specs) in self.endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
