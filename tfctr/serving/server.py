@@ -2,10 +2,10 @@
 
 For trying an exported model, and for tests, where the real server cannot be installed. Models run in TensorFlow's C API by the
 strict loader. What is here follows TensorFlow Serving's rules and words: a base path with numbered versions, polled; the
-highest is served; a new one is loaded before the old one goes; one that fails to load leaves the old one in place and is not
-tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config (policy and labels) are answered; see
-`answers`, `examples` and `served`. What is not here: several models, REST, batching, warm-up, monitoring; and a deadline that
-passes while a model runs does not stop it.
+highest is served; a new one is loaded, and its warm-up records replayed, before the old one goes; one that fails to load leaves
+the old one in place and is not tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config
+(policy and labels) are answered; see `answers`, `examples` and `served`. What is not here: several models, REST, batching,
+monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
 """
 
 import logging
