@@ -120,7 +120,7 @@ def test_a_request_that_fails(batch, words, scorer):
     assert words in raised.value.problem
 
 
-def test_a_wrong_answer_stops_the_check_and_no_server(scorer, base):
+def test_a_wrong_answer_stops_the_check_and_no_server(scorer):
     wrong = {**GOOD, "outputs": {"probability": np.float32([0.25])}}
     write_warmup(scorer, [GOOD, wrong], "m")
     replay(scorer, SavedModel(scorer))

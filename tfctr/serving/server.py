@@ -20,7 +20,7 @@ import grpc
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.answers import Requests
-from tfctr.serving.channel import read_pem
+from tfctr.serving.channel import read_server_pem
 from tfctr.serving.loader import StatusError, disable_xla
 from tfctr.serving.publish import latest
 from tfctr.serving.served import ServedModel, version_policy
@@ -184,12 +184,9 @@ class LocalServer:
 
 
 def _credentials(certificate, key, root_certificates):
-    given = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
-    pem = {argument: read_pem(argument, path) for argument, path in given.items() if path is not None}
+    pem = read_server_pem(certificate, key, root_certificates)
     if not pem:
         return None
-    if "certificate" not in pem or "key" not in pem:
-        raise ConfigError(f"`{next(name for name in given if name not in pem)}` is None.", fix="give `certificate` and `key`")
     roots = pem.get("root_certificates")
     return grpc.ssl_server_credentials([(pem["key"], pem["certificate"])], roots, require_client_auth=roots is not None)
 

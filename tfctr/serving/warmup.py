@@ -51,6 +51,11 @@ class Record:
         """The recorded answer, name -> array."""
         return _outputs(self.response)
 
+    @property
+    def rows(self):
+        """How many rows the recorded answer has."""
+        return max((array.shape[0] for array in self.outputs.values() if array.ndim), default=1)
+
     def answer(self, model):
         """What a `SavedModel` answers now, name -> array. Raises `StatusError` as TensorFlow Serving would."""
         return _outputs(_METHODS[self.kind](Requests(_AnyName(model)), self.request))
