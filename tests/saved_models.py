@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfctr.serving.check import check_saved_model
 from tfctr.serving.client import PredictionClient
 from tfctr.serving.publish import publish
+from tfctr.serving.warmup import write_warmup
 
 WEIGHTS = {"light": 0.5, "heavy": 0.75}
 KNOWN = ["60", "2438", "café", "naïve"]
@@ -61,6 +63,12 @@ def export_scorers(folder):
 def put(base, model):
     """Publish a copy of `model` as the next version under `base`."""
     return publish(base, lambda folder: shutil.copytree(model, folder, dirs_exist_ok=True))
+
+
+def check(model, golden, **options):
+    """The strict check of `model` with these golden batches as its warm-up records."""
+    write_warmup(model, golden, "model")
+    return check_saved_model(model, **options)
 
 
 def client_of(server, **options):

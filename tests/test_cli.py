@@ -27,7 +27,7 @@ from tfctr.training.schedule import MONITORS
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("evaluate", "export", "infer", "label", "models", "predict", "prepare")
-COMMANDS += ("publish", "rollback", "serve", "train", "versions")
+COMMANDS += ("publish", "rollback", "serve", "server-config", "train", "versions")
 
 
 def tfctr_(*arguments):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf import text_format
 from test_cli import done, tables, tfctr_
 
 from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, PredictionClient, versions
-from tfctr.serving.labels import read_config
+from tfctr.serving.configuration import read_config
+from tfctr.serving.protocol import BatchingParameters
 from tfctr.serving.publish import publish
 from tfctr.storage import read_json
 
@@ -141,10 +143,29 @@ def test_serve_with_labels_and_tls(base, certificate):
     assert tfctr_("serve", base, "--certificate", pem, "--port", 0, "--stand-in").exit_code == 2
 
 
+def test_server_config_prints_the_flags(tmp_path, base):
+    config = tmp_path / "config"
+    printed = done("server-config", config, base, "--models-at", "/models").split()
+    assert printed == [
+        *("--model_config_file", str(config / "models.config")),
+        *("--monitoring_config_file", str(config / "monitoring.config")),
+    ]
+    batching = ["--max-batch-size", 1000, "--allowed-batch-size", 8, "--allowed-batch-size", 1000, "--num-batch-threads", 2]
+    flags = json.loads(done("server-config", config, base, "--models-at", "/models", *batching, "--json"))["flags"]
+    assert flags[2:] == [f"--batching_parameters_file={config}/batching.config", "--enable_batching=true"]
+    parameters = text_format.Parse((config / "batching.config").read_text(), BatchingParameters())
+    assert (parameters.num_batch_threads.value, list(parameters.allowed_batch_sizes)) == (2, [8, 1000])
+    assert read_config(config / "models.config").model_config_list.config[0].base_path == "/models/clicks"
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
+        (["server-config", "config", "clicks", "--num-batch-threads", "2"], 2, "no batch size is given"),
+        (["server-config", "config", "clicks", "--max-batch-size", "8"], 2, "`max_batch_size` is 8"),
+        (["server-config", "config", "clicks", "--key", "run.yaml"], 2, "`key`: run.yaml is no PEM file"),
+        (["server-config", "config", "nowhere"], 6, "nowhere holds no published version"),
         (["publish", "nowhere", "clicks"], 6, "is not a run"),
         (["publish", "run", "007"], 2, "'007' cannot be the name of a served model"),
         (["publish", "run", "clicks/1"], 2, "'1' cannot be the name of a served model"),

@@ -9,12 +9,12 @@ import tensorflow as tf
 from saved_models import export_scorer, texts
 
 import tfctr
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, StorageError
 from tfctr.schema import Schema
-from tfctr.serving.comparison import Bounds, compare, stability_index
-from tfctr.serving.golden import write_golden
+from tfctr.serving.comparison import Bounds, answer_golden, compare, stability_index
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.manifest import MANIFEST, seal
+from tfctr.serving.warmup import write_warmup
 from tfctr.storage import write_json
 
 ROWS = {"user": texts(*["60", "2438", "", "nobody"] * 50), "price": np.linspace(-8.0, 8.0, 200)}
@@ -28,9 +28,7 @@ def version(folder, weight=0.5, metrics=METRICS):
     (folder / "assets.extra").mkdir()
     write_json(folder / "assets.extra" / "model_card.json", {"metrics": metrics})
     outputs = SavedModel(folder).run("serving_default", ROWS)
-    write_golden(
-        folder / "assets.extra" / "golden.json", [{"signature": "serving_default", "inputs": ROWS, "outputs": outputs}], "m"
-    )
+    write_warmup(folder, [{"signature": "serving_default", "inputs": ROWS, "outputs": outputs}], "m")
     seal(folder)
     return folder
 
@@ -195,6 +193,8 @@ def test_a_feature_that_must_be_given_from_now_on_breaks_calls(live, releases):
 
 def test_a_version_without_golden_rows_is_not_compared(live, tmp_path):
     new = with_metrics(live, tmp_path / "2")
-    write_golden(new / "assets.extra" / "golden.json", [], "m")
+    write_warmup(new, [], "m")
     (failure,) = compare(new, live, LOOSE)["failures"]
     assert "has no golden rows that" in failure
+    with pytest.raises(StorageError, match="2 has no warm-up records"):
+        answer_golden(new)

@@ -92,7 +92,7 @@ def refuse(*arguments):
     raise ExportError("row 0 differs.", fix="none")
 
 
-@pytest.mark.parametrize("step", ["check_saved_model", "write_golden", "_model_card"])
+@pytest.mark.parametrize("step", ["check_saved_model", "write_golden", "write_warmup", "_model_card"])
 def test_a_failed_step_publishes_nothing(step, tiny_schema, tmp_path, monkeypatch):
     model = LR(tiny_schema)
     before = digest(tfctr.serving.export(model, tmp_path))

@@ -6,7 +6,8 @@ from saved_models import put
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving import labels
-from tfctr.serving.labels import labelled_versions, load_versions, move_labels, read_config, wait_until_available
+from tfctr.serving.configuration import read_config
+from tfctr.serving.labels import labelled_versions, load_versions, move_labels, wait_until_available
 from tfctr.serving.protocol import ModelServerConfig
 from tfctr.serving.publish import publish
 from tfctr.serving.server import LocalServer

@@ -10,11 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import TYPES, export_identities, export_scorer, probabilities, texts
+from saved_models import TYPES, check, export_identities, export_scorer, probabilities, texts
 
 from tfctr.errors import ExportError, StorageError
-from tfctr.serving import check
-from tfctr.serving.check import check_saved_model
+from tfctr.serving.check import _environment
 from tfctr.serving.loader import SavedModel, StatusError
 
 USERS, PRICES = texts("60", "nobody", "café", ""), np.array([1.0, 2.0, np.nan, -50.0])
@@ -122,7 +121,7 @@ def test_folders_without_a_model(tmp_path, scorer):
         model.run("ids", {"ids": np.ones((1, 3), np.int32)})
 
 
-@pytest.mark.parametrize("module", ["check", "client", "server", "publish", "loader"])
+@pytest.mark.parametrize("module", ["check", "client", "server", "publish", "loader", "configuration"])
 def test_no_module_imports_tensorflow(module):
     code = f"import sys, tfctr.serving.{module}; sys.exit(len({{'tensorflow', 'keras', 'pandas'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -138,17 +137,17 @@ def test_tensorflow_still_imports_after_the_loader(scorer):
 
 
 def test_equal_bits_pass(scorer, golden):
-    assert check_saved_model(scorer, golden) == {"serving_default": 4, "ids": 2}
+    assert check(scorer, golden) == {"serving_default": 4, "ids": 2}
 
 
 def test_every_type_is_compared(identities):
     values = {**VALUES, "serving_default": VALUES["string"]}  # Keras names the first signature so, too
     batches = [{"signature": name, "inputs": {"value": value}, "outputs": {"same": value}} for name, value in values.items()]
-    assert check_saved_model(identities, batches) == {name: len(value) for name, value in values.items()}
+    assert check(identities, batches) == {name: len(value) for name, value in values.items()}
     for batch in batches[:2]:  # text and float64
         turned = {**batch, "outputs": {"same": batch["outputs"]["same"][::-1]}}
         with pytest.raises(ExportError, match=f"signature '{batch['signature']}', output 'same', row 0"):
-            check_saved_model(identities, [turned if other is batch else other for other in batches])
+            check(identities, [turned if other is batch else other for other in batches])
 
 
 def test_one_bit_is_found_and_told(scorer, golden):
@@ -157,7 +156,7 @@ def test_one_bit_is_found_and_told(scorer, golden):
     wrong[2] = np.nextafter(right[2], np.float32(1))
     golden[0]["outputs"] = {"probability": wrong}
     with pytest.raises(ExportError) as raised:
-        check_saved_model(scorer, golden)
+        check(scorer, golden)
     assert (
         "signature 'serving_default', output 'probability', row 2: 0.88079715 offline, 0.8807971 served (1 of 4 rows differ)"
         in str(raised.value)
@@ -166,14 +165,17 @@ def test_one_bit_is_found_and_told(scorer, golden):
 
 def test_signatures_must_match(scorer, golden):
     with pytest.raises(ExportError, match="signature 'ids' has no golden rows"):
-        check_saved_model(scorer, golden[:1])
-    with pytest.raises(ExportError, match="signature 'rank' is missing; there are: ids, serving_default"):
-        check_saved_model(scorer, [*golden, {**golden[0], "signature": "rank"}])
-    with pytest.raises(ExportError, match=r"has the inputs \['price', 'user'\], its golden rows have \['user'\]"):
-        check_saved_model(scorer, [{**golden[0], "inputs": {"user": USERS}}, golden[1]])
+        check(scorer, golden[:1])
+    with pytest.raises(ExportError, match="signature 'rank' cannot run: Serving signature key \"rank\" not found"):
+        check(scorer, [*golden, {**golden[0], "signature": "rank"}])
+    with pytest.raises(ExportError, match="signature 'serving_default' cannot run: input size does not match signature: 1!=2"):
+        check(scorer, [{**golden[0], "inputs": {"user": USERS}}, golden[1]])
+    more = {**golden[0]["outputs"], "more": USERS}
+    with pytest.raises(ExportError, match=r"has the outputs \['probability'\], its golden rows have \['more', 'probability'\]"):
+        check(scorer, [{**golden[0], "outputs": more}, golden[1]])
     wide = {"probability": golden[0]["outputs"]["probability"].astype("float64")}
     with pytest.raises(ExportError, match=r"float64 \(4,\) offline, float32 \(4,\) served"):
-        check_saved_model(scorer, [{**golden[0], "outputs": wide}, golden[1]])
+        check(scorer, [{**golden[0], "outputs": wide}, golden[1]])
 
 
 def untracked_variables(folder):
@@ -225,9 +227,7 @@ def test_models_that_only_python_can_run(tmp_path, export, problem):
     assert tf.saved_model.load(tmp_path / "1").signatures["serving_default"]  # the forgiving loader sees nothing
     inputs = {"ids": np.ones((1, 3), np.int32)} if export is untracked_variables else {"user": USERS, "price": PRICES}
     with pytest.raises(ExportError, match=f"(?s){problem}"):
-        check_saved_model(
-            tmp_path / "1", [{"signature": "serving_default", "inputs": inputs, "outputs": {"probability": np.zeros(1)}}]
-        )
+        check(tmp_path / "1", [{"signature": "serving_default", "inputs": inputs, "outputs": {"probability": np.zeros(1)}}])
 
 
 def test_a_model_that_never_answers(tmp_path):
@@ -235,7 +235,7 @@ def test_a_model_that_never_answers(tmp_path):
     start = time.monotonic()
     rows = {"signature": "serving_default", "inputs": {"user": USERS, "price": PRICES}, "outputs": {"probability": PRICES}}
     with pytest.raises(ExportError, match="did not answer its golden rows within 5 s"):
-        check_saved_model(tmp_path / "1", [rows], timeout=5)
+        check(tmp_path / "1", [rows], timeout=5)
     assert time.monotonic() - start < 15
 
 
@@ -243,7 +243,7 @@ def test_the_child_gets_a_clean_environment(monkeypatch):
     for name in ("TF_XLA_FLAGS", "LD_PRELOAD", "PYTHONSTARTUP", "SECRET_TOKEN"):
         monkeypatch.setenv(name, "leaks")
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    environment = check._environment()
+    environment = _environment()
     assert "leaks" not in environment.values()
     assert environment["TF_ENABLE_ONEDNN_OPTS"] == "0"  # decides bits, so both faces must have it
     assert environment["PATH"] == os.environ["PATH"]

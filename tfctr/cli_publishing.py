@@ -1,4 +1,4 @@
-"""The commands around what is served: `tfctr export | publish | rollback | versions | label`."""
+"""The commands around what is served: `tfctr export | publish | rollback | versions | label | server-config`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -173,7 +173,48 @@ def label(
         suggest("once these versions are AVAILABLE, the same with --step label")
 
 
-COMMANDS = (export, publish, rollback, versions, label)
+def server_config(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the files.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="For each model the folder of all versions.")],
+    models_at: Annotated[str | None, typer.Option(metavar="PATH", help="Where the server finds them, such as /models.")] = None,
+    max_batch_size: Annotated[int | None, typer.Option(help="Join requests that wait, up to so many rows.")] = None,
+    batch_timeout_micros: Annotated[int, typer.Option(help="How long a request waits for others.")] = 0,
+    num_batch_threads: Annotated[int | None, typer.Option(help="Batches at the same time; one a core if absent.")] = None,
+    max_enqueued_batches: Annotated[int | None, typer.Option(help="How many batches may wait.")] = None,
+    allowed_batch_size: Annotated[list[int] | None, typer.Option(help="Batches are padded to it. May be repeated.")] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="For TLS, with --key.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="Goes into ssl.config, which only you may read.")] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="Clients must show a certificate of these authorities.")
+    ] = None,
+    json: Json = False,
+):
+    """Write the configuration files of a TensorFlow Serving for these models, and print the flags that name them.
+
+    Example: tfctr server-config config serving/frappe --models-at /models
+    """
+    from tfctr.serving import Batching, write_server_config
+
+    batching = None
+    if max_batch_size is not None:
+        sizes = tuple(allowed_batch_size or ())
+        batching = Batching(max_batch_size, batch_timeout_micros, num_batch_threads, max_enqueued_batches, sizes)
+    elif batch_timeout_micros or num_batch_threads or max_enqueued_batches or allowed_batch_size:
+        raise ConfigError("no batch size is given, but how to batch is.", fix="--max-batch-size ROWS")
+    flags = write_server_config(
+        out,
+        folders,
+        models_at=models_at,
+        batching=batching,
+        certificate=certificate,
+        key=key,
+        root_certificates=root_certificates,
+    )
+    show({"flags": flags} if json else dict(flag.split("=", 1) for flag in flags), json)
+    suggest("tensorflow_model_server --port=8500 --rest_api_port=8501, with these flags")
+
+
+COMMANDS = (export, publish, rollback, versions, label, server_config)
 
 
 def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):

@@ -26,12 +26,16 @@ _EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode="w"):
-    """Open `path` for writing under a temporary name; it appears under its own name only when the block ends well."""
+def atomic_file(path, mode="w", private=False):
+    """Open `path` for writing under a temporary name; it appears under its own name only when the block ends well.
+
+    A `private` file is never readable by other users, not even for a moment.
+    """
     path = Path(path)
     temporary = temporary_path(path)
+    form = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
-        with _naming(path), open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+        with _naming(path), open(temporary, mode, opener=_open_private if private else None, **form) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -68,6 +72,10 @@ def atomic_folder(path):
             fsync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _open_private(path, flags):
+    return os.open(path, flags, 0o600)
 
 
 def require_free(path):

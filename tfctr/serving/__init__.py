@@ -18,6 +18,8 @@ _NAMES = {
     "rollback": "release",
     "history": "release",
     "Bounds": "comparison",
+    "Batching": "configuration",
+    "write_server_config": "configuration",
     "LocalServer": "server",
     "serve": "server",
     "PredictionClient": "client",

@@ -7,8 +7,7 @@ Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `predict
 import grpc
 
 from tfctr.serving import example_answers, protocol
-from tfctr.serving.loader import StatusError
-from tfctr.serving.served import require
+from tfctr.serving.loader import StatusError, require
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _UNKNOWN, _INVALID_ARGUMENT, _NOT_FOUND, _UNIMPLEMENTED, _FAILED_PRECONDITION = 2, 3, 5, 12, 9

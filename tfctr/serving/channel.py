@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 from pathlib import Path
 
 import grpc
@@ -91,6 +92,38 @@ def read_pem(argument, path):
     if b"-----BEGIN " not in content:
         raise ConfigError(f"`{argument}`: {path} is no PEM file.", fix="give text that starts with -----BEGIN")
     return content
+
+
+def read_server_pem(certificate, key, root_certificates):
+    """What a server needs for TLS: `{argument: contents}` of the PEM files that are given; `{}` if none is.
+
+    Args:
+        certificate, key: who the server is.
+        root_certificates: the authorities whose certificates clients must show; None for any client.
+
+    Raises:
+        ConfigError: one of certificate and key is missing, they do not belong together, or a file is no PEM file.
+        StorageError: a file cannot be read.
+    """
+    given = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
+    pem = {argument: read_pem(argument, path) for argument, path in given.items() if path is not None}
+    if not pem:
+        return {}
+    if "certificate" not in pem or "key" not in pem:
+        raise ConfigError(f"`{next(name for name in given if name not in pem)}` is None.", fix="give `certificate` and `key`")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # never asked for: a server has nobody to type it
+    except ssl.SSLError as error:
+        fix = "give a certificate and its own private key, without a password"
+        raise ConfigError(f"`certificate` and `key` do not belong together: {certificate}, {key}.", fix=fix) from error
+    try:
+        if root_certificates is not None:
+            context.load_verify_locations(root_certificates)
+    except ssl.SSLError as error:
+        problem = f"`root_certificates`: {root_certificates} holds no certificate."
+        raise ConfigError(problem, fix="give the certificates of the authorities, not their keys") from error
+    return pem
 
 
 def _checked(token):

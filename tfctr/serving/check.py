@@ -1,10 +1,8 @@
 """The strict check of an exported model: run as TensorFlow Serving runs it, each signature gives its golden bits.
 
-`check_saved_model` starts `python -m tfctr.serving.check FOLDER GOLDEN`, a process that never imports TensorFlow's Python: no
+`check_saved_model` starts `python -m tfctr.serving.check FOLDER REPORT`, a process that never imports TensorFlow's Python: no
 variable, table or Python function of the exporting process can help the model there, and a crash or a hang ends the check, not
-the exporter.
-
-The golden rows travel as TensorFlow Serving's own messages: GOLDEN holds `0.request`, `0.response`, `1.request`, ...
+the exporter. It replays the version's own warm-up records, as a server will, and compares what they should have been answered.
 """
 
 import os
@@ -18,23 +16,21 @@ import numpy as np
 
 from tfctr.errors import ExportError, TfctrError
 from tfctr.serving.loader import SavedModel, StatusError, disable_xla
-from tfctr.serving.protocol import PredictRequest, PredictResponse, from_tensor, to_tensor
+from tfctr.serving.warmup import read_warmup
 from tfctr.storage import read_json, write_json
 
-_REPORT = "report.json"
 # What the child keeps of the environment: how to start, and what decides the order of floating-point sums.
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _KEPT_PREFIXES = ("OMP_", "KMP_", "DNNL_", "ONEDNN_", "TF_ENABLE_ONEDNN", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
-def check_saved_model(folder, golden, timeout=300.0):
-    """Refuse a SavedModel that does not reproduce its golden rows.
+def check_saved_model(folder, *, timeout=300.0):
+    """Refuse a SavedModel that does not reproduce its warm-up records.
 
     Args:
-        folder: one version's folder, the one with `saved_model.pb`.
-        golden: one dict for each batch: `signature` (its name), `inputs` and `outputs` (name -> array; strings as `object`
-            arrays of `str` or `bytes`). The outputs must come from the model, computed on the CPU of this machine at the same
-            batch size: only then are equal bits promised. Every signature needs at least one batch.
+        folder: one version's folder, the one with `saved_model.pb`. The answers in its warm-up records, made by `write_warmup`,
+            must come from the model, computed on the CPU of this machine at the same batch size: only then are equal bits
+            promised. Every signature needs at least one record.
         timeout: seconds until the check counts as failed.
 
     Returns:
@@ -43,10 +39,9 @@ def check_saved_model(folder, golden, timeout=300.0):
     Raises:
         ExportError: the model does not load, a signature is missing, unchecked or fails, or an output differs.
     """
-    with tempfile.TemporaryDirectory(prefix="tfctr-golden-") as golden_folder:
-        for number, batch in enumerate(golden):
-            _write_batch(Path(golden_folder), number, batch)
-        command = [sys.executable, "-P", "-m", "tfctr.serving.check", str(Path(folder).resolve()), golden_folder]
+    with tempfile.TemporaryDirectory(prefix="tfctr-check-") as temporary:
+        report_file = Path(temporary) / "report.json"
+        command = [sys.executable, "-P", "-m", "tfctr.serving.check", str(Path(folder).resolve()), str(report_file)]
         try:
             child = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
         except subprocess.TimeoutExpired as error:
@@ -59,29 +54,10 @@ def check_saved_model(folder, golden, timeout=300.0):
                 f"the SavedModel crashed the process that loaded it ({_ending(child)}).",
                 fix="the model cannot be served; export it with tfctr.serving.export only",
             )
-        report = read_json(Path(golden_folder) / _REPORT)
+        report = read_json(report_file)
     if child.returncode:
         raise ExportError(report["problem"], fix=report["fix"])
     return report
-
-
-def _write_batch(folder, number, batch):
-    request = PredictRequest(model_spec={"signature_name": batch["signature"]})
-    response = PredictResponse()
-    for tensors, arrays in ((request.inputs, batch["inputs"]), (response.outputs, batch["outputs"])):
-        for name, array in arrays.items():
-            tensors[name].CopyFrom(to_tensor(_plain(np.asarray(array))))
-    (folder / f"{number}.request").write_bytes(request.SerializeToString())
-    (folder / f"{number}.response").write_bytes(response.SerializeToString())
-
-
-def _plain(array):
-    """Strings of any NumPy kind as `bytes`; all else as it is."""
-    if array.dtype.kind not in "OSUT":
-        return array
-    plain = np.empty(array.shape, object)
-    plain.ravel()[:] = [text.encode() if isinstance(text, str) else bytes(text) for text in array.ravel().tolist()]
-    return plain
 
 
 def _environment():
@@ -99,7 +75,7 @@ def _ending(child):
 # in the child
 
 
-def _compare(folder, golden_folder):
+def _compare(folder):
     disable_xla()
     try:
         model = SavedModel(folder)
@@ -108,47 +84,29 @@ def _compare(folder, golden_folder):
             f"TensorFlow cannot load it: {error.problem}", fix="export through tfctr.serving.export, never tf.saved_model.save"
         ) from error
     rows = {}
-    for number in range(len(list(golden_folder.glob("*.request")))):
-        request = PredictRequest.FromString((golden_folder / f"{number}.request").read_bytes())
-        response = PredictResponse.FromString((golden_folder / f"{number}.response").read_bytes())
-        signature = request.model_spec.signature_name
-        rows[signature] = rows.get(signature, 0) + _compare_batch(
-            model, signature, _arrays(request.inputs), _arrays(response.outputs)
-        )
+    for record in read_warmup(folder):
+        rows[record.signature] = rows.get(record.signature, 0) + _compare_record(model, record)
     for signature in model.signatures:
         _require(signature in rows, f"signature {signature!r} has no golden rows.", "give golden rows for every signature")
     return rows
 
 
-def _arrays(tensors):
-    return {name: from_tensor(tensor) for name, tensor in tensors.items()}
-
-
-def _compare_batch(model, signature, inputs, golden):
-    _require(
-        signature in model.signatures,
-        f"signature {signature!r} is missing; there are: {', '.join(model.signatures)}.",
-        "export every signature that has golden rows",
-    )
-    definition = model.signatures[signature]
-    for kind, given, expected, spare in (
-        ("inputs", inputs, definition.inputs, definition.defaults),
-        ("outputs", golden, definition.outputs, ()),
-    ):
-        _require(
-            set(expected) - set(spare) <= set(given) <= set(expected),
-            f"signature {signature!r} has the {kind} {sorted(expected)}, its golden rows have {sorted(given)}.",
-            "name them alike",
-        )
+def _compare_record(model, record):
+    signature, golden = record.signature, record.outputs
     try:
-        served = model.run(signature, inputs)
+        served = record.answer(model)
     except StatusError as error:
         raise ExportError(
             f"signature {signature!r} cannot run: {error.problem}", fix="use only TensorFlow operations, without compilation"
         ) from error
+    _require(
+        set(golden) == set(served),
+        f"signature {signature!r} has the outputs {sorted(served)}, its golden rows have {sorted(golden)}.",
+        "name them alike",
+    )
     for name in sorted(golden):
         _compare_output(f"signature {signature!r}, output {name!r}", golden[name], served[name])
-    return max((array.shape[0] for array in golden.values() if array.ndim), default=1)
+    return record.rows
 
 
 def _compare_output(where, golden, served):
@@ -183,12 +141,12 @@ def _require(condition, problem, fix):
         raise ExportError(problem, fix=fix)
 
 
-def _main(folder, golden_folder):
+def _main(folder, report_file):
     try:
-        report, exit_code = _compare(Path(folder), Path(golden_folder)), 0
+        report, exit_code = _compare(Path(folder)), 0
     except TfctrError as error:
         report, exit_code = {"problem": error.problem, "fix": error.fix}, ExportError.exit_code
-    write_json(Path(golden_folder) / _REPORT, report)
+    write_json(report_file, report)
     return exit_code
 
 

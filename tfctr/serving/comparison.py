@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from tfctr.errors import StorageError, require_number
-from tfctr.serving.golden import read_golden
+from tfctr.serving.golden import to_arrays
 from tfctr.serving.loader import SavedModel, read_signatures
 from tfctr.serving.manifest import verify
 from tfctr.serving.protocol import type_name
+from tfctr.serving.warmup import read_warmup
 from tfctr.storage import read_json
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
+_PROBABILITIES = (_OUTPUT, "scores", "outputs")  # the last two are those of `classify` and `regress`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,18 @@ def compare(new, live, bounds):
 
 
 def answer_golden(version):
-    """`(answered, golden)`: the probabilities that a version gives to its golden rows, and those that it should give."""
-    return _scores(version, version)
+    """`(answered, golden)`: the probabilities that a version gives to its warm-up records, and those that it should give.
+
+    Raises:
+        StorageError: it has no records, or cannot answer one.
+    """
+    model, pairs = SavedModel(version), []
+    for record in read_warmup(version):
+        answered, golden = record.answer(model), record.outputs
+        pairs += [(answered[name].ravel(), golden[name].ravel()) for name in _PROBABILITIES if name in golden]
+    if not pairs:
+        raise StorageError(f"{version} has no warm-up records.", fix="export it again")
+    return tuple(np.concatenate(face) for face in zip(*pairs, strict=True))
 
 
 def stability_index(expected, found, bins=10):
@@ -159,8 +171,8 @@ def _drift_failures(report, bounds):
 
 
 def _batches(version):
-    golden = read_golden(Path(version) / "assets.extra" / "golden.json")
-    return [batch for batch in golden if batch["signature"] == _SIGNATURE]
+    asking = [record for record in read_warmup(version) if record.signature == _SIGNATURE]
+    return [{"inputs": to_arrays(record.request.inputs), "outputs": record.outputs} for record in asking]
 
 
 def _scores(version, asked):

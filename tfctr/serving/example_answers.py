@@ -5,7 +5,7 @@ Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `classif
 
 import numpy as np
 
-from tfctr.serving.served import require
+from tfctr.serving.loader import require
 
 _INVALID_ARGUMENT, _FAILED_PRECONDITION = 3, 9
 _TEXT, _FLOAT = np.dtype(object), np.dtype(np.float32)
@@ -37,7 +37,7 @@ def classify(model, name, examples):
     widths = [array.shape[1] for array in found.values()]
     agree = f"Tensors class and score should match in dim_size(1). Got {widths[0]} vs. {widths[-1]}"
     require(widths[0] == widths[-1], _INVALID_ARGUMENT, agree)
-    return [{"classes": [_class(found, row, column) for column in range(widths[0])]} for row in range(len(examples))]
+    return classifications(found)
 
 
 def regress(model, name, examples):
@@ -53,6 +53,17 @@ def regress(model, name, examples):
     sizes = f"Input batch size did not match output batch size: {rows} vs. {len(values)}"
     require(len(values) == rows, _INVALID_ARGUMENT, sizes)
     require(values.dtype == _FLOAT, _INVALID_ARGUMENT, f"Expected output Tensor of DT_FLOAT.  Got: {_type_name(values)}")
+    return regressions(values)
+
+
+def classifications(found):
+    """`{"classes", "scores"}`, or one of them, `(rows, classes)`, as a list of `Classifications`."""
+    rows, columns = next(iter(found.values())).shape
+    return [{"classes": [_class(found, row, column) for column in range(columns)]} for row in range(rows)]
+
+
+def regressions(values):
+    """One value a row as a list of `Regression`."""
     return [{"value": value} for value in values.ravel().tolist()]
 
 

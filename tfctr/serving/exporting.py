@@ -21,6 +21,7 @@ from tfctr.serving.publish import publish
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
 from tfctr.serving.tables import reading
+from tfctr.serving.warmup import write_warmup
 from tfctr.storage import write_json
 
 _EXTRA = "assets.extra"  # loaders leave this folder of a SavedModel alone
@@ -54,7 +55,8 @@ def export(
 
     Probabilities are `(batch,)`, float32 under every dtype policy. A row with a number so extreme that the model answers NaN is
     answered like a row without values. The SavedModel needs no file outside its folder. In there, `assets.extra/` holds
-    `schema.json`, `model_card.json`, and `golden.json` with requests and answers to replay.
+    `schema.json`, `model_card.json`, and requests with their answers twice: `golden.json` to read and to send, and
+    `tf_serving_warmup_requests`, which TensorFlow Serving replays before it serves the version.
 
     Args:
         model: a `CTRModel`.
@@ -114,8 +116,9 @@ def export(
             schema.save(version / _EXTRA / "schema.json")
             write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics or {}), **served})
             write_golden(version / _EXTRA / "golden.json", golden, model=Path(folder).name)
+            write_warmup(version, golden, model=Path(folder).name)
             if check:
-                check_saved_model(version, golden)
+                check_saved_model(version)
 
         return publish(folder, build)
 

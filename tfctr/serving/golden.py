@@ -47,15 +47,8 @@ def golden_rows(schema, rows=64):
 
 def write_golden(path, golden, model):
     """Write golden batches as a list of `{"request": PredictRequest, "response": PredictResponse}` for the served `model`."""
-    messages = []
-    for batch in golden:
-        request = PredictRequest(model_spec={"name": model, "signature_name": batch["signature"]})
-        response = PredictResponse(model_spec=request.model_spec)
-        for tensors, arrays in ((request.inputs, batch["inputs"]), (response.outputs, batch["outputs"])):
-            for name, array in arrays.items():
-                tensors[name].CopyFrom(to_tensor(array))
-        messages.append({"request": json_format.MessageToDict(request), "response": json_format.MessageToDict(response)})
-    write_json(path, messages)
+    pairs = [zip(("request", "response"), predict_messages(batch, model), strict=True) for batch in golden]
+    write_json(path, [{name: json_format.MessageToDict(message) for name, message in pair} for pair in pairs])
 
 
 def read_golden(path):
@@ -64,9 +57,24 @@ def read_golden(path):
     for messages in read_json(path):
         request = json_format.ParseDict(messages["request"], PredictRequest())
         response = json_format.ParseDict(messages["response"], PredictResponse())
-        arrays = [{name: from_tensor(tensor) for name, tensor in sorted(m.items())} for m in (request.inputs, response.outputs)]
+        arrays = [to_arrays(tensors) for tensors in (request.inputs, response.outputs)]
         golden.append({"signature": request.model_spec.signature_name, "inputs": arrays[0], "outputs": arrays[1]})
     return golden
+
+
+def predict_messages(batch, model):
+    """A golden batch as `(PredictRequest, PredictResponse)` of the served `model`, which name no version."""
+    request = PredictRequest(model_spec={"name": model, "signature_name": batch["signature"]})
+    response = PredictResponse(model_spec=request.model_spec)
+    for tensors, arrays in ((request.inputs, batch["inputs"]), (response.outputs, batch["outputs"])):
+        for name, array in arrays.items():
+            tensors[name].CopyFrom(to_tensor(array))
+    return request, response
+
+
+def to_arrays(tensors):
+    """The NumPy arrays of a map of `TensorProto`, by name."""
+    return {name: from_tensor(tensor) for name, tensor in sorted(tensors.items())}
 
 
 def _texts(schema, feature):

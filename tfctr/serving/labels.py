@@ -14,17 +14,13 @@ import re
 import time
 from pathlib import Path
 
-from google.protobuf import text_format
-
 from tfctr.errors import ConfigError, StorageError, TfctrError, require_positive
 from tfctr.serving.client import PredictionClient
+from tfctr.serving.configuration import find_model, find_or_add, read_config, write_config
 from tfctr.serving.manifest import verify
-from tfctr.serving.protocol import ModelServerConfig
 from tfctr.serving.publish import require_base, version_folder, versions
-from tfctr.storage import atomic_file
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
-_HEADER = "# Written by `tfctr label`: which versions are loaded, and which label each has.\n"
 _POLL_SECONDS = 0.5
 
 
@@ -48,15 +44,12 @@ def load_versions(config, base, labels, base_path=None):
     """
     base, wanted = require_base(base), _checked(base, labels)
     server_config = read_config(config)
-    model = _find(server_config, base.name)
-    if model is None:
-        model = server_config.model_config_list.config.add(name=base.name, model_platform="tensorflow")
-        model.base_path = str(base_path or base)
+    model = find_or_add(server_config, base.name, base_path or base)
     unlabelled = [] if model.model_version_policy.HasField("specific") else versions(base)[-1:]
     loaded = sorted({*model.version_labels.values(), *wanted, *unlabelled})
     model.model_version_policy.Clear()
     model.model_version_policy.specific.versions.extend(loaded)
-    _write(config, server_config)
+    write_config(config, server_config)
     return loaded
 
 
@@ -73,7 +66,7 @@ def move_labels(config, base, labels):
     """
     base, wanted = require_base(base), _checked(base, labels)
     server_config = read_config(config)
-    model = _find(server_config, base.name)
+    model = find_model(server_config, base.name)
     missing = wanted - {*(model.model_version_policy.specific.versions if model else ())}
     if missing:
         problem = f"{config} does not load version {min(missing)} of {base.name} yet."
@@ -82,7 +75,7 @@ def move_labels(config, base, labels):
         model.version_labels.pop(label, None)
         if version is not None:
             model.version_labels[label] = int(version)
-    _write(config, server_config)
+    write_config(config, server_config)
     return dict(sorted(model.version_labels.items()))
 
 
@@ -106,20 +99,8 @@ def wait_until_available(server, base, labels, timeout=300.0):
 
 def labelled_versions(config, base):
     """The versions of `base` that a configuration file names: those must not be removed."""
-    model = _find(read_config(config), require_base(base).name)
+    model = find_model(read_config(config), require_base(base).name)
     return {*model.model_version_policy.specific.versions, *model.version_labels.values()} if model else set()
-
-
-def read_config(path):
-    """A `ModelServerConfig`; an empty one if there is no file. Raises `ConfigError` for a file that is none."""
-    try:
-        return text_format.Parse(Path(path).read_text(encoding="utf-8"), ModelServerConfig())
-    except FileNotFoundError:
-        return ModelServerConfig()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a model configuration file: {error}", fix="correct or remove it") from error
 
 
 def require_labels(base, labels):
@@ -149,11 +130,6 @@ def _checked(base, labels):
     return {*require_labels(base, labels).values()}
 
 
-def _find(server_config, name):
-    models = {model.name: model for model in server_config.model_config_list.config}
-    return models.get(name)
-
-
 def _not_available(client, wanted):
     """Why the server does not serve all of them yet; None if it does. Raises `StorageError` for one that it cannot load."""
     try:
@@ -168,9 +144,3 @@ def _not_available(client, wanted):
         if status["state"] != "AVAILABLE":
             return f"version {version} is {status['state']}"
     return None
-
-
-def _write(path, server_config):
-    text = text_format.MessageToString(server_config, as_utf8=True)
-    with atomic_file(path) as file:
-        file.write(_HEADER + text)

@@ -145,6 +145,12 @@ def read_signatures(folder):
     raise StorageError(f"{folder} has no graph with the tag 'serve'.", fix="export the model with tfctr.serving.export")
 
 
+def require(condition, code, problem):
+    """Refuse a model or a request, unless `condition`."""
+    if not condition:
+        raise StatusError(code, problem)
+
+
 def disable_xla():
     """Refuse compiled functions in this whole process, as TensorFlow Serving does unless it is told otherwise."""
     _api()._ZN10tensorflow21DisableXlaCompilationEv()

@@ -1,8 +1,8 @@
 """TensorFlow Serving's messages, without TensorFlow: requests and answers, SavedModel, and tensors to and from NumPy.
 
 The message classes come from `protocol.binpb`, a descriptor set that `export/make_protocol.py` takes from
-tensorflow-serving-api. They live in a descriptor pool of their own, so they never clash with TensorFlow's copies of the same
-messages in one process.
+tensorflow-serving-api, but for three that it lacks. They live in a descriptor pool of their own, so they never clash with
+TensorFlow's copies of the same messages in one process.
 
 Reference: [tensorflow/serving](https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis), Apache-2.0; see
 NOTICE beside this file.
@@ -41,6 +41,10 @@ RegressionRequest = _message("tensorflow.serving.RegressionRequest")
 RegressionResponse = _message("tensorflow.serving.RegressionResponse")
 MultiInferenceRequest = _message("tensorflow.serving.MultiInferenceRequest")
 MultiInferenceResponse = _message("tensorflow.serving.MultiInferenceResponse")
+PredictionLog = _message("tensorflow.serving.PredictionLog")
+BatchingParameters = _message("tensorflow.serving.BatchingParameters")
+MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
+SSLConfig = _message("tensorflow.serving.SSLConfig")
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

@@ -231,7 +231,7 @@ def _require_golden(version):
     found, expected = answer_golden(version)
     differing = int(np.sum(~(np.abs(expected - found) <= _SAME)))
     if differing:
-        raise ExportError(f"{version}: {differing} of {len(found)} golden rows are answered otherwise.", fix="choose another")
+        raise ExportError(f"{version}: {differing} of {len(found)} golden answers differ.", fix="choose another")
 
 
 def _before(base, live):

@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 from tfctr.errors import StorageError, TfctrError
-from tfctr.serving import protocol
-from tfctr.serving.loader import SavedModel, StatusError
+from tfctr.serving import protocol, warmup
+from tfctr.serving.loader import SavedModel, require
 from tfctr.serving.publish import versions
 
 _LOG = logging.getLogger(__name__)
@@ -50,15 +50,18 @@ class ServedModel:
                 self.loaded = kept
 
     def _load(self, version, identity, first):
+        folder = self.base / str(version)
         try:
-            self.loaded = {**self.loaded, version: SavedModel(self.base / str(version))}
+            model = SavedModel(folder)
+            warmup.replay(folder, model)
+            self.loaded = {**self.loaded, version: model}
             _LOG.info("%s: version %d is served", self.base, version)
         except TfctrError as error:
             self.failed = {**self.failed, version: (error, identity)}
             _LOG.error("%s: version %d cannot be loaded: %s", self.base, version, error.problem)
             if first:
                 raise StorageError(
-                    f"{self.base / str(version)} cannot be loaded: {error.problem}",
+                    f"{folder} cannot be loaded: {error.problem}",
                     fix="remove this version or export it again",
                 ) from error
 
@@ -111,12 +114,6 @@ def version_policy(numbers=None):
     if numbers is not None:
         policy.specific.versions.extend(numbers)
     return policy
-
-
-def require(condition, code, problem):
-    """Refuse a request, unless `condition`."""
-    if not condition:
-        raise StatusError(code, problem)
 
 
 def _chosen(policy, published):

@@ -2,10 +2,10 @@
 
 For trying an exported model, and for tests, where the real server cannot be installed. Models run in TensorFlow's C API by the
 strict loader. What is here follows TensorFlow Serving's rules and words: a base path with numbered versions, polled; the
-highest is served; a new one is loaded before the old one goes; one that fails to load leaves the old one in place and is not
-tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config (policy and labels) are answered; see
-`answers`, `examples` and `served`. What is not here: several models, REST, batching, warm-up, monitoring; and a deadline that
-passes while a model runs does not stop it.
+highest is served; a new one is loaded, and its warm-up records replayed, before the old one goes; one that fails to load leaves
+the old one in place and is not tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config
+(policy and labels) are answered; see `answers`, `examples` and `served`. What is not here: several models, REST, batching,
+monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
 """
 
 import logging
@@ -20,7 +20,7 @@ import grpc
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.answers import Requests
-from tfctr.serving.channel import read_pem
+from tfctr.serving.channel import read_server_pem
 from tfctr.serving.loader import StatusError, disable_xla
 from tfctr.serving.publish import latest
 from tfctr.serving.served import ServedModel, version_policy
@@ -210,12 +210,9 @@ class LocalServer:
 
 
 def _credentials(certificate, key, root_certificates):
-    given = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
-    pem = {argument: read_pem(argument, path) for argument, path in given.items() if path is not None}
+    pem = read_server_pem(certificate, key, root_certificates)
     if not pem:
         return None
-    if "certificate" not in pem or "key" not in pem:
-        raise ConfigError(f"`{next(name for name in given if name not in pem)}` is None.", fix="give `certificate` and `key`")
     roots = pem.get("root_certificates")
     return grpc.ssl_server_credentials([(pem["key"], pem["certificate"])], roots, require_client_auth=roots is not None)
 
