@@ -134,9 +134,9 @@ def test_a_request_that_has_waited_too_long_is_not_run():
     ran = []
     handler = _handler(ran.append, protocol.PredictRequest).unary_unary
     for remaining in (None, 5.0):
-        handler("request", types.SimpleNamespace(time_remaining=lambda remaining=remaining: remaining))
+        handler(b"", types.SimpleNamespace(time_remaining=lambda remaining=remaining: remaining))
     with pytest.raises(RuntimeError, match="DEADLINE_EXCEEDED"):
-        handler("request", types.SimpleNamespace(time_remaining=lambda: -0.1, abort=abort))
+        handler(b"", types.SimpleNamespace(time_remaining=lambda: -0.1, abort=abort))
     assert len(ran) == 2
 
 
