@@ -104,6 +104,7 @@ MALFORMED = {
         "unequal candidates": (predict("rank", item=texts("item 3")), "same number of rows: item, genres"),
         "negative size": (predict(price=tensor(2, -3)), r"cannot have the shape \(-3,\)"),
         "unknown rank": (predict(price={"dtype": 2, "tensor_shape": {"unknown_rank": True}}), "cannot have"),
+        "rows of a few bytes": (predict(price=tensor(2, 2**21)), "0 values do not fit the shape"),
         "a trillion rows": (predict(price=tensor(2, 2**40)), "0 values do not fit the shape"),
         "more rows than int64": (predict(price=tensor(2, *[2**62] * 4)), "0 values do not fit the shape"),
         "nothing times a lot": (predict(price=tensor(2, 0, *[2**62] * 4)), "Invalid TensorProto"),

@@ -132,6 +132,8 @@ def _handler(respond, request_type):
             return respond(_parsed(request_type, data))
         except StatusError as error:
             context.abort(_CODES[error.code], _shortened(error.problem))
+        except MemoryError:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The request needs more memory than there is")
 
     return grpc.unary_unary_rpc_method_handler(behaviour, response_serializer=lambda response: response.SerializeToString())
 
