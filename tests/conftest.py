@@ -12,7 +12,11 @@ from hypothesis import settings
 
 from tfctr.schema import FIRST_KNOWN, MISSING, PADDING, Categorical, Numeric, Schema, Sequence
 
-pytest_plugins = ["saved_models", "certificates"]  # the fixtures `models` and `base`, and `certificate`
+pytest_plugins = [
+    "saved_models",
+    "served_model",
+    "certificates",
+]  # with `models`, `base`, `live_server`, `certificate`
 
 settings.register_profile("tfctr", deadline=None, max_examples=50)  # shared machines are slow at times
 settings.load_profile("tfctr")

@@ -3,12 +3,12 @@
 import numpy as np
 
 
-def randomize(layer, seed=0):
+def randomize(layer, seed=0, scale=0.5):
     """Give every weight of a built layer a size at which it matters; what must be positive stays so."""
     rng = np.random.default_rng(seed)
     for variable in layer.weights:
         if "seed" not in variable.path:
-            values = rng.normal(size=variable.shape, scale=0.5)
+            values = rng.normal(size=variable.shape, scale=scale)
             variable.assign(np.abs(values) + 0.5 if variable.path.endswith("variance") else values)
     return layer
 

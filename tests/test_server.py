@@ -1,7 +1,7 @@
-"""The local stand-in: TensorFlow Serving's answers and refusals, and how it starts and stops."""
+"""The local stand-in: its answers, and how it starts and stops."""
 
+import functools
 import os
-import random
 import signal
 import stat
 import subprocess
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from saved_models import client_of, probabilities, put, texts
+from served_model import predict_request
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving import protocol
@@ -30,31 +31,18 @@ def server(models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def call(server):
-    """`call(method, request)` sends one raw message, and gives the answer."""
-    answers = {
-        "Predict": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
-        "GetModelMetadata": (protocol.PREDICTION_SERVICE, protocol.GetModelMetadataResponse),
-        "GetModelStatus": (protocol.MODEL_SERVICE, protocol.GetModelStatusResponse),
-        "PredictStreamed": (protocol.PREDICTION_SERVICE, protocol.PredictResponse),
-    }
+    """`call(request)` sends one raw Predict request, and gives the answer."""
     with grpc.insecure_channel(server.target) as channel:
+        predict = channel.unary_unary(
+            f"/{protocol.PREDICTION_SERVICE}/Predict",
+            request_serializer=protocol.PredictRequest.SerializeToString,
+            response_deserializer=protocol.PredictResponse.FromString,
+        )
+        yield functools.partial(predict, timeout=60)
 
-        def send(method, request):
-            service, answer = answers[method]
-            data = request if isinstance(request, bytes) else request.SerializeToString()
-            return channel.unary_unary(f"/{service}/{method}", response_deserializer=answer.FromString)(data, timeout=60)
 
-        yield send
-
-
-def request(spec=None, inputs=None, outputs=()):
-    """A good Predict request of four rows, or what is given instead."""
-    values = {"user": texts("60", "café", "", "x"), "price": np.array([1.0, -2.0, np.nan, 3.0])} if inputs is None else inputs
-    message = protocol.PredictRequest(model_spec={"name": "frappe"} if spec is None else spec, output_filter=outputs)
-    for name, value in values.items():
-        tensor = protocol.to_tensor(value) if isinstance(value, np.ndarray) else protocol.TensorProto(**value)
-        message.inputs[name].CopyFrom(tensor)
-    return message
+def request(spec=None, outputs=(), users=("60", "café", "", "x"), prices=(1.0, -2.0, np.nan, 3.0)):
+    return predict_request({"user": texts(*users), "price": np.array(prices)}, {"name": "frappe", **(spec or {})}, outputs)
 
 
 # answers
@@ -82,12 +70,12 @@ def test_grpc_answers_the_bits_of_the_saved_model(server, models, rows):
 
 
 def test_the_answer_names_its_model(call):
-    answer = call("Predict", request())
+    answer = call(request())
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("frappe", 1)
     assert answer.model_spec.signature_name == "serving_default"
     assert list(answer.outputs) == ["probability"]
-    assert list(call("Predict", request(outputs=["probability"])).outputs) == ["probability"]
-    assert call("Predict", request({"name": "frappe", "version": {"value": 1}})).outputs == answer.outputs
+    assert list(call(request(outputs=["probability"])).outputs) == ["probability"]
+    assert call(request({"version": {"value": 1}})).outputs == answer.outputs
 
 
 def test_metadata(server):
@@ -101,112 +89,11 @@ def test_metadata(server):
         }
 
 
-TWO, FOUR = np.zeros(2), np.zeros(4)
-NAMES = texts("60", "café", "", "x")
-
-
-@pytest.mark.parametrize(
-    ("message", "code", "words"),
-    [
-        (request({}), "INVALID_ARGUMENT", "ModelSpec has no name"),
-        (request({"name": "other"}), "NOT_FOUND", r"Servable not found for request: Latest\(other\)"),
-        (request({"name": "frappe", "version": {"value": 7}}), "NOT_FOUND", r"Specific\(frappe, 7\)"),
-        (request({"name": "frappe", "version_label": "a"}), "INVALID_ARGUMENT", "Unrecognized servable version label: a"),
-        (request({"name": "frappe", "signature_name": "rank"}), "FAILED_PRECONDITION", 'signature key "rank" not found'),
-        (request(inputs={}), "INVALID_ARGUMENT", r"0!=2 len\({}\) != len\({price,user}\).*Missing but required: {price,user}"),
-        (request(inputs={"user": NAMES}), "INVALID_ARGUMENT", "Missing but required: {price}"),
-        (
-            request(inputs={"user": NAMES, "prise": FOUR}),
-            "INVALID_ARGUMENT",
-            "Sent extra: {prise}. Missing but required: {price}",
-        ),
-        (
-            request(inputs={"user": NAMES, "price": FOUR, "x": FOUR}),
-            "INVALID_ARGUMENT",
-            "Sent extra: {x}. Missing but required: {}",
-        ),
-        (
-            request(inputs={"user": NAMES, "price": FOUR.astype("f4")}),
-            "INVALID_ARGUMENT",
-            "Expects arg.* to be double but float",
-        ),
-        (request(inputs={"user": FOUR, "price": FOUR}), "INVALID_ARGUMENT", "Expects arg.* to be string but double"),
-        (request(inputs={"user": NAMES, "price": TWO}), "INVALID_ARGUMENT", "the inputs differ in rows"),
-        (request(inputs={"user": NAMES, "price": FOUR[:1]}), "INVALID_ARGUMENT", "the inputs differ in rows"),
-        (request(inputs={"user": NAMES, "price": {"dtype": 19}}), "INVALID_ARGUMENT", "not supported"),
-        (request(inputs={"user": NAMES, "price": {}}), "INVALID_ARGUMENT", "not supported"),
-        (
-            request(
-                inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": 4}]}, "tensor_content": b"123"}}
-            ),
-            "INVALID_ARGUMENT",
-            "3 bytes of content do not fill the shape",
-        ),
-        (
-            request(inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": -4}]}}}),
-            "INVALID_ARGUMENT",
-            "cannot have the shape",
-        ),
-        (
-            request(inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": 2**40}]}}}),
-            "INVALID_ARGUMENT",
-            "0 values do not fit the shape",
-        ),
-        (
-            request(
-                inputs={"user": NAMES, "price": {"dtype": 2, "tensor_shape": {"dim": [{"size": 1}]}, "double_val": [1, 2]}}
-            ),
-            "INVALID_ARGUMENT",
-            "2 values do not fit the shape",
-        ),
-        (request(outputs=["score"]), "INVALID_ARGUMENT", "not found in signature: score"),
-        (request(outputs=["probability", "probability"]), "INVALID_ARGUMENT", "duplicate output tensor alias"),
-    ],
-)
-def test_malformed_requests(call, message, code, words):
-    with pytest.raises(grpc.RpcError, match=f"(?s){words}") as raised:
-        call("Predict", message)
-    assert raised.value.code() is grpc.StatusCode[code]
-
-
-def test_other_calls(call):
-    spec = {"name": "frappe"}
-    for method, message, code in (
-        ("GetModelMetadata", protocol.GetModelMetadataRequest(model_spec=spec), "INVALID_ARGUMENT"),
-        ("GetModelMetadata", protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["x"]), "INVALID_ARGUMENT"),
-        ("GetModelStatus", protocol.GetModelStatusRequest(model_spec={"name": "other"}), "NOT_FOUND"),
-        ("GetModelStatus", protocol.GetModelStatusRequest(model_spec={**spec, "version": {"value": 7}}), "NOT_FOUND"),
-        ("PredictStreamed", request(), "UNIMPLEMENTED"),
-    ):
-        with pytest.raises(grpc.RpcError) as raised:
-            call(method, message)
-        assert raised.value.code() is grpc.StatusCode[code], method
-
-
 def test_edges_of_good_requests(call):
-    empty = call("Predict", request(inputs={"user": texts(), "price": np.zeros(0)}))
+    empty = call(request(users=(), prices=()))
     assert protocol.from_tensor(empty.outputs["probability"]).shape == (0,)
-    large = call("Predict", request(inputs={"user": texts("x" * 5_000_000), "price": np.zeros(1)}))
+    large = call(request(users=["x" * 5_000_000], prices=[0.0]))
     np.testing.assert_allclose(protocol.from_tensor(large.outputs["probability"]), [0.26894143], rtol=1e-6)  # sigmoid(-1)
-
-
-def test_mutated_requests_never_end_the_server(call):
-    moments = random.Random(5)
-    good, seen = request().SerializeToString(deterministic=True), set()
-    golden = call("Predict", good).SerializeToString(deterministic=True)
-    for _ in range(1000):
-        mutated = bytearray(good)
-        for _ in range(moments.randint(1, 4)):
-            mutated[moments.randrange(len(mutated))] = moments.randrange(256)
-        try:
-            call("Predict", bytes(mutated))
-            seen.add("OK")
-        except grpc.RpcError as error:
-            seen.add(error.code().name)
-    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= seen
-    # Bytes that are no message at all fail before any handler of ours: gRPC says INTERNAL.
-    assert seen <= {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "INTERNAL"}
-    assert call("Predict", good).SerializeToString(deterministic=True) == golden
 
 
 # starting and stopping

@@ -127,17 +127,33 @@ def test_half_of_a_certificate(base, certificate, given):
         LocalServer(base, port=0, **{given: certificate[1]})
 
 
-def test_a_request_that_has_waited_too_long_is_not_run():
-    def abort(code, details):
-        raise RuntimeError(code.name)
+class Aborted(Exception):
+    """Why a handler ended a call."""
 
+
+def context(remaining=None):
+    def abort(code, details):
+        raise Aborted(code.name)
+
+    return types.SimpleNamespace(time_remaining=lambda: remaining, abort=abort)
+
+
+def test_a_request_that_has_waited_too_long_is_not_run():
     ran = []
     handler = _handler(ran.append, protocol.PredictRequest).unary_unary
     for remaining in (None, 5.0):
-        handler("request", types.SimpleNamespace(time_remaining=lambda remaining=remaining: remaining))
-    with pytest.raises(RuntimeError, match="DEADLINE_EXCEEDED"):
-        handler("request", types.SimpleNamespace(time_remaining=lambda: -0.1, abort=abort))
+        handler(b"", context(remaining))
+    with pytest.raises(Aborted, match="DEADLINE_EXCEEDED"):
+        handler(b"", context(-0.1))
     assert len(ran) == 2
+
+
+def test_a_request_that_is_too_large_for_the_memory():
+    def respond(request):
+        raise MemoryError
+
+    with pytest.raises(Aborted, match="RESOURCE_EXHAUSTED"):
+        _handler(respond, protocol.PredictRequest).unary_unary(b"", context())
 
 
 def test_a_deadline_in_time(base):

@@ -5,13 +5,15 @@ Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `predict
 """
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from tfctr.serving import example_answers, protocol
 from tfctr.serving.loader import StatusError, require
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_UNKNOWN, _INVALID_ARGUMENT, _NOT_FOUND, _UNIMPLEMENTED, _FAILED_PRECONDITION = 2, 3, 5, 12, 9
+_UNKNOWN, _INVALID_ARGUMENT, _NOT_FOUND, _FAILED_PRECONDITION, _UNIMPLEMENTED, _INTERNAL = 2, 3, 5, 9, 12, 13
 _DEFAULT = "serving_default"
+_LONGEST_MESSAGE = 1024  # gRPC sends it in a header, and what is too long for one looks like another error
 # A method of MultiInference: what answers it, the field of the result, and the field in that.
 _RESULTS = {
     "tensorflow/serving/classify": (example_answers.classify, "classification_result", "classifications"),
@@ -121,20 +123,30 @@ class Requests:
 
 
 def _handler(respond, request_type):
-    def behaviour(request, context):
+    def behaviour(data, context):
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:  # it has waited for a free thread too long
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         try:
-            return respond(request)
+            return respond(_parsed(request_type, data))
         except StatusError as error:
-            context.abort(_CODES[error.code], error.problem)
+            context.abort(_CODES[error.code], _shortened(error.problem))
+        except MemoryError:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The request needs more memory than there is")
 
-    return grpc.unary_unary_rpc_method_handler(
-        behaviour,
-        request_deserializer=request_type.FromString,
-        response_serializer=lambda response: response.SerializeToString(),
-    )
+    return grpc.unary_unary_rpc_method_handler(behaviour, response_serializer=lambda response: response.SerializeToString())
+
+
+def _parsed(request_type, data):
+    """The request. Were it gRPC that parsed it, each one that is none would fill the log."""
+    try:
+        return request_type.FromString(data)
+    except DecodeError as error:
+        raise StatusError(_INTERNAL, f"the bytes are no {request_type.DESCRIPTOR.name}") from error
+
+
+def _shortened(message):
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}...TRUNCATED"
 
 
 def _named(model, spec):

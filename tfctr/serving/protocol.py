@@ -60,7 +60,7 @@ _TYPES = {
 }
 STRING = 7
 # A few bytes can claim a tensor of a trillion equal elements.
-_MOST_REPEATED = 2**24
+_MOST_REPEATED = 2**20
 
 
 def type_name(number):

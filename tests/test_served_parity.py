@@ -1,0 +1,60 @@
+"""Raw rows through gRPC have the probabilities that the model predicts for the same rows, prepared: rows of any value."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from saved_models import client_of
+from test_export import spread
+from test_parity import COLUMNS, SCHEMA, TRAIN, table
+
+import tfctr
+from tfctr.models import MODELS
+from tfctr.serving.server import LocalServer
+
+ROWS, BATCH_SIZES = 1000, (1000, 64)
+FIRST = {"LR", "TF4CTR"}
+EVERY_MODEL = [pytest.param(name, marks=[] if name in FIRST else pytest.mark.slow) for name in sorted(MODELS)]
+SEPARATORS = {feature.name: feature.separator for feature in SCHEMA.features if hasattr(feature, "separator")}
+NOTHING = {feature.name: [None] for feature in SCHEMA.features}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Raw columns that Hypothesis has drawn, and the dataset in which they are the test split."""
+    rows = []
+
+    @settings(max_examples=ROWS, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
+    @given(st.fixed_dictionaries(COLUMNS))
+    def draw(row):
+        rows.append(row)
+
+    draw()
+    columns = {name: [row[name] for row in rows[:ROWS]] for name in COLUMNS}
+    test = table({**columns, "click": [row % 2 for row in range(ROWS)]})
+    return columns, tfctr.prepare(SCHEMA, train=table(TRAIN), test=test, out=tmp_path_factory.mktemp("drawn") / "data")
+
+
+@pytest.mark.parametrize("name", EVERY_MODEL)
+def test_raw_rows_are_served_as_they_are_predicted(name, drawn, tmp_path):
+    columns, dataset = drawn
+    model = spread(MODELS[name](dataset.schema), scale=0.1)
+    tfctr.serving.export(model, tmp_path / "ctr", check=False)
+    with LocalServer(tmp_path / "ctr", port=0) as server:
+
+        def served(batch_size, columns=columns):
+            with client_of(server, separator=SEPARATORS, max_rows=batch_size, max_bytes=2**30) as client:
+                return client.predict(columns)
+
+        def predicted(batch_size):
+            """As `export` promises, an extreme row that the model has no number for is answered like one without values."""
+            probabilities = model.predict(dataset.test.ids, batch_size=batch_size, verbose=0)[:, 0]
+            return np.where(np.isnan(probabilities), served(1, NOTHING), probabilities)
+
+        answers = {batch_size: served(batch_size) for batch_size in BATCH_SIZES}
+        for batch_size, answer in answers.items():
+            np.testing.assert_array_equal(answer.view(np.int32), predicted(batch_size).view(np.int32), str(batch_size))
+    # Float32 rounds the sums of extreme numbers by more than a probability, in an order that the batch size decides.
+    usual = np.array([number is None or abs(number) < 10 for number in columns["scaled"]])
+    assert len(np.unique(answers[ROWS][usual])) > ROWS / 10
+    np.testing.assert_allclose(answers[64][usual], answers[ROWS][usual], rtol=0, atol=2e-7)
