@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import tfctr
 from tfctr import cli
 from tfctr.data.synthetic import write_synthetic
+from tfctr.serving.rows import read_json_lines
 from tfctr.storage import read_json
 from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS
@@ -333,7 +334,8 @@ def test_a_port_that_is_none_is_code_2():
 
 
 def test_rows_may_come_from_standard_input(monkeypatch):
-    monkeypatch.setattr("tfctr.serving.client.PredictionClient.predict", lambda client, rows: np.float32([len(rows)]))
+    answer = "tfctr.serving.PredictionClient.predict_file"
+    monkeypatch.setattr(answer, lambda client, path: np.float32([len(part) for part in read_json_lines(path)]))
     result = CliRunner().invoke(cli.app, ["predict", "127.0.0.1:1", "-", "--model", "m"], input='{"user": "a\u2028b"}\n')
     assert (result.exit_code, result.stdout) == (0, "1.0\n")
 
