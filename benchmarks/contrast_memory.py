@@ -52,9 +52,10 @@ def measure_in_child(form, arguments):
 def measure(arguments):
     from training import frappe_like
 
+    from tfctr.features import Categorical
     from tfctr.losses import contrast
     from tfctr.models import CETN
-    from tfctr.schema import Categorical, Schema
+    from tfctr.schema import Schema
 
     if arguments.form == "full":
         contrast._log_partition = full_matrix

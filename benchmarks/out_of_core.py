@@ -21,8 +21,9 @@ from kit import results
 
 from tfctr.data.dataset import Split
 from tfctr.evaluation import evaluate
+from tfctr.features import Categorical
 from tfctr.models import MODELS
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 TOKENS, SHARD = 1_000, 2_000_000
 

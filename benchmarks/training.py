@@ -21,9 +21,10 @@ from kit import results
 from kit.made import FRAPPE_SIZES
 
 from tfctr.data.dataset import Split
+from tfctr.features import Categorical
 from tfctr.layers import MLP
 from tfctr.models import MODELS
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 NETWORK = {"dropout": 0.2, "batch_norm": True}
 BEST_TF4CTR = {

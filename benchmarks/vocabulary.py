@@ -46,8 +46,9 @@ def measure(vocabulary, arguments):
     import numpy as np
 
     from tfctr.data.dataset import Split
+    from tfctr.features import Categorical
     from tfctr.models import MODELS
-    from tfctr.schema import Categorical, Schema
+    from tfctr.schema import Schema
 
     sizes = criteo_sizes(vocabulary)
     schema = Schema(features=[Categorical(f"f{i}", size=size) for i, size in enumerate(sizes)], label="click")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tfctr.schema import FIRST_KNOWN, MISSING, PADDING, Categorical, Numeric, Schema, Sequence
+from tfctr.features import FIRST_KNOWN, MISSING, PADDING, Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 pytest_plugins = [
     "saved_models",

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfctr.features import Categorical
 from tfctr.models import build
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 SCHEMA = Schema(features=[Categorical("user", size=20), Categorical("item", size=30)], label="click")
 

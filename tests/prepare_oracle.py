@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 import tfctr
-from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Schema, Sequence
+from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 SCHEMA = Schema(
     features=[

@@ -12,7 +12,8 @@ from saved_models import export_examples, export_scorer, put
 
 import tfctr
 from tfctr.errors import ConfigError, StorageError
-from tfctr.schema import Categorical, Numeric, Schema
+from tfctr.features import Categorical, Numeric
+from tfctr.schema import Schema
 from tfctr.serving import Batching, write_server_config
 from tfctr.serving.labels import load_versions, move_labels
 from tfctr.serving.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig

@@ -8,7 +8,8 @@ import pytest
 from tfctr.data import dataset as module
 from tfctr.data.dataset import Dataset
 from tfctr.errors import ConfigError, StorageError
-from tfctr.schema import Categorical, Schema
+from tfctr.features import Categorical
+from tfctr.schema import Schema
 from tfctr.storage import sha256, write_json
 
 

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from tfctr.errors import ConfigError
+from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.layers import FeatureEmbedding
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.schema import Schema
 
 
 def bits(*numbers):

@@ -18,8 +18,9 @@ from saved_models import check
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError, StorageError
+from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import MODELS
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.schema import Schema
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, read_golden
 from tfctr.serving.loader import SavedModel, StatusError, read_signatures

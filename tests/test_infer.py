@@ -8,7 +8,8 @@ import pytest
 
 import tfctr
 from tfctr.errors import DataError, StorageError
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 ROWS = 400
 RNG = np.random.default_rng(0)

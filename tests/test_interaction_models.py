@@ -7,8 +7,9 @@ from randomized import dense, numbers, randomize
 
 from tfctr import layers
 from tfctr.errors import ConfigError
+from tfctr.features import Categorical
 from tfctr.models import AFM, AFN, DCN, GDCN, IPNN, NFM, AutoInt, DCNv2, FiBiNET, XDeepFM
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 CROSSES = {DCN: layers.VectorCrossNetwork, DCNv2: layers.CrossNetwork, GDCN: layers.GatedCrossNetwork}
 SMALL = {"embedding_dim": 3, "hidden_units": [5, 4]}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from prepare_oracle import prepare
 
 from tfctr.data import log2_floor
-from tfctr.schema import OUT_OF_VOCABULARY, Numeric, Schema
+from tfctr.features import OUT_OF_VOCABULARY, Numeric
+from tfctr.schema import Schema
 
 
 def buckets_through_intervals(values, buckets):

@@ -13,8 +13,9 @@ from every_model import EVERY_MODEL, EVERY_MODEL_AT_LENGTH
 
 from tfctr import layers, models
 from tfctr.errors import ConfigError
+from tfctr.features import Categorical
 from tfctr.models import DNN, FM, LR, MODELS, TF4CTR, DeepFM, DualMLP, WideDeep
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 
 @pytest.fixture

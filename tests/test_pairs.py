@@ -6,10 +6,11 @@ import pytest
 
 import tfctr
 from tfctr.data.synthetic import synthetic_schema, write_synthetic
+from tfctr.features import Categorical
 from tfctr.layers import FUSIONS, MLP, SELECTIONS
 from tfctr.metrics import log_loss
 from tfctr.models import TF4CTR
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 COLUMNS = ["user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"]
 

@@ -7,9 +7,10 @@ tiny vocabularies tells the rest: `parameters = weights outside the tables + wid
 import numpy as np
 import pytest
 
+from tfctr.features import Categorical
 from tfctr.layers import MLP
 from tfctr.models import CETN, TF4CTR, SimMHN
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 # data set: fields, rows of its tables; the two Criteo versions differ in their least count of a token
 AVAZU, CRITEO, CRITEO_10, FRAPPE = (24, 3_750_999), (39, 5_549_252), (39, 910_747), (10, 5_383)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepare_oracle import SCHEMA, expected_ids, prepare, table, vocabulary
 
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 
 def ids_of(folder, feature, values, train=None):

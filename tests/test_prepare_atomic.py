@@ -12,7 +12,8 @@ import time
 import pytest
 
 import tfctr
-from tfctr.schema import Categorical, Numeric, Schema
+from tfctr.features import Categorical, Numeric
+from tfctr.schema import Schema
 
 SCHEMA = Schema([Categorical("user"), Numeric("price", "scaled")], label="click")
 ROWS = 3000

@@ -13,7 +13,8 @@ import pytest
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, StorageError, TfctrError
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 SCHEMA = Schema(
     [Categorical("user"), Sequence("tags", max_length=2), Numeric("price", "scaled")],

@@ -13,7 +13,8 @@ from prepare_oracle import SCHEMA, prepare, table
 
 import tfctr
 from tfctr.data import encoding
-from tfctr.schema import Categorical, Numeric, Schema
+from tfctr.features import Categorical, Numeric
+from tfctr.schema import Schema
 
 
 def file_bytes(folder):

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from prepare_oracle import prepare, table
 
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 TABLES = [
     pd.DataFrame,

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 from prepare_oracle import expected_ids
 
 import tfctr
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 
 def head(folder, name, rows, out):

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 from tfctr.serving.raw_features import RawFeatures, in_range
 
 EDGES = (-1e300, -1.5, -5e-324, 0.0, 5e-324, 1e-300, 0.1, 2.0, 1e300)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow.python.grappler import tf_optimizer
 
 from tfctr.errors import ConfigError
+from tfctr.features import Categorical
 from tfctr.layers import MLP
 from tfctr.models import CETN, DNN, TF4CTR
 from tfctr.optimizers import (
@@ -20,7 +21,7 @@ from tfctr.optimizers import (
     merge_duplicates,
     optimizer_named,
 )
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 ROWS, DIM, BATCH = 1_000, 3, 32
 

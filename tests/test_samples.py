@@ -5,7 +5,8 @@ import pytest
 
 from tfctr.data.dataset import Split
 from tfctr.errors import ConfigError
-from tfctr.schema import MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Schema
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, Categorical, Numeric
+from tfctr.schema import Schema
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.samples import raw_rows, sample_rows
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.schema import POOLINGS, TRANSFORMS, Categorical, Numeric, Schema, Sequence
+from tfctr.features import POOLINGS, TRANSFORMS, Categorical, Numeric, Sequence
+from tfctr.schema import Schema
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-/]{0,8}_", fullmatch=True)  # no Python keyword ends with _
 COUNTS = st.integers(1, 1_000_000)
@@ -39,7 +40,7 @@ FEATURES = st.one_of(
     numbers("log2_floor", min_count=COUNTS, edges=st.none() | EDGES, interval_ids=st.none() | st.just((2, 3))),
     numbers("quantile", buckets=st.integers(2, 100), edges=st.none() | EDGES),
     numbers("edges", edges=EDGES),
-    numbers("scaled", mean=st.none() | FLOATS, scale=st.none() | FLOATS),
+    numbers("scaled", mean=st.none() | FLOATS, scale=st.none() | FLOATS.map(abs).filter(bool)),
 )
 SCHEMAS = st.lists(
     FEATURES, min_size=1, max_size=4, unique_by=lambda feature: re.sub(r"\W", "_", feature.name).lower()

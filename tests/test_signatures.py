@@ -12,9 +12,10 @@ from test_export import golden_of, one_row, spread, usual_rows
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError
+from tfctr.features import Categorical
 from tfctr.models import MODELS
 from tfctr.models.base import CTRModel, ids_input
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.client import PredictionClient
 from tfctr.serving.examples import make_examples, parse_examples

@@ -15,8 +15,9 @@ from test_export import golden_of, spread, usual_rows
 import tfctr
 from tfctr.data.dataset import Split
 from tfctr.errors import ConfigError, DataError, ExportError
+from tfctr.features import Categorical
 from tfctr.models import MODELS, CTRModel, ids_input
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 from tfctr.serving import tables as tables_module
 from tfctr.serving.calibration import SigmoidCalibration
 from tfctr.serving.golden import golden_rows

@@ -9,7 +9,8 @@ from saved_models import check, client_of, export_examples, put, texts
 
 import tfctr
 from tfctr.errors import ExportError, StorageError
-from tfctr.schema import Categorical, Numeric, Schema
+from tfctr.features import Categorical, Numeric
+from tfctr.schema import Schema
 from tfctr.serving.golden import read_golden
 from tfctr.serving.loader import SavedModel, StatusError, read_signatures
 from tfctr.serving.protocol import PredictionLog

@@ -23,9 +23,9 @@ _SUBMODULES = (
 )
 _NAMES = {
     "Schema": "schema",
-    "Categorical": "schema",
-    "Numeric": "schema",
-    "Sequence": "schema",
+    "Categorical": "features",
+    "Numeric": "features",
+    "Sequence": "features",
     "prepare": "data",
     "Dataset": "data",
     "load_model": "training",

@@ -14,7 +14,7 @@ the keys of `Training`. Importing this module does not import TensorFlow.
 import contextlib
 import math
 import reprlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -23,6 +23,8 @@ from tfctr.storage import atomic_file, parse_yaml, read_yaml, yaml_text
 
 _FIX = "correct what is named here; examples/frappe_tf4ctr.yaml is a whole run"
 _PLAIN = str | int | float | bool | None
+_MOST = 2**31  # what is counted stays below
+_Count = Annotated[int, pydantic.Field(gt=0, lt=_MOST)]
 _DEEPEST = 6  # model.simple_encoder.hidden_units.0 is 4 deep
 
 
@@ -61,20 +63,20 @@ class Training(_Section):
         steps_per_execution: gradient steps in one call of the graph; above 1 only helps with small batches.
     """
 
-    batch_size: pydantic.PositiveInt = 10_000
-    epochs: pydantic.PositiveInt = 100
+    batch_size: _Count = 10_000
+    epochs: _Count = 100
     optimizer: Literal["adam", "lazy_adam", "exact_lazy_adam", "adagrad", "ftrl", "auto"] = "adam"
     learning_rate: pydantic.PositiveFloat = 0.001
     loss: Literal["log_loss", "focal", "robust_cross_entropy"] = "log_loss"
     clip_norm: pydantic.PositiveFloat | None = 10.0
     monitor: Literal["auc", "auc_minus_log_loss"] = "auc"
-    patience: pydantic.PositiveInt = 2
-    patience_from: pydantic.NonNegativeInt = 0
+    patience: _Count = 2
+    patience_from: int = pydantic.Field(0, ge=0, lt=_MOST)
     learning_rate_factor: float = pydantic.Field(0.1, gt=0, le=1)
     min_learning_rate: pydantic.NonNegativeFloat = 1e-6
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    seed: int = pydantic.Field(1, ge=0, lt=2**31)
-    steps_per_execution: pydantic.PositiveInt = 1
+    seed: int = pydantic.Field(1, ge=0, lt=_MOST)
+    steps_per_execution: _Count = 1
 
 
 class Config(_Section):

@@ -17,6 +17,7 @@ one line with the fix. The command line prints that text and exits with the clas
 import difflib
 import math
 import numbers
+import reprlib
 
 
 class TfctrError(Exception):
@@ -79,7 +80,7 @@ def suggest(name, options):
 def require_one_of(options, name, what):
     """Raise `ConfigError`, which lists the names there are, unless `name` is one of them."""
     if name not in tuple(options):
-        raise ConfigError(f"Unknown {what} {name!r}.", fix=suggest(name, options))
+        raise ConfigError(f"Unknown {what} {reprlib.repr(name)}.", fix=suggest(name, options))
 
 
 def choose(options, name, what):
@@ -99,16 +100,16 @@ def require_number(argument, value, least=-math.inf, most=math.inf):
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most:
         return
     bounds = f"in [{least}, {most}]" if most < math.inf else f"of at least {least}" if least > -math.inf else ""
-    raise ConfigError(f"`{argument}` is {value!r}.", fix=f"use a number {bounds}".rstrip())
+    raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix=f"use a number {bounds}".rstrip())
 
 
 def require_positive(argument, value):
     """Raise `ConfigError`, naming the argument, unless `value` is a finite number above 0."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ConfigError(f"`{argument}` is {value!r}.", fix="use a number above 0")
+        raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix="use a number above 0")
 
 
 def require_count(argument, value, least=1):
     """Raise `ConfigError`, naming the argument, unless `value` is a whole number of at least `least`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"`{argument}` is {value!r}.", fix=f"use a whole number of at least {least}")
+        raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix=f"use a whole number of at least {least}")

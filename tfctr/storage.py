@@ -7,6 +7,7 @@ it, which the next writer of that host in that folder removes.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -23,6 +24,11 @@ _ORPHAN = re.compile(rf"^\.tmp-(\d+)-{_HOST}-")
 
 # YAML 1.1 reads 1e-3 as text; everybody who writes it means the number.
 _EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+# And 010 as 8, and 1:30 as 90, which nobody means: they stay text.
+_INTEGER = "tag:yaml.org,2002:int"
+_WHOLE = re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # lost outside double quotes
+_MOST_VALUES = 1_000_000
 
 
 @contextlib.contextmanager
@@ -129,9 +135,23 @@ def read_yaml(path):
 def parse_yaml(text, name):
     """YAML text as plain data. Raises `ConfigError`, which calls the text by `name`."""
     try:
-        return _UniqueKeyLoader(text).get_single_data()
+        value = _UniqueKeyLoader(text).get_single_data()
+        if _count(value, {}) > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values, its aliases written out")
+        return value
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date
         raise ConfigError(f"{name} is not valid YAML or JSON: {error}", fix="correct the file, or the value") from error
+
+
+def _count(value, known):
+    """How many values there are with aliases written out; endless in one that holds itself. `known` has those of each list."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        children = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(child, known) for child in children)
+    return known[id(value)]
 
 
 def yaml_text(value):
@@ -143,19 +163,25 @@ def _unique_keys(pairs):
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {max(keys, key=keys.count)!r} is given twice")
+        raise ValueError(f"the key {_repeated(keys)!r} is given twice")
     return values
+
+
+def _repeated(keys):
+    """The first key that is there again."""
+    seen = set()
+    return next(key for key in keys if key in seen or seen.add(key))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice, and reads 1e-3 as a number."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        values = super().construct_mapping(node, deep)  # refuses keys that cannot be any
+        if len(values) < len(node.value):
+            key = _repeated([self.construct_object(key, deep=True) for key, _ in node.value])
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return values
 
 
 class _Dumper(yaml.SafeDumper):
@@ -164,6 +190,16 @@ class _Dumper(yaml.SafeDumper):
 
 for _class in (_UniqueKeyLoader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+_UniqueKeyLoader.yaml_implicit_resolvers = {
+    first: [resolver for resolver in resolvers if resolver[0] != _INTEGER]
+    for first, resolvers in _UniqueKeyLoader.yaml_implicit_resolvers.items()
+}
+_UniqueKeyLoader.add_implicit_resolver(_INTEGER, _WHOLE, list("-+0123456789"))
+
+
+_Dumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if _LINE_ENDS.search(text) else None)
+)
 
 
 def sha256(path):

@@ -13,9 +13,10 @@ if task_given().keep_freed_memory:
     keep_freed_memory()  # before TensorFlow is imported
 
 from tfctr.data.dataset import Split
+from tfctr.features import Categorical
 from tfctr.layers import MLP
 from tfctr.models import MODELS
-from tfctr.schema import Categorical, Schema
+from tfctr.schema import Schema
 
 NETWORK = {"dropout": 0.2, "batch_norm": True}  # of the authors' best run on Frappe
 ARGUMENTS = {

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import ibis
 
 from tfctr.errors import DataError
-from tfctr.schema import Numeric, Sequence
+from tfctr.features import Numeric, Sequence
 
 _LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
 

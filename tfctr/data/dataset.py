@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.features import Numeric
 from tfctr.metrics import group_codes
-from tfctr.schema import Numeric, Schema
+from tfctr.schema import Schema
 from tfctr.storage import read_json, sha256
 
 FORMAT = 1

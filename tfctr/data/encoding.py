@@ -6,7 +6,7 @@ import numpy as np
 from tfctr.data.columns import feature_column
 from tfctr.data.fitting import tokens, vocabulary_table
 from tfctr.data.hashing import hash_ids
-from tfctr.schema import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric
 from tfctr.storage import sha256
 
 _SHARD_ROWS = 1_048_576

@@ -15,7 +15,7 @@ import numpy as np
 from tfctr.data import log2_floor
 from tfctr.data.columns import feature_column
 from tfctr.errors import ConfigError, DataError
-from tfctr.schema import FIRST_KNOWN, Numeric, Sequence
+from tfctr.features import FIRST_KNOWN, Numeric, Sequence
 from tfctr.storage import sha256
 
 _MOST_ROWS = 2**31 - 1  # ids are int32

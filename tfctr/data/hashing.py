@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfctr.schema import FIRST_KNOWN
+from tfctr.features import FIRST_KNOWN
 
 
 def hash_ids(tokens, buckets):

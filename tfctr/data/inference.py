@@ -19,7 +19,8 @@ from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.reading import read_parts, refuse_corrupt
 from tfctr.data.staging import refuse_bad_values, staged_columns
 from tfctr.errors import ConfigError, DataError
-from tfctr.schema import Categorical, Feature, Numeric, Schema, Sequence
+from tfctr.features import Categorical, Feature, Numeric, Sequence
+from tfctr.schema import Schema
 
 _LOG = logging.getLogger(__name__)
 

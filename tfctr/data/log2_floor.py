@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from tfctr.schema import OUT_OF_VOCABULARY
+from tfctr.features import OUT_OF_VOCABULARY
 
 
 def bucket(x):

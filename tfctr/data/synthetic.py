@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from tfctr.errors import ConfigError
+from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.metrics import auc, group_auc, log_loss
-from tfctr.schema import Categorical, Numeric, Schema, Sequence
+from tfctr.schema import Schema
 from tfctr.storage import atomic_file
 
 USERS, ITEMS = 400, 200

@@ -8,7 +8,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import require_count
-from tfctr.schema import FIRST_KNOWN, MISSING, Numeric, Schema, Sequence
+from tfctr.features import FIRST_KNOWN, MISSING, Numeric, Sequence
+from tfctr.schema import Schema
 
 
 @keras.saving.register_keras_serializable("tfctr")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 import ssl
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Connection:
     def __init__(self, target, *, tls=False, root_certificates=None, client_certificate=None, client_key=None, token=None):
         if not isinstance(target, str) or not _TARGET.fullmatch(target):
             fix = "give 'host:port', such as 'localhost:8500', or 'dns:///host:port'"
-            raise ConfigError(f"`target` is {target!r}.", fix=fix)
+            raise ConfigError(f"`target` is {reprlib.repr(target)}.", fix=fix)
         if not isinstance(tls, bool):
             raise ConfigError(f"`tls` is {tls!r}.", fix="give True or False")
         if (client_certificate is None) != (client_key is None):

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfctr.schema import Numeric, Sequence
+from tfctr.features import Numeric, Sequence
 
 
 def parse_examples(schema, serialized):
@@ -26,7 +26,7 @@ def parse_examples(schema, serialized):
 def make_examples(schema, columns):
     """Raw columns as a list of serialized tf.Example messages; missing values are left out.
 
-    >>> from tfctr.schema import Categorical, Schema
+    >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user")], label="click")
     >>> parse_examples(schema, make_examples(schema, {"user": [b"ann", b""]}))["user"].numpy().tolist()
     [b'ann', b'']

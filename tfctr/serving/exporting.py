@@ -13,7 +13,8 @@ import tensorflow as tf
 
 import tfctr
 from tfctr.errors import ConfigError, ExportError
-from tfctr.schema import Schema, Sequence
+from tfctr.features import Sequence
+from tfctr.schema import Schema
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
@@ -87,7 +88,7 @@ def export(
             of the golden rows or the examples too far. Nothing is published.
 
     >>> import tempfile
-    >>> from tfctr.schema import Categorical
+    >>> from tfctr import Categorical
     >>> schema = Schema(features=[Categorical("user", hash_buckets=9, size=12)], label="click")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export(tfctr.models.LR(schema), folder).name

@@ -10,7 +10,7 @@ import random
 import numpy as np
 from google.protobuf import json_format
 
-from tfctr.schema import Numeric, Sequence
+from tfctr.features import Numeric, Sequence
 from tfctr.serving.protocol import PredictRequest, PredictResponse, from_tensor, to_tensor
 from tfctr.storage import read_json, write_json
 
@@ -29,7 +29,7 @@ def golden_rows(schema, rows=64):
     Returns:
         `{name: (rows,) array}`, text as `object` arrays of `bytes`, numbers as float64.
 
-    >>> from tfctr.schema import Categorical, Schema
+    >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user", hash_buckets=9, size=12)], label="click")
     >>> golden_rows(schema)["user"][:2].tolist()
     [b'token 0', b'']

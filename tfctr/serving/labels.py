@@ -11,6 +11,7 @@ Reference: [model_server_config.proto](https://github.com/tensorflow/serving/blo
 """
 
 import re
+import reprlib
 import time
 from pathlib import Path
 
@@ -114,9 +115,8 @@ def require_labels(base, labels):
     """
     for label in labels:
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
-            raise ConfigError(
-                f"{label!r} cannot be a label.", fix="use lower-case letters, digits, - and _, beginning with a letter"
-            )
+            fix = "use lower-case letters, digits, - and _, beginning with a letter"
+            raise ConfigError(f"{reprlib.repr(label)} cannot be a label.", fix=fix)
     folders = {label: version_folder(base, version) for label, version in labels.items() if version is not None}
     for folder in folders.values():
         verify(folder)

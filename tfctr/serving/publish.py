@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import re
+import reprlib
 import shutil
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def version_folder(base, number):
     """
     if isinstance(number, bool) or not isinstance(number, int | str) or not _VERSION.fullmatch(str(number)):
         fix = f"give a whole number from 1 to {'9' * 18}, written without leading zeros"
-        raise ConfigError(f"{number!r} is not a version's number.", fix=fix)
+        raise ConfigError(f"{reprlib.repr(number)} is not a version's number.", fix=fix)
     folder = Path(base) / str(number)
     if folder.is_symlink():
         raise StorageError(f"{folder} is a link, not a version.", fix="remove the link")
@@ -88,10 +89,10 @@ def require_base(base):
     name = os.path.basename(os.path.abspath(str(base)))
     if "\0" in str(base) or not _MODEL.fullmatch(name) or _READ_AS_VERSION.fullmatch(name):
         fix = "name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number"
-        raise ConfigError(f"{name!r} cannot be the name of a served model.", fix=fix)
+        raise ConfigError(f"{reprlib.repr(name)} cannot be the name of a served model.", fix=fix)
     base = Path(os.path.abspath(base))
     for path in (base, base / HISTORY):
-        _require(not path.is_symlink(), f"{path} is a link.", f"put what it links to in its place: {path.resolve()}")
+        _require(not path.is_symlink(), f"{path} is a link.", f"put what it links to in its place: {os.path.realpath(path)}")
     _require(base.is_dir() or not base.exists(), f"{base} is not a folder.", "give the folder of all versions")
     _require(not (base / "saved_model.pb").exists(), f"{base} is one version.", f"give the folder of all: {base.parent}")
     for entry in base.iterdir() if base.is_dir() else ():

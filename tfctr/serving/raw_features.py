@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, StorageError, require_one_of
-from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
 from tfctr.storage import sha256
 
 # The position of a token that no vocabulary file holds, so that `position + FIRST_KNOWN` is its id, too.
@@ -38,7 +38,7 @@ class RawFeatures(tf.Module):
         StorageError: a vocabulary file is missing.
         tf.errors.InvalidArgumentError: in the graph, for columns of different lengths or not of rank 1.
 
-    >>> from tfctr.schema import Categorical, Numeric, Schema
+    >>> from tfctr import Categorical, Numeric, Schema
     >>> user = Categorical("user", hash_buckets=1, size=4)
     >>> price = Numeric("price", "edges", edges=[1.0], interval_ids=[3, 4], size=5)
     >>> schema = Schema(features=[user, price], label="click")
@@ -164,7 +164,7 @@ def _filled(column, rows):
 def some_features(schema, argument, names):
     """The names as a tuple. Raises `ConfigError` unless they are features of the schema, each named once, and not all of them.
 
-    >>> from tfctr.schema import Categorical, Schema
+    >>> from tfctr import Categorical, Schema
     >>> some_features(Schema(features=[Categorical("user"), Categorical("item")], label="click"), "candidates", ["item"])
     ('item',)
     """
@@ -185,7 +185,7 @@ def in_range(schema, ids):
     Shapes:
         `(batch, schema.width)` int32 `-> (batch, schema.width)` int32
 
-    >>> from tfctr.schema import Categorical, Schema
+    >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
     >>> in_range(schema, tf.constant([[4, 5], [-1, 4], [5, 12]])).numpy().tolist()
     [[4, 5], [2, 7], [2, 7]]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tfctr.errors import ConfigError, require_count
-from tfctr.schema import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
 
 _UNSEEN = b"a token that no table has"
 

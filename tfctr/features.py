@@ -1,0 +1,255 @@
+"""The kinds of columns that a schema can name, each with what `prepare` learns of it, and their plain data.
+
+Ids, per feature: 0 padding, 1 missing, 2 out of vocabulary, 3.. known.
+"""
+
+import dataclasses
+import keyword
+import math
+import re
+import reprlib
+import sys
+
+from tfctr.errors import ConfigError, choose, require_one_of, suggest
+
+PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
+
+TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
+POOLINGS = ("mean", "sum", "sqrtn")
+
+# A name becomes an input of the served model: TensorFlow Serving takes these characters and no Python keyword.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]*")
+_LONGEST_NAME = 200  # it also names a file
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 2**31 - 1  # ids are int32
+_FITTED = "leave it to `prepare`"
+
+
+def require(condition, problem, fix):
+    """Raise `ConfigError`, unless `condition`."""
+    if not condition:
+        raise ConfigError(problem, fix=fix)
+
+
+def refuse_unknown(values, known, where):
+    """Raise `ConfigError`, which names the closest key that is known, for one that is not."""
+    for key in values:
+        require(key in known, f"unknown key {key!r} in {where}.", suggest(key, known))
+
+
+def _require_name(name, what):
+    require(
+        isinstance(name, str) and _NAME.fullmatch(name) and not keyword.iskeyword(name) and name != "self",
+        f"{what} {reprlib.repr(name)} cannot be the name of a served input.",
+        "use letters, digits and _ . - / only, begin with a letter or digit, and use no Python keyword",
+    )
+    require(
+        len(name.replace("/", "%2F")) <= _LONGEST_NAME,
+        f"{what} {reprlib.repr(name)} cannot be the name of a served input: it has {len(name)} characters.",
+        f"use at most {_LONGEST_NAME}, where a / counts as three",
+    )
+
+
+def _require_value(feature, argument, holds, fix):
+    shown = reprlib.repr(getattr(feature, argument))
+    require(holds, f"feature {feature.name!r}: `{argument}` is {shown}.", fix)
+
+
+def _require_count(feature, argument, least=1):
+    value = getattr(feature, argument)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
+    _require_value(feature, argument, is_count, f"use a whole number from {least} to {_MOST}")
+
+
+def _require_fitted_size(feature):
+    if feature.size is not None:
+        _require_count(feature, "size", least=FIRST_KNOWN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """A column that holds one token a row.
+
+    Null and empty text are missing. Text is taken as it is, and a CSV file holds text only: "60.0", "007" and "True" are
+    tokens. In a typed table the numbers 60 and 60.0 are the token "60", true is "true", and 1.5 is refused.
+
+    Args:
+        name: the column.
+        min_count: tokens seen fewer times than this in the training table are out of vocabulary.
+        hash_buckets: instead of a vocabulary, hash each token into this many ids.
+        size: ids of this feature, the reserved 0, 1 and 2 included; set by `prepare`.
+        vocabulary_sha256: of the vocabulary file, so that no other one is ever taken for it; set by `prepare`, None if hashed.
+    """
+
+    name: str
+    min_count: int = 1
+    hash_buckets: int | None = None
+    size: int | None = None
+    vocabulary_sha256: str | None = None
+
+    raw_type = "string"
+    width = 1
+
+    def __post_init__(self):
+        _require_name(self.name, "feature")
+        _require_count(self, "min_count")
+        _require_fitted_size(self)
+        sha256 = self.vocabulary_sha256
+        is_sha256 = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
+        _require_value(self, "vocabulary_sha256", is_sha256, _FITTED)
+        if self.hash_buckets is not None:
+            _require_count(self, "hash_buckets")
+            require(
+                self.min_count == 1,
+                f"feature {self.name!r}: hashed tokens are not counted, so `min_count` has no meaning beside `hash_buckets`.",
+                "give one of the two",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """A column that holds several tokens a row: "Animation|Comedy", or a list.
+
+    The first `max_length` tokens are kept, padded behind, and pooled over what is not padding. Empty tokens are dropped; a row
+    without any token is missing. A list is joined by `separator` first, so a token never contains it.
+
+    Args:
+        name: the column.
+        separator: one character between the tokens.
+        max_length: tokens kept a row.
+        pooling: how the tokens' vectors become one: `"mean"`, `"sum"` or `"sqrtn"` (sum / sqrt(count)).
+        min_count, hash_buckets, size, vocabulary_sha256: as in `Categorical`.
+    """
+
+    name: str
+    max_length: int
+    separator: str = "|"
+    pooling: str = "mean"
+    min_count: int = 1
+    hash_buckets: int | None = None
+    size: int | None = None
+    vocabulary_sha256: str | None = None
+
+    raw_type = "string"
+
+    def __post_init__(self):
+        Categorical.__post_init__(self)
+        _require_count(self, "max_length")
+        is_character = isinstance(self.separator, str) and len(self.separator) == 1
+        _require_value(self, "separator", is_character, "use one character")
+        require_one_of(POOLINGS, self.pooling, f"pooling of feature {self.name!r}")
+
+    @property
+    def width(self):
+        return self.max_length
+
+
+@dataclasses.dataclass(frozen=True)
+class Numeric:
+    """A column that holds one number a row. Null and NaN are missing.
+
+    | transform | what the model sees |
+    |---|---|
+    | `"log2_floor"` | the bucket `floor(ln(x)^2)` for x > 2, else `int(x)` (the Criteo rule); rare ones are out of vocabulary |
+    | `"quantile"` | one of `buckets` intervals with equal counts in the training table |
+    | `"edges"` | one of the intervals between the given `edges`; an edge belongs to the interval on its right |
+    | `"scaled"` | `(x - mean) / scale` times a learned vector |
+
+    Args:
+        name: the column.
+        transform: one of the above.
+        buckets: intervals of `"quantile"`.
+        edges: ascending numbers, given for `"edges"`, found by `prepare` for `"quantile"` and `"log2_floor"`.
+        min_count: for `"log2_floor"`.
+        interval_ids: the id of each of the `len(edges) + 1` intervals; set by `prepare`.
+        mean, scale: mean and standard deviation of the training table, for `"scaled"`; set by `prepare`.
+        size: as in `Categorical`.
+    """
+
+    name: str
+    transform: str = "log2_floor"
+    buckets: int | None = None
+    edges: tuple[float, ...] | None = None
+    min_count: int = 1
+    interval_ids: tuple[int, ...] | None = None
+    mean: float | None = None
+    scale: float | None = None
+    size: int | None = None
+
+    raw_type = "number"
+    width = 1
+
+    def __post_init__(self):
+        _require_name(self.name, "feature")
+        require_one_of(TRANSFORMS, self.transform, f"transform of feature {self.name!r}")
+        _require_count(self, "min_count")
+        _require_fitted_size(self)
+        for argument, least in (("mean", -sys.float_info.max), ("scale", math.nextafter(0, 1))):
+            value = getattr(self, argument)
+            is_number = isinstance(value, int | float) and least <= value <= sys.float_info.max
+            _require_value(self, argument, value is None or is_number, _FITTED)
+        require(
+            self.min_count == 1 or self.transform == "log2_floor",
+            f"feature {self.name!r}: `min_count` has a meaning for the transform 'log2_floor' only.",
+            "remove `min_count`",
+        )
+        require(
+            (self.buckets is not None) == (self.transform == "quantile"),
+            f"feature {self.name!r}: `buckets` is {reprlib.repr(self.buckets)} with the transform {self.transform!r}.",
+            "give `buckets` with 'quantile', and only there",
+        )
+        if self.buckets is not None:
+            _require_count(self, "buckets", least=2)
+        require(
+            self.edges or self.transform != "edges",
+            f"feature {self.name!r}: the transform 'edges' needs `edges`.",
+            "list the edges in ascending order",
+        )
+        require(
+            self.edges is None or self.transform != "scaled",
+            f"feature {self.name!r}: `edges` have no meaning for the transform 'scaled'.",
+            "remove `edges`, or use the transform 'edges'",
+        )
+        for argument in ("edges", "interval_ids"):
+            values = getattr(self, argument)
+            if values is not None:
+                _require_value(self, argument, isinstance(values, list | tuple), "give a list of numbers")
+                object.__setattr__(self, argument, tuple(values))
+        are_ids = all(type(id) is int and 0 <= id <= _MOST for id in self.interval_ids or ())
+        _require_value(self, "interval_ids", are_ids, _FITTED)
+        if self.edges is not None:
+            require(
+                all(isinstance(edge, int | float) and abs(edge) <= sys.float_info.max for edge in self.edges)
+                and all(left < right for left, right in zip(self.edges, self.edges[1:], strict=False)),
+                f"feature {self.name!r}: `edges` must be finite and strictly ascending.",
+                "sort them and drop the doubles",
+            )
+
+
+Feature = Categorical | Sequence | Numeric
+FEATURE_TYPES = {"categorical": Categorical, "sequence": Sequence, "numeric": Numeric}
+
+
+def feature_to_dict(feature):
+    kind = next(name for name, cls in FEATURE_TYPES.items() if cls is type(feature))
+    values = {"name": feature.name, "type": kind}
+    for field in dataclasses.fields(feature):
+        value = getattr(feature, field.name)
+        if field.name != "name" and value != field.default:
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def feature_from_dict(values):
+    require(
+        isinstance(values, dict) and "name" in values and "type" in values,
+        f"a feature needs a `name` and a `type`. Received: {reprlib.repr(values)}.",
+        f"types: {', '.join(FEATURE_TYPES)}",
+    )
+    cls = choose(FEATURE_TYPES, values["type"], f"type of feature {values['name']!r}")
+    arguments = {key: value for key, value in values.items() if key != "type"}
+    refuse_unknown(arguments, {field.name for field in dataclasses.fields(cls)}, f"feature {values['name']!r}")
+    for field in dataclasses.fields(cls):
+        is_given = field.name in arguments or field.default is not dataclasses.MISSING
+        require(is_given, f"feature {values['name']!r} has no `{field.name}`.", f"add `{field.name}`")
+    return cls(**arguments)
