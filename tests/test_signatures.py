@@ -24,6 +24,7 @@ from tfctr.serving.golden import golden_rows
 from tfctr.serving.loader import SavedModel, StatusError, read_signatures
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.server import LocalServer
+from tfctr.serving.signatures import ServedGraph
 
 CANDIDATES, OPTIONAL = ("item", "price", "genres"), ("genres", "age")
 
@@ -53,6 +54,13 @@ def test_every_signature_is_in_the_golden_rows_and_in_the_card(exported):
     assert card["signatures"] == names
     assert (card["candidates"], card["optional"]) == (list(CANDIDATES), list(OPTIONAL))
     assert (card["calibration"], card["negatives_kept"]) == (None, 1.0)
+
+
+def test_many_models_in_one_process_are_exported_without_a_warning(tiny_schema, caplog):
+    for _ in range(6):
+        graph = ServedGraph(MODELS["LR"](tiny_schema), tiny_schema)
+        list(graph.golden(golden_rows(tiny_schema), (1, 3, 64)))
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 @pytest.mark.parametrize("output", ["scores", "gate", "difficulty_if_click"])

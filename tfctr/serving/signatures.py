@@ -87,8 +87,8 @@ class ServedGraph:
             answers = self.answers(ids)
             yield _batch("serving_default", inputs, answers)
             yield _batch("ids", {"ids": ids}, answers)
-            yield _batch("explain", inputs, _arrays(self._offline["explain"](ids)))
-            yield _batch("embedding", inputs, _arrays(self._offline["embedding"](ids)))
+            yield _batch("explain", inputs, _arrays(self._computed("explain", ids)))
+            yield _batch("embedding", inputs, _arrays(self._computed("embedding", ids)))
             yield from self._golden_examples(inputs)
             yield from self._golden_ranks(inputs)
 
@@ -109,7 +109,7 @@ class ServedGraph:
         if self.calibration is None:
             probability = self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
         else:
-            probability = self._offline["probability"](ids).numpy()
+            probability = self._computed("probability", ids).numpy()
         return {"probability": np.where(np.isnan(probability), self.fallback, probability)}
 
     def _golden_examples(self, inputs):
@@ -129,6 +129,10 @@ class ServedGraph:
             columns = {name: c if name in self.candidates else c[context : context + 1] for name, c in inputs.items()}
             tiled = {name: c if name in self.candidates else np.repeat(c, rows) for name, c in columns.items()}
             yield _batch("rank", columns, self.answers(self.raw(tiled).numpy()))
+
+    def _computed(self, name, ids):
+        # Not by a call of the function itself: TensorFlow would count the traces of several models as of one, and warn.
+        return self._offline[name].get_concrete_function()(tf.constant(ids))
 
     def _answer_without_values(self):
         missing = {name: tf.constant([MISSING_VALUES[spec.dtype]], spec.dtype) for name, spec in self.raw.signature.items()}
