@@ -122,6 +122,22 @@ def export_examples(folder):
     archive.write_out(str(folder), verbose=False)
 
 
+def export_shared_input(folder):
+    """Signatures `regress` and `classify` as in `export_examples`, of one and the same input, as TensorFlow 1 made them."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        inputs = v1.placeholder("string", [None], name="inputs")
+        price = tf.io.parse_example(inputs, {"price": tf.io.FixedLenFeature([], tf.float32)})["price"]
+        classes = {"classes": tf.tile([["no", "yes"]], [tf.size(inputs), 1]), "scores": tf.stack([-price, price], axis=1)}
+        signatures = {
+            name: v1.saved_model.signature_def_utils.predict_signature_def({"inputs": inputs}, outputs)
+            for name, outputs in (("regress", {"outputs": price}), ("classify", classes))
+        }
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
+        builder.save()
+
+
 def probabilities(users, prices, weight=0.5):
     """What `serving_default` must answer, from its formula, in float64."""
     positions = [KNOWN.index(user) if user in KNOWN else -1 for user in users]

@@ -1,9 +1,11 @@
 """The local stand-in's Classify, Regress and MultiInference, and one context with many candidates."""
 
+import contextlib
+
 import grpc
 import numpy as np
 import pytest
-from saved_models import client_of, export_examples, put
+from saved_models import client_of, export_examples, export_shared_input, put
 
 from tfctr.errors import DataError
 from tfctr.serving import protocol
@@ -25,8 +27,8 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module")
-def call(server):
+@contextlib.contextmanager
+def calls_to(server):
     with grpc.insecure_channel(server.target) as channel:
 
         def send(request):
@@ -35,6 +37,12 @@ def call(server):
             request = request.SerializeToString()
             return channel.unary_unary(path, response_deserializer=answer.FromString)(request, timeout=60)
 
+        yield send
+
+
+@pytest.fixture(scope="module")
+def call(server):
+    with calls_to(server) as send:
         yield send
 
 
@@ -95,8 +103,11 @@ def test_examples_may_share_a_context(call):
     assert values(call(request).result) == [1.5, 1.5, 0.5]
 
 
-def test_several_signatures_at_once(call):
-    answer = call(inference(("regress", "regress"), ("classify", "classify"), prices=(1.5, -2.0)))
+def test_several_signatures_of_one_input_at_once(tmp_path):
+    export_shared_input(tmp_path / "model")
+    put(tmp_path / "clicks", tmp_path / "model")
+    with LocalServer(tmp_path / "clicks", port=0) as server, calls_to(server) as call:
+        answer = call(inference(("regress", "regress"), ("classify", "classify"), prices=(1.5, -2.0)))
     first, second = answer.results
     assert values(first.regression_result) == [1.5, -2.0]
     assert classes(second.classification_result) == [[("no", -1.5), ("yes", 1.5)], [("no", 2.0), ("yes", -2.0)]]
@@ -123,6 +134,7 @@ def test_several_signatures_at_once(call):
         (classification("few", 1, 2), "INVALID_ARGUMENT", "Expected scores output batch size of 2. Got: 1"),
         (classification("uneven", 1), "INVALID_ARGUMENT", "should match in dim_size.1.. Got 1 vs. 2"),
         (inference(), "INVALID_ARGUMENT", "ModelSpec has no name"),
+        (inference(("regress", "regress"), ("classify", "classify")), "INVALID_ARGUMENT", "Input tensor must be the same"),
         (inference(("regress", "regress"), ("regress", "regress")), "INVALID_ARGUMENT", "Duplicate evaluation of signature"),
         (inference(("nothing", "regress")), "INVALID_ARGUMENT", "Requested signature not found in model graph: nothing"),
         (inference(("regress", "rank")), "UNIMPLEMENTED", "Unsupported signature method_name: tensorflow/serving/rank"),

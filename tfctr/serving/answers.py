@@ -105,11 +105,13 @@ class Requests:
             require(task.model_spec.name == self.model.name, _INVALID_ARGUMENT, same)
             require(names.count(name) == 1, _INVALID_ARGUMENT, f"Duplicate evaluation of signature: {name}")
             require(name in model.signatures, _INVALID_ARGUMENT, f"Requested signature not found in model graph: {name}")
-        response, given = protocol.MultiInferenceResponse(), example_answers.serialized(request.input)
-        for task, name in zip(request.tasks, names, strict=True):
             method = task.method_name
             require(method in _RESULTS, _UNIMPLEMENTED, f"Unsupported signature method_name: {method}")
-            infer, result, values = _RESULTS[method]
+        inputs = {tuple(tensor.name for tensor in model.signatures[name].inputs.values()) for name in names}
+        require(len(inputs) == 1, _INVALID_ARGUMENT, "Input tensor must be the same for all Signatures.")
+        response, given = protocol.MultiInferenceResponse(), example_answers.serialized(request.input)
+        for task, name in zip(request.tasks, names, strict=True):
+            infer, result, values = _RESULTS[task.method_name]
             spec = self._answered_by(version, name)
             response.results.add(**{"model_spec": spec, result: {values: infer(model, name, given)}})
         return response
