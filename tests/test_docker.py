@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import text_format
 
 from tfctr.serving import protocol
+from tfctr.serving.protocol import MonitoringConfig
 from tfctr.serving.server import tensorflow_serving_command
 
 DOCKER = Path(__file__).parents[1] / "docker"
@@ -236,30 +237,11 @@ def test_images_are_those_that_the_readme_vouches_for(compose, instructions):
 
 
 def test_the_metrics(flags, service):
-    config = text_format.Parse((DOCKER / "config/monitoring.config").read_text(), monitoring_config())
+    config = text_format.Parse((DOCKER / "config/monitoring.config").read_text(), MonitoringConfig())
     assert config.prometheus_config.enable
     metrics = f":{flags['rest_api_port']}{config.prometheus_config.path}"
     assert metrics in (DOCKER / "compose.yaml").read_text()
     assert service["expose"] == [flags["rest_api_port"]]
-
-
-def monitoring_config():
-    """An empty `MonitoringConfig`, which tensorflow-serving-api does not carry.
-
-    Source: tensorflow_serving/config/monitoring_config.proto.
-    """
-    types = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", syntax="proto3")
-    prometheus = file.message_type.add(name="PrometheusConfig")
-    prometheus.field.add(name="enable", number=1, type=types.TYPE_BOOL, label=types.LABEL_OPTIONAL)
-    prometheus.field.add(name="path", number=2, type=types.TYPE_STRING, label=types.LABEL_OPTIONAL)
-    config = file.message_type.add(name="MonitoringConfig")
-    config.field.add(
-        name="prometheus_config", number=1, type=types.TYPE_MESSAGE, type_name="PrometheusConfig", label=types.LABEL_OPTIONAL
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("MonitoringConfig"))()
 
 
 def test_compose_accepts_its_file():
