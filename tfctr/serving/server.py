@@ -110,6 +110,8 @@ def tensorflow_serving_command(binary, folder, port=8500, name=None, poll_second
         f"--file_system_poll_wait_seconds={max(1, round(poll_seconds))}",
         "--num_load_threads=2",
         "--num_unload_threads=1",
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=1000000",
         "--enable_profiler=false",
     ]
 
