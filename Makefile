@@ -10,11 +10,13 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
+# A file of tests has one process, so that its tests share what they made.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -30,6 +32,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/models.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/models.json
 	$(BIN)/python benchmarks/inference.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/inference.json
 	$(BIN)/python benchmarks/serving.py --json $(RESULTS)/serving.json
+	$(BIN)/python benchmarks/hot_swap.py --json $(RESULTS)/hot_swap.json
 	$(BIN)/python benchmarks/batches.py --json $(RESULTS)/batches.json
 	$(BIN)/python benchmarks/metrics.py $(if $(FUXICTR),--fuxictr $(FUXICTR)) --json $(RESULTS)/metrics.json
 	$(BIN)/python benchmarks/contrast_memory.py --json $(RESULTS)/contrast_memory.json

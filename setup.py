@@ -48,6 +48,7 @@ setup(
             *PROMETHEUS,
             *OPENTELEMETRY,
             "pytest>=9,<10",
+            "pytest-xdist>=3.8,<4",
             "hypothesis>=6.155,<7",
             "ruff>=0.17,<0.18",
             "import-linter>=2.16,<3",
