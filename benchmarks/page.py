@@ -1,6 +1,6 @@
-"""The page of plots that the README shows, from the figures that `make bench` keeps.
+"""The pages of plots that the README shows, from the figures that `make bench` keeps.
 
-python benchmarks/page.py [--results benchmarks/results] [--out docs/benchmarks.svg]
+python benchmarks/page.py [--results benchmarks/results] [--out docs]
 """
 
 import argparse
@@ -19,11 +19,17 @@ OPTIMIZERS = {"adam": "#1f77b4", "exact_lazy_adam": "#2ca02c", "lazy_adam": "#ff
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks.svg")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "docs", help="a folder")
     arguments = parser.parse_args()
     # Texts stay texts, and the same figures give the same file.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tfctr", "font.size": 9, "axes.titlesize": 10})
     kept = {path.stem: read_json(path) for path in arguments.results.glob("*.json")}
+    for name, draw in {"benchmarks": draw_training, "serving": draw_serving}.items():
+        write(arguments.out / f"{name}.svg", draw(kept))
+
+
+def draw_training(kept):
+    """Training, inference and memory, beside others."""
     figure, ((frappe, criteo), (vocabulary, inference), (memory, share)) = plt.subplots(
         3, 2, figsize=(11, 13), layout="constrained"
     )
@@ -33,12 +39,32 @@ def main():
     plot_inference(inference, kept["inference"]["figures"])
     plot_memory(memory, kept["peers"]["figures"])
     plot_share(share, kept["models"]["figures"])
-    machine = kept["peers"]["machine"]
-    figure.suptitle(f"{machine['processors']} cores ({machine['processor']}), TensorFlow {machine['tensorflow']}, no GPU")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(arguments.out) as file:
+    figure.suptitle(title_of(kept["peers"]["machine"]))
+    return figure
+
+
+def draw_serving(kept):
+    """What a request costs, and what versions cost that come and go."""
+    figure, panels = plt.subplots(2, 2, figsize=(11, 6), layout="constrained")
+    lines = kept["serving"]["figures"]
+    batches = list(dict.fromkeys(line["batch"] for line in lines))
+    *calls, swaps = panels.flat
+    for axes, batch in zip(calls, batches, strict=True):
+        plot_call(axes, [line for line in lines if line["batch"] == batch], batch)
+    plot_swaps(swaps, kept["hot_swap"])
+    figure.suptitle(title_of(kept["serving"]["machine"]))
+    return figure
+
+
+def title_of(machine):
+    return f"{machine['processors']} cores ({machine['processor']}), TensorFlow {machine['tensorflow']}, no GPU"
+
+
+def write(path, figure):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
-    print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
+    print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def plot_rates(axes, lines, title):
@@ -101,6 +127,34 @@ def plot_inference(axes, lines):
         axis.set_minor_formatter("")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
+
+
+def plot_call(axes, lines, batch):
+    """One bar for each kind of inputs: the client's encoding, the model, and all else of a call."""
+    names, left = [line["inputs"] for line in lines], [0.0] * len(lines)
+    parts = {"encoding": "encode_ms", "model": "compute_ms"}
+    widths = {part: [line[key] for line in lines] for part, key in parts.items()}
+    widths["gRPC and the stand-in"] = [line["call_ms"] - line["encode_ms"] - line["compute_ms"] for line in lines]
+    for part, width in widths.items():
+        axes.barh(names, width, left=left, label=part)
+        left = [start + more for start, more in zip(left, width, strict=True)]
+    axes.invert_yaxis()
+    axes.set(title=f"A call with {batch} row{'s' if batch > 1 else ''} of 10 features, DNN", xlabel="ms, median")
+    axes.legend(fontsize=8)
+
+
+def plot_swaps(axes, kept):
+    figures = kept["figures"]
+    for number, when in enumerate(("steady", "swap")):
+        heights = [figures[f"{when}_{quantile}_ms"] for quantile in ("p50", "p99")]
+        label = "in swaps" if when == "swap" else "steady"
+        bars = axes.bar([position + 0.4 * number for position in (0, 1)], heights, 0.4, label=label)
+        axes.bar_label(bars, fmt="{:.0f}")
+    axes.set_xticks([0.2, 1.2], ["p50", "p99"])
+    title = f"{figures['requests']:,} calls of {kept['settings']['clients']} clients while {figures['versions']} versions come"
+    axes.set(title=title, ylabel="ms")
+    axes.margins(y=0.12)
+    axes.legend(fontsize=8)
 
 
 def plot_share(axes, lines):

@@ -1,13 +1,16 @@
 """What a request costs: encoding in the client, the model's work, and the whole call to the local stand-in over loopback.
 
-    python benchmarks/serving.py [--data runs/frappe/data] [--model DNN] [--batches 1 64 512] [--calls 500] [--json FILE]
+    python benchmarks/serving.py [--data runs/frappe/data] [--model DNN] [--candidates 4] [--batches 1 64 512] [--json FILE]
 
-`encode` is from lists of values, or a DataFrame, to the bytes of a request; `compute` the exported model alone, by the strict
-loader; `call` is `PredictionClient.predict`. What `call` has above these two is gRPC and the stand-in, which is Python in this
-process: TensorFlow Serving needs less. Without `--data`, clicks of Frappe's shape are made: ten columns of text.
+The same rows are sent as texts (lists of them, or a DataFrame), as prepared ids, and by `rank`, which takes once the features
+that all candidates share: all but the last `--candidates` features. `encode` is from these to the bytes of a request; `compute`
+the exported model alone, by the strict loader; `call` is the client's method. What `call` has above these two is gRPC and the
+stand-in, which is Python in this process: TensorFlow Serving needs less. Without `--data`, clicks of Frappe's shape are made:
+ten columns of text.
 """
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -24,46 +27,77 @@ from tfctr.models import MODELS
 from tfctr.serving.calls import pack
 from tfctr.serving.golden import golden_rows
 from tfctr.serving.loader import SavedModel
+from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.rows import to_columns
 
-HEADER = f"{'batch':>6}{'encode ms':>12}{'DataFrame ms':>14}{'compute ms':>12}{'call ms':>10}{'p99 ms':>9}"
-LINE = "{batch:>6}{encode_ms:>12.3f}{encode_dataframe_ms:>14.3f}{compute_ms:>12.3f}{call_ms:>10.3f}{call_p99_ms:>9.3f}"
+LINE = "{batch:>6}  {inputs:<22}{encode_ms:>10.3f}{compute_ms:>12.3f}{call_ms:>10.3f}{call_p99_ms:>10.3f}"
+HEADER = f"{'batch':>6}  {'inputs':<22}{'encode ms':>10}{'compute ms':>12}{'call ms':>10}{'p99 ms':>10}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder that `tfctr prepare` wrote; made clicks if absent")
     parser.add_argument("--model", choices=sorted(MODELS), default="DNN")
+    parser.add_argument("--candidates", type=int, default=4, help="how many features differ among the candidates of `rank`")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 512])
     parser.add_argument("--calls", type=int, default=500, help="of each kind and batch size")
     results.add_option(parser)
     arguments = parser.parse_args()
     print(HEADER)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = made.load_or_make(arguments.data, Path(folder) / "data")
-        base = Path(folder) / "clicks"
-        model = SavedModel(serving.export(MODELS[arguments.model](dataset.schema), base, check=False))
+        schema = made.load_or_make(arguments.data, Path(folder) / "data").schema
+        base, own = Path(folder) / "clicks", [feature.name for feature in schema.features[-arguments.candidates :]]
+        version = serving.export(MODELS[arguments.model](schema), base, candidates=own, check=False)
         with serving.LocalServer(base, port=0) as server:
-            client = serving.PredictionClient(server.target, model="clicks", max_rows=max(arguments.batches))
-            with client:
-                figures = [measure(batch, dataset.schema, model, client, arguments.calls) for batch in arguments.batches]
+            options = {"model": "clicks", "max_rows": max(arguments.batches), "timeout": 60}
+            with contextlib.ExitStack() as stack:
+                clients = {
+                    signature: stack.enter_context(serving.PredictionClient(server.target, signature=signature, **options))
+                    for signature in ("serving_default", "ids")
+                }
+                figures = [
+                    measure(batch, inputs, parts, SavedModel(version), arguments.calls)
+                    for batch in arguments.batches
+                    for inputs, parts in requests(batch, schema, own, clients).items()
+                ]
+    for batch in arguments.batches:
+        calls = {line["inputs"]: line["call_ms"] for line in figures if line["batch"] == batch}
+        print(f"{batch:>6}  rank: {calls['lists of texts'] / calls['rank']:.2f} times as fast as full rows")
     results.keep(figures, arguments)
 
 
-def measure(batch, schema, model, client, calls):
+def requests(batch, schema, own, clients):
+    """For each kind of inputs: how to encode them, the signature and what it takes, and how to call."""
     known = slice(16, 16 + batch)  # golden rows begin with strange ones, and end with a mixture
     columns = {name: column[known] for name, column in golden_rows(schema, 2 * batch + 32).items()}
-    inputs = {name: (column.dtype, (None,)) for name, column in columns.items()}
+    ids = RawFeatures(schema)(columns).numpy()
+    specs = {name: (column.dtype, (None,)) for name, column in columns.items()}
     rows = {name: [plain(value) for value in column.tolist()] for name, column in columns.items()}
     table = pd.DataFrame(rows)
-    kinds = {
-        "encode": lambda: pack(to_columns(rows, inputs)),
-        "encode_dataframe": lambda: pack(to_columns(table, inputs)),
-        "compute": lambda: model.run("serving_default", columns),
-        "call": lambda: client.predict(rows),
+    user = {name: values[0] for name, values in rows.items() if name not in own}
+    candidates = {name: rows[name] for name in own}
+    ranked = {name: column if name in own else column[:1] for name, column in columns.items()}
+    matrix, matrix_spec = {"ids": ids}, {"ids": (ids.dtype, (None, ids.shape[1]))}
+    shared, differing = ({name: specs[name] for name in part} for part in (user, candidates))
+    default, by_ids = clients["serving_default"].predict, clients["ids"].predict
+    ranking = clients["serving_default"].rank
+
+    def encode_rank():
+        return pack(to_columns([user], shared)) + pack(to_columns(candidates, differing))
+
+    return {
+        "lists of texts": (lambda: pack(to_columns(rows, specs)), "serving_default", columns, lambda: default(rows)),
+        "DataFrame of texts": (lambda: pack(to_columns(table, specs)), "serving_default", columns, lambda: default(table)),
+        "ids": (lambda: pack(to_columns(matrix, matrix_spec)), "ids", matrix, lambda: by_ids(matrix)),
+        "rank": (encode_rank, "rank", ranked, lambda: ranking(user, candidates)),
     }
-    seconds = {kind: timed(call, calls) for kind, call in kinds.items()}
-    line = {"batch": batch, **{f"{kind}_ms": 1e3 * np.median(times) for kind, times in seconds.items()}}
+
+
+def measure(batch, inputs, parts, model, calls):
+    encode, signature, arrays, call = parts
+    kinds = {"encode": encode, "compute": lambda: model.run(signature, arrays), "call": call}
+    seconds = {kind: timed(work, calls) for kind, work in kinds.items()}
+    line = {"batch": batch, "inputs": inputs, **{f"{kind}_ms": 1e3 * np.median(times) for kind, times in seconds.items()}}
     line["call_p99_ms"] = 1e3 * np.quantile(seconds["call"], 0.99)
     print(LINE.format(**line), flush=True)
     return line
