@@ -32,6 +32,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/models.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/models.json
 	$(BIN)/python benchmarks/inference.py $(if $(DATA),--data $(DATA)) --json $(RESULTS)/inference.json
 	$(BIN)/python benchmarks/serving.py --json $(RESULTS)/serving.json
+	$(BIN)/python benchmarks/serving.py --history 20 --batches 64 512 --json $(RESULTS)/serving_history.json
 	$(BIN)/python benchmarks/hot_swap.py --json $(RESULTS)/hot_swap.json
 	$(BIN)/python benchmarks/batches.py --json $(RESULTS)/batches.json
 	$(BIN)/python benchmarks/metrics.py $(if $(FUXICTR),--fuxictr $(FUXICTR)) --json $(RESULTS)/metrics.json

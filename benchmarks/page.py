@@ -45,12 +45,11 @@ def draw_training(kept):
 
 def draw_serving(kept):
     """What a request costs, and what versions cost that come and go."""
-    figure, panels = plt.subplots(2, 2, figsize=(11, 6), layout="constrained")
-    lines = kept["serving"]["figures"]
-    batches = list(dict.fromkeys(line["batch"] for line in lines))
+    figure, panels = plt.subplots(2, 3, figsize=(15, 6), layout="constrained")
     *calls, swaps = panels.flat
-    for axes, batch in zip(calls, batches, strict=True):
-        plot_call(axes, [line for line in lines if line["batch"] == batch], batch)
+    measured = [(kept[name], batch) for name in ("serving", "serving_history") for batch in kept[name]["settings"]["batches"]]
+    for axes, (lines, batch) in zip(calls, measured, strict=True):
+        plot_call(axes, lines, batch)
     plot_swaps(swaps, kept["hot_swap"])
     figure.suptitle(title_of(kept["serving"]["machine"]))
     return figure
@@ -129,8 +128,9 @@ def plot_inference(axes, lines):
     axes.grid(alpha=0.3)
 
 
-def plot_call(axes, lines, batch):
+def plot_call(axes, kept, batch):
     """One bar for each kind of inputs: the client's encoding, the model, and all else of a call."""
+    lines = [line for line in kept["figures"] if line["batch"] == batch]
     names, left = [line["inputs"] for line in lines], [0.0] * len(lines)
     parts = {"encoding": "encode_ms", "model": "compute_ms"}
     widths = {part: [line[key] for line in lines] for part, key in parts.items()}
@@ -139,7 +139,9 @@ def plot_call(axes, lines, batch):
         axes.barh(names, width, left=left, label=part)
         left = [start + more for start, more in zip(left, width, strict=True)]
     axes.invert_yaxis()
-    axes.set(title=f"A call with {batch} row{'s' if batch > 1 else ''} of 10 features, DNN", xlabel="ms, median")
+    rows = f"{batch} row{'s' if batch > 1 else ''} of 10 texts"
+    history = kept["settings"]["history"]
+    axes.set(title=f"{rows} and a sequence of {history}" if history else rows, xlabel="ms a call, median")
     axes.legend(fontsize=8)
 
 

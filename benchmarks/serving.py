@@ -1,12 +1,12 @@
 """What a request costs: encoding in the client, the model's work, and the whole call to the local stand-in over loopback.
 
-    python benchmarks/serving.py [--data runs/frappe/data] [--model DNN] [--candidates 4] [--batches 1 64 512] [--json FILE]
+    python benchmarks/serving.py [--model DNN] [--history 20] [--candidates 4] [--batches 1 64 512] [--json FILE]
 
 The same rows are sent as texts (lists of them, or a DataFrame), as prepared ids, and by `rank`, which takes once the features
 that all candidates share: all but the last `--candidates` features. `encode` is from these to the bytes of a request; `compute`
 the exported model alone, by the strict loader; `call` is the client's method. What `call` has above these two is gRPC and the
-stand-in, which is Python in this process: TensorFlow Serving needs less. Without `--data`, clicks of Frappe's shape are made:
-ten columns of text.
+stand-in, which is Python in this process: TensorFlow Serving needs less. The clicks are made: ten columns of text of Frappe's
+shape, of which the last four are the candidates', and the items that a user has seen if `--history` says how many.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from kit import made, results
 from tfctr import serving
 from tfctr.models import MODELS
 from tfctr.serving.calls import pack
-from tfctr.serving.golden import golden_rows
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.rows import to_columns
@@ -36,8 +35,8 @@ HEADER = f"{'batch':>6}  {'inputs':<22}{'encode ms':>10}{'compute ms':>12}{'call
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder that `tfctr prepare` wrote; made clicks if absent")
     parser.add_argument("--model", choices=sorted(MODELS), default="DNN")
+    parser.add_argument("--history", type=int, default=0, help="how many tokens a sequence of the user's has")
     parser.add_argument("--candidates", type=int, default=4, help="how many features differ among the candidates of `rank`")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 512])
     parser.add_argument("--calls", type=int, default=500, help="of each kind and batch size")
@@ -45,7 +44,7 @@ def main():
     arguments = parser.parse_args()
     print(HEADER)
     with tempfile.TemporaryDirectory() as folder:
-        schema = made.load_or_make(arguments.data, Path(folder) / "data").schema
+        schema = made.dataset(Path(folder) / "data", rows=50_000, history=arguments.history).schema
         base, own = Path(folder) / "clicks", [feature.name for feature in schema.features[-arguments.candidates :]]
         version = serving.export(MODELS[arguments.model](schema), base, candidates=own, check=False)
         with serving.LocalServer(base, port=0) as server:
@@ -58,7 +57,7 @@ def main():
                 figures = [
                     measure(batch, inputs, parts, SavedModel(version), arguments.calls)
                     for batch in arguments.batches
-                    for inputs, parts in requests(batch, schema, own, clients).items()
+                    for inputs, parts in requests(made_rows(batch, arguments.history), schema, own, clients).items()
                 ]
     for batch in arguments.batches:
         calls = {line["inputs"]: line["call_ms"] for line in figures if line["batch"] == batch}
@@ -66,13 +65,16 @@ def main():
     results.keep(figures, arguments)
 
 
-def requests(batch, schema, own, clients):
+def made_rows(batch, history):
+    """Lists of texts, by column: rows that training has not seen."""
+    return made.clicks(batch, seed=1, history=history).drop_columns(["label"]).to_pydict()
+
+
+def requests(rows, schema, own, clients):
     """For each kind of inputs: how to encode them, the signature and what it takes, and how to call."""
-    known = slice(16, 16 + batch)  # golden rows begin with strange ones, and end with a mixture
-    columns = {name: column[known] for name, column in golden_rows(schema, 2 * batch + 32).items()}
+    columns = {name: np.array([text.encode() for text in texts], object) for name, texts in rows.items()}
     ids = RawFeatures(schema)(columns).numpy()
     specs = {name: (column.dtype, (None,)) for name, column in columns.items()}
-    rows = {name: [plain(value) for value in column.tolist()] for name, column in columns.items()}
     table = pd.DataFrame(rows)
     user = {name: values[0] for name, values in rows.items() if name not in own}
     candidates = {name: rows[name] for name in own}
@@ -101,10 +103,6 @@ def measure(batch, inputs, parts, model, calls):
     line["call_p99_ms"] = 1e3 * np.quantile(seconds["call"], 0.99)
     print(LINE.format(**line), flush=True)
     return line
-
-
-def plain(value):
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def timed(call, calls):

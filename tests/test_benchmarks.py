@@ -19,7 +19,7 @@ COMMANDS = {
     "contrast_memory": "--batch-size 600 --steps 1",
     "malloc": "--models DNN --rounds 1 --steps 1",
     "inference": "--data {data} --models LR --batches 1 16 --calls 2 --tables float32 int8",
-    "serving": "--data {data} --model LR --candidates 2 --batches 1 16 --calls 2",
+    "serving": "--model LR --history 3 --batches 1 16 --calls 2",
     "hot_swap": "--requests 200 --clients 2 --processes 1 --plan new",
     "quality": "{config} --data {data} --out {folder}/runs --optimizers adam exact_lazy_adam --seeds 1 2",
     "page": "--out {folder}",

@@ -22,10 +22,11 @@ def criteo_sizes(tokens):
     return [50] * 13 + [max(4, int(thousands * scale)) for thousands in CRITEO_THOUSANDS]
 
 
-def clicks(rows, sizes=FRAPPE_SIZES, seed=0):
+def clicks(rows, sizes=FRAPPE_SIZES, seed=0, history=0):
     """Tokens `t0`, `t1`, ... of each field `f0`, `f1`, ..., the smaller the more frequent, and `label`.
 
-    The log-odds of a click are a sum of effects drawn for each token and for each pair of tokens of the first two fields.
+    With `history`, each row has a column of that name with so many tokens of `f1`. The log-odds of a click are a sum of effects
+    drawn for each token and for each pair of tokens of the first two fields.
     """
     rng = np.random.default_rng(seed)
     ids = [np.floor(size ** rng.random(rows)).astype("int64") - 1 for size in sizes]
@@ -33,14 +34,18 @@ def clicks(rows, sizes=FRAPPE_SIZES, seed=0):
     left, right = (rng.normal(size=(size, 4))[column] for size, column in zip(sizes, ids[:2], strict=False))
     labels = rng.random(rows) < 1 / (1 + np.exp(-effects - (left * right).sum(axis=1)))
     columns = {f"f{number}": np.char.add("t", column.astype(str)) for number, column in enumerate(ids)}
+    if history:
+        tokens = np.char.add("t", rng.integers(sizes[1], size=(rows, history)).astype(str))
+        columns = {"history": ["|".join(row) for row in tokens.tolist()], **columns}
     return pa.table({**columns, "label": labels.astype("int8")})
 
 
-def dataset(folder, rows=200_000):
+def dataset(folder, rows=200_000, history=0):
     """`clicks` as a prepared dataset, a tenth of it for validation and a tenth for the test."""
-    features = [tfctr.Categorical(f"f{number}") for number in range(len(FRAPPE_SIZES))]
+    features = [tfctr.Sequence("history", max_length=history)] if history else []
+    features += [tfctr.Categorical(f"f{number}") for number in range(len(FRAPPE_SIZES))]
     schema = tfctr.Schema(features=features, label="label")
-    return tfctr.prepare(schema, train=clicks(rows), valid=0.1, test=0.1, out=folder)
+    return tfctr.prepare(schema, train=clicks(rows, history=history), valid=0.1, test=0.1, out=folder)
 
 
 def load_or_make(data, folder):
