@@ -50,6 +50,7 @@ def draw_serving(kept):
     measured = [(kept[name], batch) for name in ("serving", "serving_history") for batch in kept[name]["settings"]["batches"]]
     for axes, (lines, batch) in zip(calls, measured, strict=True):
         plot_call(axes, lines, batch)
+    figure.legend(*calls[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     plot_swaps(swaps, kept["hot_swap"])
     figure.suptitle(title_of(kept["serving"]["machine"]))
     return figure
@@ -142,7 +143,6 @@ def plot_call(axes, kept, batch):
     rows = f"{batch} row{'s' if batch > 1 else ''} of 10 texts"
     history = kept["settings"]["history"]
     axes.set(title=f"{rows} and a sequence of {history}" if history else rows, xlabel="ms a call, median")
-    axes.legend(fontsize=8)
 
 
 def plot_swaps(axes, kept):
