@@ -65,7 +65,9 @@ class Server:
         named |= {name: {**SPEC, "signature_name": name} for name in signatures}
         rank = {name: column if name in CANDIDATES else column[:1] for name, column in COLUMNS.items()}
         given = {"example_list": {"examples": self.examples}}
-        tasks = [{"model_spec": named[name], "method_name": f"tensorflow/serving/{name}"} for name in ("classify", "regress")]
+        tasks = {
+            name: {"model_spec": named[name], "method_name": f"tensorflow/serving/{name}"} for name in ("classify", "regress")
+        }
         model = {"name": "ctr", "base_path": str(self.base), "version_labels": {"stable": 1}}
         return [
             ("Predict", predict_request(COLUMNS)),
@@ -76,7 +78,8 @@ class Server:
             ("Predict", predict_request(COLUMNS, {**SPEC, "version_label": "stable"}, ["probability"])),
             ("Classify", protocol.ClassificationRequest(model_spec=named["classify"], input=given)),
             ("Regress", protocol.RegressionRequest(model_spec=named["regress"], input=given)),
-            ("MultiInference", protocol.MultiInferenceRequest(tasks=tasks, input=given)),
+            ("MultiInference", protocol.MultiInferenceRequest(tasks=[tasks["classify"]], input=given)),
+            ("MultiInference", protocol.MultiInferenceRequest(tasks=[tasks["regress"]], input=given)),
             ("GetModelMetadata", protocol.GetModelMetadataRequest(model_spec=SPEC, metadata_field=["signature_def"])),
             ("GetModelStatus", protocol.GetModelStatusRequest(model_spec=SPEC)),
             ("HandleReloadConfigRequest", protocol.ReloadConfigRequest(config={"model_config_list": {"config": [model]}})),

@@ -69,6 +69,7 @@ def reload(*models):
 NUMBERS = {"price": {"float_list": {"value": [1.0, 2.0]}}}
 INTEGERS = {"user": {"int64_list": {"value": [60]}}}
 TWO_MODELS = [(spec("regress"), "regress"), (spec("classify", name="other"), "classify")]
+TWO_INPUTS = [(spec("regress"), "regress"), (spec("classify"), "classify")]
 CHOICES = {"version": {"value": 1}}, {"version_label": "x"}  # of which the last one counts
 BOTH = b"".join(serialized(predict(spec={**SPEC, **choice})[1]) for choice in CHOICES)
 
@@ -128,6 +129,7 @@ MALFORMED = {
         "no task": (inference(), "ModelSpec has no name specified"),
         "task twice": (inference(*[(spec("regress"), "regress")] * 2), "Duplicate evaluation of signature: regress"),
         "tasks of two models": (inference(*TWO_MODELS), "must access the same model name"),
+        "tasks of two inputs": (inference(*TWO_INPUTS), "Input tensor must be the same for all Signatures"),
         # metadata, status, configs
         "no metadata field": (metadata(SPEC), "must specify at least one metadata_field"),
         "unknown metadata field": (metadata(SPEC, "x"), "Metadata field x is not supported"),

@@ -134,7 +134,6 @@ def test_several_signatures_of_one_input_at_once(tmp_path):
         (classification("few", 1, 2), "INVALID_ARGUMENT", "Expected scores output batch size of 2. Got: 1"),
         (classification("uneven", 1), "INVALID_ARGUMENT", "should match in dim_size.1.. Got 1 vs. 2"),
         (inference(), "INVALID_ARGUMENT", "ModelSpec has no name"),
-        (inference(("regress", "regress"), ("classify", "classify")), "INVALID_ARGUMENT", "Input tensor must be the same"),
         (inference(("regress", "regress"), ("regress", "regress")), "INVALID_ARGUMENT", "Duplicate evaluation of signature"),
         (inference(("nothing", "regress")), "INVALID_ARGUMENT", "Requested signature not found in model graph: nothing"),
         (inference(("regress", "rank")), "UNIMPLEMENTED", "Unsupported signature method_name: tensorflow/serving/rank"),
