@@ -63,11 +63,13 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
     served = ["--candidate", "item", "--candidate", "genres", "--optional", "price"]
     served += ["--calibrate", "platt", "--negatives-kept", 0.5, "--tables", "float16"]
     for command in ("export", "publish"):
-        version = Path(json.loads(done(command, folder / "run", tmp_path / command, *served, "--json"))["folder"])
+        result = tfctr_(command, folder / "run", tmp_path / command, *served, "--json")
+        version = Path(json.loads(result.stdout)["folder"])
         card = read_json(version / "assets.extra" / "model_card.json")
         assert (card["candidates"], card["optional"], card["negatives_kept"]) == (["item", "genres"], ["price"], 0.5)
         assert card["calibration"]["method"] == "platt"
-        assert card["tables"]["form"] == "float16"
+        assert (tables := card["tables"])["form"] == "float16"
+        assert f"float16: {tables['after']['bytes']:,} bytes, {tables['before']['bytes']:,} before" in result.stderr
         assert "valid_auc" in card["metrics"]
         assert "rank" in card["signatures"]
 

@@ -219,7 +219,7 @@ COMMANDS = (export, publish, rollback, versions, label, server_config)
 
 def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
     """The arguments that `serving.export` and `serving.publish_model` share."""
-    from tfctr.serving import compress_tables, fit_calibration
+    from tfctr.serving import fit_calibration
 
     return {
         "vocabularies": data,
@@ -228,8 +228,21 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
         "optional": optional or (),
         "calibration": fit_calibration(run.model, run.dataset(data).valid, calibrate) if calibrate else None,
         "negatives_kept": negatives_kept,
-        "tables": compress_tables(run.model, run.dataset(data).valid, tables) if tables is not None else None,
+        "tables": _compressed(run, data, tables) if tables is not None else None,
     }
+
+
+def _compressed(run, data, form):
+    """The run's tables in a smaller form; says what that saves and costs."""
+    from tfctr.serving import compress_tables
+
+    tables = compress_tables(run.model, run.dataset(data).valid, form)
+    before, after = tables.figures["before"], tables.figures["after"]
+    size = f"{after['bytes']:,} bytes, {before['bytes']:,} before"
+    auc = f"AUC {after['auc']:.6f}, {before['auc']:.6f} before"
+    worst = f"no probability moves by more than {tables.figures['max_difference']:.2g}"
+    typer.echo(f"tables as {form}: {size}; on the valid split {auc}, {worst}", err=True)
+    return tables
 
 
 def _examples(run, data, rows, sample):
