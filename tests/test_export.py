@@ -39,6 +39,16 @@ def spread(model, scale=0.5, seed=0):
     return model
 
 
+def mixed(policy, schema):
+    """TF4CTR under that dtype policy, spread."""
+    outside = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return spread(MODELS["TF4CTR"](schema))
+    finally:
+        keras.config.set_dtype_policy(outside)
+
+
 def usual_rows(schema, rows, seed=0):
     """Raw columns without extreme numbers, so that no answer is exactly 0 or 1."""
     rng = np.random.default_rng(seed)
@@ -105,13 +115,7 @@ def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_answers_in_float32(policy, tiny_schema, tmp_path):
-    outside = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = spread(MODELS["TF4CTR"](tiny_schema))
-    finally:
-        keras.config.set_dtype_policy(outside)
-    version = tfctr.serving.export(model, tmp_path / "ctr")
+    version = tfctr.serving.export(mixed(policy, tiny_schema), tmp_path / "ctr")
     numbers = [array for batch in golden_of(version) for array in batch["outputs"].values() if array.dtype != object]
     assert {array.dtype for array in numbers} == {np.dtype(np.float32)}
 

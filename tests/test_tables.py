@@ -3,14 +3,13 @@
 import json
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from every_model import EVERY_MODEL
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
-from test_export import golden_of, spread, usual_rows
+from test_export import golden_of, mixed, spread, usual_rows
 
 import tfctr
 from tfctr.data.dataset import Split
@@ -217,12 +216,7 @@ def test_every_selection(selection, tiny_schema, valid, tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy, form, tiny_schema, valid, tmp_path):
-    outside = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = spread(MODELS["TF4CTR"](tiny_schema))
-    finally:
-        keras.config.set_dtype_policy(outside)
+    model = mixed(policy, tiny_schema)
     tables = compress_tables(model, valid, form, max_auc_drop=1)
     assert tfctr.serving.export(model, tmp_path / "ctr", tables=tables).name == "1"
 
