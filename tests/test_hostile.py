@@ -77,6 +77,16 @@ SCHEMAS = {
     "NaN as mean": ("{label: y, features: [{name: x, type: numeric, transform: scaled, mean: .nan}]}", "`mean` is nan"),
     "no scale": ("{label: y, features: [{name: x, type: numeric, transform: scaled, scale: 0}]}", "`scale` is 0"),
     "negative id": ("{label: y, features: [{name: x, type: numeric, interval_ids: [3, -9]}]}", "`interval_ids` is (3, -9)"),
+    "ids without edges": ("{label: y, features: [{name: x, type: numeric, interval_ids: [3, 4]}]}", "`interval_ids` is (3, 4)"),
+    "id beyond the size": (
+        "{label: y, features: [{name: x, type: numeric, interval_ids: [9], size: 9}]}",
+        "`interval_ids` is (9,)",
+    ),
+    "size of other buckets": (USER + "hash_buckets: 9, size: 99}]}", "`size` is 99"),
+    "half a character": (
+        '{label: y, features: [{name: x, type: sequence, max_length: 2, separator: "\\ud800"}]}',
+        r"`separator` is '\ud800'",
+    ),
     "infinite edge": (
         "{label: y, features: [{name: x, type: numeric, transform: edges, edges: [.inf]}]}",
         "finite and strictly",

@@ -8,20 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.features import POOLINGS, TRANSFORMS, Categorical, Numeric, Sequence
+from tfctr.features import FIRST_KNOWN, POOLINGS, TRANSFORMS, Categorical, Numeric, Sequence
 from tfctr.schema import Schema
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-/]{0,8}_", fullmatch=True)  # no Python keyword ends with _
 COUNTS = st.integers(1, 1_000_000)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 EDGES = st.lists(FLOATS, min_size=1, max_size=5, unique=True).map(sorted).map(tuple)
-SIZES = st.none() | st.integers(3, 10**9)
+SIZES = st.none() | st.integers(4, 10**9)
 
 
 def tokens(**arguments):
     digests = st.none() | st.sampled_from(["0" * 64, "1e" + "5" * 62])  # text also where YAML could read a number
     known = st.builds(dict, min_count=COUNTS, vocabulary_sha256=digests, **arguments)
-    return known | st.builds(dict, hash_buckets=COUNTS, **arguments)
+    hashed = st.builds(dict, hash_buckets=COUNTS, **arguments)
+    return known | hashed.map(lambda drawn: drawn | {"size": drawn["size"] and drawn["hash_buckets"] + FIRST_KNOWN})
 
 
 def numbers(transform, **arguments):
@@ -37,7 +38,7 @@ FEATURES = st.one_of(
         separator=st.sampled_from("|,; \t\x01\x7f'\"é"),
         pooling=st.sampled_from(POOLINGS),
     ).map(lambda arguments: Sequence(**arguments)),
-    numbers("log2_floor", min_count=COUNTS, edges=st.none() | EDGES, interval_ids=st.none() | st.just((2, 3))),
+    numbers("log2_floor", min_count=COUNTS, edges=st.tuples(FLOATS), interval_ids=st.none() | st.just((2, 3))),
     numbers("quantile", buckets=st.integers(2, 100), edges=st.none() | EDGES),
     numbers("edges", edges=EDGES),
     numbers("scaled", mean=st.none() | FLOATS, scale=st.none() | FLOATS.map(abs).filter(bool)),

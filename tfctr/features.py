@@ -55,10 +55,10 @@ def _require_value(feature, argument, holds, fix):
     require(holds, f"feature {feature.name!r}: `{argument}` is {shown}.", fix)
 
 
-def _require_count(feature, argument, least=1):
+def _require_count(feature, argument, least=1, most=_MOST):
     value = getattr(feature, argument)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
-    _require_value(feature, argument, is_count, f"use a whole number from {least} to {_MOST}")
+    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    _require_value(feature, argument, is_count, f"use a whole number from {least} to {most}")
 
 
 def _require_fitted_size(feature):
@@ -98,7 +98,8 @@ class Categorical:
         is_sha256 = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
         _require_value(self, "vocabulary_sha256", is_sha256, _FITTED)
         if self.hash_buckets is not None:
-            _require_count(self, "hash_buckets")
+            _require_count(self, "hash_buckets", most=_MOST - FIRST_KNOWN)
+            _require_value(self, "size", self.size in (None, self.hash_buckets + FIRST_KNOWN), _FITTED)
             require(
                 self.min_count == 1,
                 f"feature {self.name!r}: hashed tokens are not counted, so `min_count` has no meaning beside `hash_buckets`.",
@@ -135,7 +136,7 @@ class Sequence:
     def __post_init__(self):
         Categorical.__post_init__(self)
         _require_count(self, "max_length")
-        is_character = isinstance(self.separator, str) and len(self.separator) == 1
+        is_character = isinstance(self.separator, str) and re.fullmatch("[^\ud800-\udfff]", self.separator)
         _require_value(self, "separator", is_character, "use one character")
         require_one_of(POOLINGS, self.pooling, f"pooling of feature {self.name!r}")
 
@@ -215,8 +216,10 @@ class Numeric:
             if values is not None:
                 _require_value(self, argument, isinstance(values, list | tuple), "give a list of numbers")
                 object.__setattr__(self, argument, tuple(values))
-        are_ids = all(type(id) is int and 0 <= id <= _MOST for id in self.interval_ids or ())
-        _require_value(self, "interval_ids", are_ids, _FITTED)
+        if self.interval_ids is not None:
+            one_each = len(self.interval_ids) == len(self.edges or ()) + 1
+            are_ids = all(type(id) is int and 0 <= id < (self.size or _MOST) for id in self.interval_ids)
+            _require_value(self, "interval_ids", one_each and are_ids, _FITTED)
         if self.edges is not None:
             require(
                 all(isinstance(edge, int | float) and abs(edge) <= sys.float_info.max for edge in self.edges)
