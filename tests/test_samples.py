@@ -5,7 +5,7 @@ import pytest
 
 from tfctr.data.dataset import Split
 from tfctr.errors import ConfigError
-from tfctr.features import MISSING, OUT_OF_VOCABULARY, Categorical, Numeric
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Sequence
 from tfctr.schema import Schema
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.samples import raw_rows, sample_rows
@@ -36,6 +36,15 @@ def test_by_hand(tiny_schema, tiny_ids):
     assert rows["genres"].tolist() == [b"Animation|Comedy", b"", b"a token that no table has|Sci-Fi|Drama"]
     np.testing.assert_array_equal(rows["age"], [65.0, np.nan, 27.5])  # mean 40, scale 12.5
     np.testing.assert_array_equal(rows["price"], [np.nextafter(1.0, 0.0), 100.0, np.nan])
+
+
+def test_an_unseen_token_is_one_whatever_the_separator(tmp_path):
+    words = Sequence("words", separator=" ", max_length=3, size=4)
+    schema = Schema(features=[words], label="click", folder=str(tmp_path))
+    (tmp_path / "vocabulary").mkdir()
+    (tmp_path / "vocabulary" / "words.txt").write_text("a\n")
+    ids = np.int32([[2, 3, 0], [3, 2, 2], [2, 0, 0]])
+    np.testing.assert_array_equal(RawFeatures(schema)(raw_rows(schema, ids)).numpy(), ids)
 
 
 def test_buckets_without_edges_and_rare_ones():

@@ -62,8 +62,9 @@ def _bucketed(feature, ids):
 
 
 def _texts(schema, feature, ids):
-    tokens = {MISSING: b"", OUT_OF_VOCABULARY: _UNSEEN, **_known_tokens(schema.vocabulary_file(feature), set(ids.flat))}
     separator = feature.separator.encode() if isinstance(feature, Sequence) else b""
+    unseen = _UNSEEN.replace(separator, b"_") if separator else _UNSEEN  # one token
+    tokens = {MISSING: b"", OUT_OF_VOCABULARY: unseen, **_known_tokens(schema.vocabulary_file(feature), set(ids.flat))}
     texts = np.empty(len(ids), object)
     texts[:] = [separator.join(tokens[number] for number in row if number != PADDING) for row in ids.tolist()]
     return texts
