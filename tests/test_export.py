@@ -107,10 +107,10 @@ def test_predict_does_not_depend_on_what_was_predicted_before(tiny_schema, tiny_
 @EVERY_MODEL_AT_LENGTH
 def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     model = spread(MODELS[name](tiny_schema))
-    version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 100))
+    version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 50))
     assert version == tmp_path / "ctr" / "1"
     rows = {name: [len(b["outputs"]["probability"]) for b in golden_of(version, name)] for name in ("serving_default", "ids")}
-    assert rows == {"serving_default": [1, 3, 64, 100], "ids": [1, 3, 64, 4, 100]}
+    assert rows == {"serving_default": [1, 3, 64, 50], "ids": [1, 3, 64, 4, 50]}
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -326,8 +326,38 @@ def test_names_with_punctuation_are_served_as_they_are(tmp_path):
     assert set(read_signatures(version)["serving_default"].inputs) == set(names)
 
 
+def test_examples_are_records_of_a_batch_each_and_not_without_end(tiny_schema, tmp_path):
+    model, rows = MODELS["LR"](tiny_schema), usual_rows(tiny_schema, 150)
+    version = tfctr.serving.export(model, tmp_path / "ctr", examples=rows, check=False)
+    found = {name: golden_of(version, name) for name in ("serving_default", "explain")}
+    users = [batch["inputs"]["user"] for batch in found["serving_default"]][3:]
+    assert np.concatenate(users).tolist() == rows["user"].tolist()
+    assert [len(column) for column in users] == [64, 64, 22]
+    assert [len(batch["inputs"]["user"]) for batch in found["explain"]] == [1, 3, 64, 64]
+    with pytest.raises(DataError, match=r"there are 10,001 examples\.\n  fix: give at most 10,000"):
+        tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 10_001))
+    assert sorted(entry.name for entry in (tmp_path / "ctr").iterdir()) == ["1"]
+
+
+def test_the_metrics_of_the_card_are_numbers(tiny_schema, tmp_path):
+    model = MODELS["LR"](tiny_schema)
+    metrics = {"auc": np.float32(0.75), "rows": 9, "gauc": None, "log_loss": math.inf, "pcoc": math.nan}
+    version = tfctr.serving.export(model, tmp_path / "ctr", metrics=metrics, check=False)
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text())
+    assert card["metrics"] == {"auc": 0.75, "rows": 9.0, "gauc": None, "log_loss": None, "pcoc": None}
+    with pytest.raises(ConfigError, match=r"the metric 'auc' is '0\.8'"):
+        tfctr.serving.export(model, tmp_path / "ctr", metrics={"auc": "0.8"})
+
+
+def test_a_version_is_no_place_for_versions(tiny_schema, tmp_path):
+    model = MODELS["LR"](tiny_schema)
+    version = tfctr.serving.export(model, tmp_path / "ctr", check=False)
+    with pytest.raises(ConfigError, match="'1' cannot be the name of a served model"):
+        tfctr.serving.export(model, version)
+
+
 def test_a_model_without_a_schema_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="Sequential has no `schema`"):
+    with pytest.raises(ConfigError, match="Sequential is no `CTRModel`"):
         tfctr.serving.export(keras.Sequential(), tmp_path / "ctr")
 
 

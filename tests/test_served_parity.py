@@ -10,6 +10,7 @@ from test_parity import COLUMNS, SCHEMA, TRAIN, table
 
 import tfctr
 from tfctr.models import MODELS
+from tfctr.serving.loader import SavedModel
 from tfctr.serving.server import LocalServer
 
 ROWS, BATCH_SIZES = 1000, (1000, 64)
@@ -58,3 +59,15 @@ def test_raw_rows_are_served_as_they_are_predicted(name, drawn, tmp_path):
     usual = np.array([number is None or abs(number) < 10 for number in columns["scaled"]])
     assert len(np.unique(answers[ROWS][usual])) > ROWS / 10
     np.testing.assert_allclose(answers[64][usual], answers[ROWS][usual], rtol=0, atol=2e-7)
+
+
+def test_rows_that_an_optimizer_has_put_off_are_served_up_to_date(tiny_schema, tiny_ids, tiny_labels, tmp_path):
+    model = MODELS["LR"](tiny_schema)
+    model.compile(optimizer=tfctr.optimizers.ExactLazyAdam(0.1))
+    for seed in (0, *[1] * 20):  # what only the first batch reads still moves afterwards
+        model.train_on_batch(tiny_ids(4, seed), tiny_labels(4, seed))
+    version = tfctr.serving.export(model, tmp_path / "ctr", negatives_kept=0.5)
+    ids = tiny_ids(4, 0)
+    clicks = model.predict(ids, batch_size=4, verbose=0)[:, 0].astype(np.float64)
+    served = SavedModel(version).run("ids", {"ids": ids})["probability"]
+    np.testing.assert_allclose(served, clicks / (clicks + (1 - clicks) / 0.5), rtol=0, atol=2e-7)

@@ -18,7 +18,7 @@ from tfctr.features import Categorical
 from tfctr.models import MODELS, CTRModel, ids_input
 from tfctr.schema import Schema
 from tfctr.serving import tables as tables_module
-from tfctr.serving.calibration import SigmoidCalibration
+from tfctr.serving.calibration import IsotonicCalibration, SigmoidCalibration
 from tfctr.serving.golden import golden_rows
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.raw_features import RawFeatures
@@ -306,6 +306,7 @@ def test_answers_that_are_no_number_may_stay_so_but_not_become_so(model):
     ("arguments", "error", "problem"),
     [
         ({"form": "int4"}, ConfigError, r"Unknown form of tables 'int4'\.\n.*float16, int8"),
+        ({"model": "m"}, ConfigError, "str is no `CTRModel`"),
         ({"split": None}, ConfigError, "`split` is None: there are no rows"),
         ({"split": "valid"}, ConfigError, "`split` is 'valid': there are no rows"),
         ({"split": split(3, 4, labels=[1, 1])}, DataError, "valid: all rows have one label"),
@@ -324,6 +325,32 @@ def test_tables_are_those_of_the_model(tmp_path):
         with pytest.raises(ConfigError, match=r"not made of this model\.\n  fix: pass compress_tables\("):
             tfctr.serving.export(model, tmp_path / "ctr", tables=tables)
     assert not (tmp_path / "ctr").exists()
+
+
+@pytest.mark.parametrize("changed", ["dense kernel", "table"])
+def test_tables_are_those_of_the_model_as_it_is(changed, tiny_schema, valid, tmp_path):
+    model = MODELS["DNN"](tiny_schema)
+    tables = compress_tables(model, valid, "float16", max_auc_drop=1)
+    weight = model.tables[0] if changed == "table" else model.trainable_weights[-1]
+    weight.assign(weight.numpy() + np.float32(1e-6))
+    with pytest.raises(ConfigError, match=r"the model has changed since its `tables` were made\.\n  fix: compress"):
+        tfctr.serving.export(model, tmp_path / "ctr", tables=tables)
+    assert not (tmp_path / "ctr").exists()
+
+
+@pytest.mark.parametrize("where", ["valid row", "golden row"])
+def test_what_counts_is_the_probability_that_is_served(where, tmp_path):
+    """A map that jumps between the two numbers that a weight was and is."""
+    steep = IsotonicCalibration((-2.0, 1.0, 1 + UNSEEN, 2.0), (0.1, 0.1, 0.9, 0.9))
+    (golden,) = RawFeatures(USERS)({"user": np.array([b""], object)}).numpy()[0]
+    model = linear({3 if where == "valid row" else golden: 1 + UNSEEN})
+
+    def publish():
+        tables = compress_tables(model, split(3, 4), "float16", calibration=steep)
+        tfctr.serving.export(model, tmp_path / "ctr", calibration=steep, tables=tables)
+
+    with pytest.raises(ExportError, match=rf"of {where} \d+ moves the most, from 0\.9 to 0\.1, by more than 0\.005"):
+        publish()
 
 
 def test_a_table_that_the_model_does_not_name_is_refused():

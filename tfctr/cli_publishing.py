@@ -221,22 +221,23 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
     """The arguments that `serving.export` and `serving.publish_model` share."""
     from tfctr.serving import fit_calibration
 
+    calibration = fit_calibration(run.model, run.dataset(data).valid, calibrate) if calibrate else None
     return {
         "vocabularies": data,
         "metrics": {f"valid_{name}": value for name, value in run.metrics["valid"].items()},
         "candidates": candidates or None,
         "optional": optional or (),
-        "calibration": fit_calibration(run.model, run.dataset(data).valid, calibrate) if calibrate else None,
+        "calibration": calibration,
         "negatives_kept": negatives_kept,
-        "tables": _compressed(run, data, tables) if tables is not None else None,
+        "tables": _compressed(run, data, tables, calibration) if tables is not None else None,
     }
 
 
-def _compressed(run, data, form):
+def _compressed(run, data, form, calibration):
     """The run's tables in a smaller form; says what that saves and costs."""
     from tfctr.serving import compress_tables
 
-    tables = compress_tables(run.model, run.dataset(data).valid, form)
+    tables = compress_tables(run.model, run.dataset(data).valid, form, calibration=calibration)
     before, after = tables.figures["before"], tables.figures["after"]
     size = f"{after['bytes']:,} bytes, {before['bytes']:,} before"
     auc = f"AUC {after['auc']:.6f}, {before['auc']:.6f} before"

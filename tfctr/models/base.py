@@ -359,3 +359,9 @@ def _serialize(value):
 
 def _deserialize(value):
     return keras.saving.deserialize_keras_object(value)
+
+
+def require_model(model):
+    """Raise `ConfigError` unless `model` is a `CTRModel`."""
+    if not isinstance(model, CTRModel):
+        raise ConfigError(f"{type(model).__name__} is no `CTRModel`.", fix="give a model of tfctr.models, or of its kind")

@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfctr import metrics
 from tfctr.errors import ConfigError, DataError, require_number, require_one_of
 from tfctr.metrics import SMALLEST_PROBABILITY
+from tfctr.models.base import require_model
 
 METHODS = ("temperature", "platt", "isotonic")
 _FOLDS = 5
@@ -98,7 +99,7 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
         after, "after" by five-fold cross-validation, so that no row judges a map that it has shaped.
 
     Raises:
-        ConfigError: an unknown method, or `split` is no split.
+        ConfigError: an unknown method, or `model` is no model of ours, or `split` no split.
         DataError: fewer than five clicks or non-clicks, logits that are not finite, or probabilities that fall as clicks rise.
 
     >>> import tfctr
@@ -106,6 +107,7 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
     >>> tfctr.serving.export(model, "serving/frappe", calibration=calibration)  # doctest: +SKIP
     """
     require_one_of((*METHODS, "best"), method, "calibration method")
+    require_model(model)
     require_split(split)
     model.settle()
     scorer = keras.Model(model.input, model.output["logit"])

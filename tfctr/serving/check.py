@@ -47,7 +47,7 @@ def check_saved_model(folder, *, timeout=300.0):
         except subprocess.TimeoutExpired as error:
             raise ExportError(
                 f"the SavedModel did not answer its golden rows within {timeout:g} s.",
-                fix="make the model smaller, or raise `timeout`",
+                fix="free the machine; or export with check=False, and call check_saved_model() with a longer `timeout`",
             ) from error
         if child.returncode not in (0, ExportError.exit_code):
             raise ExportError(

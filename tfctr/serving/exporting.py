@@ -3,29 +3,31 @@
 import contextlib
 import dataclasses
 import math
+import numbers
 import platform
+import reprlib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfctr
-from tfctr.errors import ConfigError, ExportError
+from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Sequence
-from tfctr.schema import Schema
+from tfctr.models.base import require_model
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
-from tfctr.serving.publish import publish
+from tfctr.serving.publish import publish, require_base
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
 from tfctr.serving.tables import reading
-from tfctr.serving.warmup import write_warmup
+from tfctr.serving.warmup import MOST_ROWS, write_warmup
 from tfctr.storage import write_json
 
 _EXTRA = "assets.extra"  # loaders leave this folder of a SavedModel alone
+_MOST_EXAMPLES = 10_000
 
 
 def export(
@@ -63,8 +65,9 @@ def export(
         model: a `CTRModel`.
         folder: where the versions are; this one becomes `folder/<number>`.
         vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
-        metrics: `{name: number}` for the model card.
-        examples: raw rows, in any form that `PredictionClient` takes, that join the golden rows.
+        metrics: `{name: number}` for the model card; None, or a number that is not finite, is what is not defined.
+        examples: up to 10,000 raw rows, in any form that `PredictionClient` takes, that join the golden rows of
+            `serving_default`; the first 64 those of the other signatures, too.
         candidates: names of the features that differ among the candidates of one request; None for no signature `rank`.
         optional: names of features that requests to `serving_default`, `rank`, `explain` and `embedding` may leave out, and
             that are then missing: clients written before a new feature need no change. Not for a server that batches requests.
@@ -81,21 +84,24 @@ def export(
 
     Raises:
         ConfigError: the model has no fitted schema, a vocabulary file is not the model's, `candidates` or `optional` names no
-            feature, `negatives_kept` is not in (0, 1], or `tables` are not this model's.
-        StorageError: a vocabulary file is missing, or `folder` cannot be written.
-        DataError: the examples do not fit the schema.
+            feature, `metrics` holds what is no number, `negatives_kept` is not in (0, 1], `tables` are not this model's as it
+            is now, or the name of `folder` cannot be a model's.
+        StorageError: a vocabulary file is missing, `folder` is no folder of versions, or cannot be written.
+        DataError: the examples are too many, or do not fit the schema.
         ExportError: a weight or an answer is not finite, the SavedModel answers differently, or `tables` move a probability
             of the golden rows or the examples too far. Nothing is published.
 
     >>> import tempfile
-    >>> from tfctr import Categorical
+    >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user", hash_buckets=9, size=12)], label="click")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export(tfctr.models.LR(schema), folder).name
     '1'
     """
+    folder, metrics = require_base(folder), _known_metrics(metrics or {})
     calibration = all_negatives(calibration, negatives_kept)
     schema = _schema_of(model, vocabularies)
+    model.settle()
     _refuse_infinite_weights(model)
     with reading(model, tables):
         with _as_served(model):
@@ -115,9 +121,9 @@ def export(
             graph.write(version)
             (version / _EXTRA).mkdir()
             schema.save(version / _EXTRA / "schema.json")
-            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics or {}), **served})
-            write_golden(version / _EXTRA / "golden.json", golden, model=Path(folder).name)
-            write_warmup(version, golden, model=Path(folder).name)
+            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics), **served})
+            write_golden(version / _EXTRA / "golden.json", golden, model=folder.name)
+            write_warmup(version, golden, model=folder.name)
             if check:
                 check_saved_model(version)
 
@@ -139,19 +145,32 @@ def _as_served(model):
 def _golden(graph, examples, tables):
     """Requests with answers, of golden rows and of examples."""
     rows = golden_rows(graph.schema)
-    yield from graph.golden(rows, (1, 3, 64))
+    yield from graph.golden(rows, (1, 3, MOST_ROWS))
     yield from graph.golden_without_optional(rows)
     yield graph.foreign_ids()
     _require_close(graph, rows, "golden row", tables)
     if examples is not None:
         columns = _example_columns(graph.schema, examples)
-        yield from graph.golden(columns, {len(column) for column in columns.values()} - {0})
+        yield from _golden_examples(graph, columns)
         _require_close(graph, columns, "example", tables)
+
+
+def _golden_examples(graph, columns):
+    """The first rows for every signature, the others for `serving_default` alone."""
+    rows = len(next(iter(columns.values())))
+    if rows > _MOST_EXAMPLES:
+        raise DataError(f"there are {rows:,} examples.", fix=f"give at most {_MOST_EXAMPLES:,}: servers replay them")
+    for start in range(0, rows, MOST_ROWS):
+        part = {name: column[start : start + MOST_ROWS] for name, column in columns.items()}
+        if start == 0:
+            yield from graph.golden(part, {min(rows, MOST_ROWS)})
+        else:
+            yield graph.golden_probabilities(part)
 
 
 def _require_close(graph, columns, what, tables):
     if tables is not None:
-        tables.require_close(graph.raw(columns), what)
+        tables.require_close(graph.raw(columns), what, graph.calibration)
 
 
 def _example_columns(schema, examples):
@@ -162,9 +181,8 @@ def _example_columns(schema, examples):
 
 
 def _schema_of(model, vocabularies):
-    schema = getattr(model, "schema", None)
-    if not isinstance(schema, Schema):
-        raise ConfigError(f"{type(model).__name__} has no `schema`.", fix="export a model of tfctr.models")
+    require_model(model)
+    schema = model.schema
     if vocabularies is not None:
         schema = dataclasses.replace(schema, folder=str(vocabularies))
     return schema
@@ -176,12 +194,22 @@ def _refuse_infinite_weights(model):
             raise ExportError(f"the weight {weight.path!r} is not finite.", fix="train the model again")
 
 
+def _known_metrics(metrics):
+    """Plain numbers, None for what is not defined."""
+    known = {}
+    for name, value in metrics.items():
+        if value is not None and not isinstance(value, numbers.Real):
+            raise ConfigError(f"the metric {name!r} is {reprlib.repr(value)}.", fix="give a number, or None")
+        known[name] = float(value) if value is not None and math.isfinite(value) else None
+    return known
+
+
 def _model_card(model, metrics):
     return {
         "model": type(model).__name__,
         "config": _without_schemas(model.get_config()),
         "parameters": model.count_params(),
-        "metrics": {name: None if value is None or math.isnan(value) else value for name, value in metrics.items()},
+        "metrics": metrics,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "tfctr": tfctr.__version__,

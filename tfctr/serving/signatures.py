@@ -92,6 +92,10 @@ class ServedGraph:
             yield from self._golden_examples(inputs)
             yield from self._golden_ranks(inputs)
 
+    def golden_probabilities(self, inputs):
+        """A request for `serving_default`, with its answers."""
+        return _batch("serving_default", inputs, self.answers(self.raw(inputs).numpy()))
+
     def golden_without_optional(self, columns, rows=3):
         """Requests that leave the optional features out."""
         if self.raw.optional:

@@ -12,13 +12,14 @@ Reference: [Guan et al., 2019](https://arxiv.org/abs/1911.02079), who quantize t
 """
 
 import contextlib
+import hashlib
 
 import numpy as np
 import tensorflow as tf
 
 from tfctr import metrics
 from tfctr.errors import ConfigError, DataError, ExportError, require_number, require_one_of
-from tfctr.models.base import PREDICTION
+from tfctr.models.base import PREDICTION, require_model
 from tfctr.serving.calibration import require_split
 
 FORMS = ("float16", "int8")
@@ -30,27 +31,28 @@ _WIDEST_BETTER_AS_FLOAT16 = 4  # up to here, a scale costs as much as int8 saves
 _CHUNK = 2**22  # numbers that are converted at a time: no second table in memory
 
 
-def compress_tables(model, split, form, *, max_difference=None, max_auc_drop=MAX_AUC_DROP, batch_size=10_000):
+def compress_tables(model, split, form, *, calibration=None, max_difference=None, max_auc_drop=MAX_AUC_DROP, batch_size=10_000):
     """Store all embedding tables of a model in a smaller form, unless that changes its predictions too much.
 
     The model itself stays as it is. A table of at most four columns is stored as float16 under `"int8"`, too: as small, and
-    more exact. Probabilities are the model's own, before calibration.
+    more exact.
 
     Args:
         model: a trained `CTRModel`.
         split: of a prepared dataset, with both labels: `dataset.valid`. Rows count by their weight where it has weights.
         form: `"float16"` or `"int8"`.
+        calibration: what `export` will be given: probabilities are compared as they will be served. Isotonic ones may be steep.
         max_difference: how far the probability of any row may move; if None, 0.005 for float16 and 0.05 for int8. `export`
             holds its golden rows and its examples to it, too.
         max_auc_drop: how far the AUC of the split may fall.
         batch_size: rows scored at a time.
 
     Returns:
-        What `export` takes as `tables`; its `figures` have the bytes of the tables and the AUC, before and after, and the
-        largest difference of a probability.
+        What `export` takes as `tables`, as long as the model is not trained further; its `figures` have the bytes of the tables
+        and the AUC, before and after, and the largest difference of a probability.
 
     Raises:
-        ConfigError: an unknown form, a bound below 0, or `split` is no split.
+        ConfigError: an unknown form, a bound below 0, or `model` is no model of ours, or `split` no split.
         DataError: all rows of the split have the same label.
         ExportError: a number of a table is not finite or beyond float16, or a bound is not kept.
 
@@ -59,13 +61,14 @@ def compress_tables(model, split, form, *, max_difference=None, max_auc_drop=MAX
     >>> tfctr.serving.export(model, "serving/frappe", tables=tables)  # doctest: +SKIP
     """
     require_one_of(FORMS, form, "form of tables")
+    require_model(model)
     require_split(split)
     max_difference = MAX_DIFFERENCE[form] if max_difference is None else max_difference
     require_number("max_difference", max_difference, least=0)
     require_number("max_auc_drop", max_auc_drop, least=0)
     model.settle()
     tables = CompressedTables(model, form, max_difference)
-    scored = [tables.probabilities(batch[0]) for batch in split.batches(batch_size, shuffle=False)]
+    scored = [tables.probabilities(batch[0], calibration) for batch in split.batches(batch_size, shuffle=False)]
     probabilities = np.concatenate(scored, axis=1)
     difference = tables.require_alike(*probabilities, f"{split.name} row")
     before, after = (_auc(split, values) for values in probabilities)
@@ -84,13 +87,15 @@ def reading(model, tables):
     """Within it, the model reads these `CompressedTables` in all that is traced; its own if None.
 
     Raises:
-        ConfigError: they are not this model's.
+        ConfigError: they are not this model's, as it is now.
     """
     if tables is None:
         return contextlib.nullcontext()
     if not isinstance(tables, CompressedTables) or tables.model is not model:
         problem = f"`tables` is {tables!r}, not made of this model."
         raise ConfigError(problem, fix='pass compress_tables(model, dataset.valid, "int8")')
+    if tables.weights_sha256 != _sha256_of_weights(model):
+        raise ConfigError("the model has changed since its `tables` were made.", fix="compress its tables again")
     return tables.in_place()
 
 
@@ -100,6 +105,7 @@ class CompressedTables:
     def __init__(self, model, form, max_difference):
         self.model, self.form, self.max_difference, self.figures = model, form, max_difference, {}
         _require_all_tables(model)
+        self.weights_sha256 = _sha256_of_weights(model)
         self._stored = [_stored(table, form) for table in model.tables]
         self._exact = _scorer(model)
         with self.in_place():
@@ -122,14 +128,16 @@ class CompressedTables:
                 stack.enter_context(embedding.reading(stored))
             yield
 
-    def probabilities(self, ids):
-        """The model's probabilities with its own tables and with these: `(rows, width) -> (2, rows)`, float64."""
+    def probabilities(self, ids, calibration=None):
+        """Probabilities with the model's own tables and with these: `(rows, width) -> (2, rows)`, float64."""
         logits = [scorer(tf.convert_to_tensor(ids))[:, 0] for scorer in (self._exact, self._compressed)]
+        if calibration is not None:
+            return np.float64([calibration(tf.cast(values, tf.float32)) for values in logits])
         return np.exp(-np.logaddexp(0, -np.float64(logits)))
 
-    def require_close(self, ids, what):
+    def require_close(self, ids, what, calibration=None):
         """Refuse to serve, if the probability of one of these rows moves further than the bound."""
-        self.require_alike(*self.probabilities(ids), what)
+        self.require_alike(*self.probabilities(ids, calibration), what)
 
     def require_alike(self, before, after, what):
         """The same for probabilities; gives the largest difference."""
@@ -220,6 +228,15 @@ def _chunks(table):
         if not np.isfinite(rows).all():
             raise ExportError(f"the table {table.path!r} is not finite.", fix="train the model again")
         yield ids, rows
+
+
+def _sha256_of_weights(model):
+    digest, tables = hashlib.sha256(), {id(table) for table in model.tables}
+    for weight in model.weights:
+        parts = (rows for _, rows in _chunks(weight)) if id(weight) in tables else [weight.numpy()]
+        for part in parts:
+            digest.update(part.tobytes())
+    return digest.hexdigest()
 
 
 def _scorer(model):

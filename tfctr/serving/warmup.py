@@ -22,6 +22,7 @@ from tfctr.serving.protocol import PredictionLog, PredictResponse, RegressionRes
 from tfctr.serving.records import read_records, write_records
 
 _FILE = "assets.extra/tf_serving_warmup_requests"
+MOST_ROWS = 64  # of a record: a server that joins requests refuses one that is larger than a batch of its own
 _MOST_RECORDS = 1000
 _INVALID_ARGUMENT, _UNIMPLEMENTED, _DATA_LOSS = 3, 12, 15
 # The kinds of log that are replayed, and what answers each.
