@@ -1,5 +1,6 @@
 """Any form of rows becomes the columns that a model takes, and every mistake is named by column and row."""
 
+import decimal
 import math
 
 import numpy as np
@@ -123,6 +124,7 @@ def test_any_text_is_its_utf8(texts):
         (np.array([1, 2], "u1"), [1.0, 2.0]),
         (np.array([0.1], "f4"), [float(np.float32(0.1))]),
         (pd.Series([1, None], dtype="Int64"), [1.0, math.nan]),
+        ([decimal.Decimal("3.1"), decimal.Decimal("NaN")], [3.1, math.nan]),
         (pa.chunked_array([[1.5, None]]), [1.5, math.nan]),
     ],
 )

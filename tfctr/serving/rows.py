@@ -6,6 +6,7 @@ row, before anything is sent.
 """
 
 import contextlib
+import decimal
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ _TOKENS = {
     bool: {False: b"false", True: b"true"}.get,
     type(None): {None: b""}.get,
 }
+_NUMBERS = int | float | np.number | np.bool_ | decimal.Decimal
 _LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
 
 
@@ -286,7 +288,7 @@ def _number(value, dtype):
         return _written_number(value)
     if dtype.kind == "f" and _is_absent(value):
         return math.nan
-    if not isinstance(value, int | float | np.number | np.bool_):  # a date is none, even where NumPy would read it as such
+    if not isinstance(value, _NUMBERS):  # a date is none, even where NumPy would read it as such
         raise TypeError
     if dtype.kind == "f":
         return float(value)
