@@ -19,6 +19,8 @@ case $hours in '' | 0* | *[!0-9]*)
     ;;
 esac
 
+openssl pkey -in "$key" -noout # stops here if it is no key: a pipe does not
+
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d =; }
 
 now=$(date +%s)

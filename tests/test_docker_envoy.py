@@ -292,3 +292,9 @@ def test_tokens_that_are_not_made(secrets, arguments):
     command = ["sh", DOCKER / "make_token.sh", secrets / "token.key", *arguments]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_no_token_without_a_key(tmp_path):
+    command = ["sh", DOCKER / "make_token.sh", tmp_path / "no.key", "ranker"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout, "no.key" in refused.stderr) == (1, "", True)
