@@ -65,6 +65,13 @@ def test_prometheus():
         assert 0 < registry.get_sample_value("tfctr_client_request_seconds_sum", labels) < 60
 
 
+def test_one_object_for_each_registry():
+    registry = pytest.importorskip("prometheus_client").CollectorRegistry()
+    PrometheusMetrics(registry)
+    with pytest.raises(ConfigError, match=r"observes clients already\.\n  fix: give all clients the same object"):
+        PrometheusMetrics(registry)
+
+
 def test_opentelemetry():
     metrics = pytest.importorskip("opentelemetry.sdk.metrics")
     reader = metrics.export.InMemoryMetricReader()

@@ -18,7 +18,7 @@ class PrometheusMetrics:
         registry: a `CollectorRegistry`; the default one if None. Make one object a registry, and give it to all clients.
 
     Raises:
-        ConfigError: prometheus-client is not installed.
+        ConfigError: prometheus-client is not installed, or the registry has such a histogram.
 
     >>> client = PredictionClient("localhost:8500", model="frappe", observe=PrometheusMetrics())  # doctest: +SKIP
     """
@@ -27,7 +27,10 @@ class PrometheusMetrics:
         library = _load("prometheus_client", "prometheus")
         registry = library.REGISTRY if registry is None else registry
         labels = ["model", "method", "code"]
-        self._seconds = library.Histogram("tfctr_client_request_seconds", _HELP, labels, registry=registry)
+        try:
+            self._seconds = library.Histogram("tfctr_client_request_seconds", _HELP, labels, registry=registry)
+        except ValueError as error:
+            raise ConfigError("this registry observes clients already.", fix="give all clients the same object") from error
 
     def __call__(self, request):
         self._seconds.labels(request.model, request.method, request.code).observe(request.seconds)
