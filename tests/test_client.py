@@ -232,6 +232,20 @@ def test_metadata_is_asked_once_and_again_after_a_refusal():
     assert len(fake.metadata_requests) == 2
 
 
+def test_signatures_that_a_newer_version_has_changed_are_asked_again():
+    fake = FakeServing(answer_price)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict(rows(1))
+        fake.signatures["another"] = fake.signatures["serving_default"]
+        assert client.answer(rows(1), "another").outputs["probability"].tolist() == client.predict(rows(1)).tolist()
+        asked = len(fake.metadata_requests)
+        for _ in range(2):
+            with pytest.raises(DataError, match="column 'price' is missing"):
+                client.predict({"user": ["60"]})
+        assert len(fake.metadata_requests) == asked + 2
+        assert client.predict(rows(1)).shape == (1,)
+
+
 def test_bad_rows_are_never_sent():
     fake = FakeServing(answer_price)
     with fake.serving() as target, pytest.raises(DataError, match="column 'price' is missing"):

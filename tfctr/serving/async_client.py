@@ -34,7 +34,7 @@ class AsyncPredictionClient(BaseClient):
 
     async def predict(self, rows):
         """As `PredictionClient.predict`."""
-        return await self._predict(rows)
+        return await self._asked(self._predict, rows)
 
     async def predict_file(self, path):
         """As `PredictionClient.predict_file`; reading the file is not awaited."""
@@ -42,11 +42,11 @@ class AsyncPredictionClient(BaseClient):
 
     async def rank(self, user, candidates):
         """As `PredictionClient.rank`."""
-        return await self._rank(user, candidates)
+        return await self._asked(self._rank, user, candidates)
 
     async def answer(self, rows, signature=None):
         """As `PredictionClient.answer`."""
-        return await self._answer(rows, signature)
+        return await self._asked(self._answer, rows, signature)
 
     async def metadata(self):
         """As `PredictionClient.metadata`."""

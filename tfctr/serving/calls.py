@@ -96,6 +96,17 @@ class BaseClient:
         """`method`'s answer to `request`, which is bytes."""
         raise NotImplementedError
 
+    async def _asked(self, ask, *rows):
+        """What `ask` gives. What fails by signatures of earlier is asked once more, if a newer version has others."""
+        known = self._signatures
+        try:
+            return await ask(*rows)
+        except (ConfigError, DataError):
+            self._signatures = None
+            if known is None or await self._definitions() == known:
+                raise
+            return await ask(*rows)
+
     async def _predict(self, rows):
         if isinstance(rows, list | tuple) and not rows:
             return np.zeros(0, np.float32)
@@ -240,7 +251,7 @@ class BaseClient:
             return response
         except grpc.RpcError as error:
             code = error.code().name
-            # A version with other inputs may have been published: ask again next time.
+            # A version with other inputs may have been published.
             self._signatures = None
             raise self._explained(error) from error
         finally:
@@ -270,7 +281,7 @@ class BaseClient:
         code, details = error.code(), error.details()
         match code:
             case grpc.StatusCode.UNAVAILABLE:
-                fix = "start one (tfctr serve FOLDER), or correct the address or the certificates"
+                fix = "start one (tfctr serve FOLDER), or correct the address, the certificates, or whether there is TLS"
                 return StorageError(f"no server answers at {self.target}: {details}", fix=fix)
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 fix = "raise `timeout`, or lower `max_rows`"

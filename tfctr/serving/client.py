@@ -65,7 +65,7 @@ class PredictionClient(BaseClient):
         Returns:
             A float32 array of shape `(rows,)`, in the order of the rows.
         """
-        return finished(self._predict(rows))
+        return finished(self._asked(self._predict, rows))
 
     def predict_file(self, path):
         """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines.
@@ -89,7 +89,7 @@ class PredictionClient(BaseClient):
         >>> with PredictionClient("localhost:8500", model="frappe") as client:  # doctest: +SKIP
         ...     candidates.iloc[(-client.rank({"user": "60"}, candidates)).argsort()]
         """
-        return finished(self._rank(user, candidates))
+        return finished(self._asked(self._rank, user, candidates))
 
     def answer(self, rows, signature=None):
         """All outputs of a signature, not only the probability.
@@ -101,7 +101,7 @@ class PredictionClient(BaseClient):
         Returns:
             `Answer(outputs, version)`: name -> array with one value or vector a row, and the version that gave them.
         """
-        return finished(self._answer(rows, signature))
+        return finished(self._asked(self._answer, rows, signature))
 
     def metadata(self):
         """What the model takes and gives: signature -> {"inputs" or "outputs" -> {name -> (type, shape)}}."""
