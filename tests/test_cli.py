@@ -164,7 +164,7 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
             served = np.array(json.loads(result.stdout)["probabilities"])
             np.testing.assert_array_equal(served, expected)
             printed = done(*call, "--separator", "|", "--version", 1)
-            np.testing.assert_array_equal(list(map(float, printed.split())), expected)
+            np.testing.assert_array_equal(np.float32(printed.split()), expected)
             rows.write_text("".join(json.dumps({"ids": row}) + "\n" for row in dataset.test.ids[:20].tolist()))
             served = json.loads(done(*call, "--signature", "ids", "--json"))["probabilities"]
             np.testing.assert_array_equal(served, expected)

@@ -238,9 +238,9 @@ def predict(
     which = {"version": version, "label": label, "signature": signature}
     connection = {"timeout": timeout, "tls": tls, "root_certificates": root_certificates, "token": token}
     with PredictionClient(target, model=model, separator=_separator(separator), **which, **connection) as client:
-        probabilities = client.predict_file(rows).tolist()
+        probabilities = client.predict_file(rows)
     if json:
-        print_json({"probabilities": probabilities})
+        print_json({"probabilities": probabilities.tolist()})
     else:
         typer.echo("\n".join(map(str, probabilities)))
 

@@ -20,7 +20,7 @@ def show(values, json):
     if json:
         return print_json(values)
     values = dict(_flat(values))
-    width = max(map(len, values))
+    width = max(map(len, values), default=0)
     for name, value in values.items():
         typer.echo(f"{name:<{width}}  {_text(value)}")
 
