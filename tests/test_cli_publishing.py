@@ -69,6 +69,8 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
         assert (card["candidates"], card["optional"], card["negatives_kept"]) == (["item", "genres"], ["price"], 0.5)
         assert card["calibration"]["method"] == "platt"
         assert (tables := card["tables"])["form"] == "float16"
+        loss = card["calibration"]["after"]["platt"]["log_loss"]
+        assert f"platt calibration: on the valid split log loss {loss:.6g}, " in result.stderr
         assert f"float16: {tables['after']['bytes']:,} bytes, {tables['before']['bytes']:,} before" in result.stderr
         assert "valid_auc" in card["metrics"]
         assert "rank" in card["signatures"]

@@ -219,9 +219,7 @@ COMMANDS = (export, publish, rollback, versions, label, server_config)
 
 def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
     """The arguments that `serving.export` and `serving.publish_model` share."""
-    from tfctr.serving import fit_calibration
-
-    calibration = fit_calibration(run.model, run.dataset(data).valid, calibrate) if calibrate else None
+    calibration = _calibrated(run, data, calibrate) if calibrate else None
     return {
         "vocabularies": data,
         "metrics": {f"valid_{name}": value for name, value in run.metrics["valid"].items()},
@@ -231,6 +229,18 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
         "negatives_kept": negatives_kept,
         "tables": _compressed(run, data, tables, calibration) if tables is not None else None,
     }
+
+
+def _calibrated(run, data, method):
+    """A calibration for the run; says which one, and what it does."""
+    from tfctr.serving import fit_calibration
+
+    calibration = fit_calibration(run.model, run.dataset(data).valid, method)
+    before, after = calibration.figures["before"], calibration.figures["after"][calibration.method]
+    loss = f"log loss {after['log_loss']:.6g}, {before['log_loss']:.6g} before"
+    clicks = f"predicted over observed clicks {after['pcoc']:.4g}, {before['pcoc']:.4g} before"
+    typer.echo(f"{calibration.method} calibration: on the valid split {loss}; {clicks}", err=True)
+    return calibration
 
 
 def _compressed(run, data, form, calibration):
