@@ -347,3 +347,11 @@ def test_a_client_may_leave_out_what_is_optional_and_no_more(strict, server, tin
         problem = "column 'user' is missing" if strict else "refused the rows: .*user"
         with pytest.raises(DataError, match=problem):
             client.predict({name: rows[name] for name in rows if name != "user"})
+
+
+def test_the_client_takes_no_embedding_for_a_probability(server, tiny_schema):
+    rows = {name: column[16:20] for name, column in golden_rows(tiny_schema).items()}
+    with PredictionClient(server.target, model="ctr", signature="embedding", separator="|") as client:
+        with pytest.raises(ConfigError, match=r"the output 'embedding' is no probability\.\n  fix: use `answer`"):
+            client.predict(rows)
+        assert client.answer(rows).outputs["embedding"].shape[0] == 4

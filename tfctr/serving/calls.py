@@ -370,10 +370,13 @@ def _named_types(tensors):
 
 
 def _output_name(signature):
-    """`probability`, or the only output there is."""
-    if len(signature.outputs) == 1:
-        return next(iter(signature.outputs))
-    return choose({name: name for name in signature.outputs}, "probability", "output")
+    """`probability`, or the only output there is, if it is one number a row."""
+    if len(signature.outputs) > 1:
+        return choose({name: name for name in signature.outputs}, "probability", "output")
+    ((name, tensor),) = signature.outputs.items()
+    if [dim.size for dim in tensor.tensor_shape.dim[1:]] not in ([], [1]):
+        raise ConfigError(f"the output {name!r} is no probability.", fix="use `answer`, which gives all outputs")
+    return name
 
 
 def _require(condition, argument, value, fix):
