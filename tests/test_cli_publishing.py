@@ -187,7 +187,7 @@ def test_server_config_prints_the_flags(tmp_path, base):
         (["label", "new.config", "clicks", "a b=1", "--step", "load"], 2, "'a b' cannot be a label"),
         (["label", "new.config", "clicks", "stable=1"], 2, "give either --server or --step"),
         (["label", "new.config", "clicks", "stable=1", "--step", "lable"], 2, "Did you mean 'label'"),
-        (["label", "new.config", "clicks", "stable=1", "--step", "label"], 2, "does not load version 1 of clicks yet"),
+        (["label", "new.config", "clicks", "stable=1", "--step", "label"], 2, "new.config has no model 'clicks'"),
     ],
 )
 def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, base, monkeypatch):
