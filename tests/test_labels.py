@@ -74,16 +74,16 @@ def test_without_labels_the_highest_version_is_served_again(frappe, config):
     for labels_ in ({"stable": 5}, {"canary": 6}):
         load_versions(config, frappe, labels_)
         move_labels(config, frappe, labels_)
-    for gone, loaded, left in (
-        ({"canary": None}, [5, 6, 7], {"stable": 5}),
-        ({"stable": None}, [5, 7], {}),
-        ({"stable": None}, [7], {}),
-        ({"canary": None}, [7], {}),
+    for gone, loaded, left, policy in (
+        ({"canary": None}, [5, 6, 7], {"stable": 5}, "specific"),
+        ({"stable": None}, [5, 7], {}, None),  # an empty list would unload the model
+        ({"stable": None}, [7], {}, None),
+        ({"canary": None}, [7], {}, None),
     ):
         assert load_versions(config, frappe, gone) == loaded
         assert move_labels(config, frappe, gone) == left
-    (found,) = read_config(config).model_config_list.config
-    assert found.model_version_policy.WhichOneof("policy_choice") is None  # an empty list would unload the model
+        (found,) = read_config(config).model_config_list.config
+        assert found.model_version_policy.WhichOneof("policy_choice") == policy
     with pytest.raises(ConfigError, match="has no model 'third'"):
         move_labels(config, frappe.with_name("third"), {"stable": None})
 
