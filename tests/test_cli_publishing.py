@@ -89,6 +89,7 @@ def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     printed = done("publish", folder / "worse", base, "--force", "a fire drill", "--keep", 2)
     assert "forced " in printed
     assert "removed " in printed
+    assert "not_removed" not in printed
     assert "despite " in printed
     assert versions(base) == [2, 3]
     lines = done("versions", base, "--verify", "--removed").splitlines()

@@ -61,7 +61,8 @@ def test_the_first_version(published):
     assert record["folder"] == str(base / "1")
     assert (record["action"], record["reason"], record["compared_with"], record["comparison"]) == ("publish", None, None, None)
     assert "@" in record["by"]
-    assert read_json(base / "1" / RECORD) == {key: record[key] for key in record if key not in ("folder", "removed")}
+    only_said = ("folder", "removed", "not_removed")
+    assert read_json(base / "1" / RECORD) == {key: record[key] for key in record if key not in only_said}
     verify(base / "1")
     assert f"  {RECORD}\n" in (base / "1" / MANIFEST).read_text()
     replay(base / "1")
@@ -142,6 +143,19 @@ def test_the_last_ones_are_kept(base, tiny_schema):
     assert {version["action"] for version in known} == {"publish"}
     assert known[2]["metrics"] == GOOD
     assert [version["version"] for version in history(base)] == [2, 3]
+
+
+def test_a_version_that_cannot_be_removed_does_not_undo_the_publishing(base, tiny_schema, monkeypatch):
+    publish_model(model(tiny_schema), base, metrics=GOOD)
+    monkeypatch.setattr("tfctr.serving.publish.os.access", lambda path, _: "/1/" not in f"{path}/")
+    record = publish_model(model(tiny_schema), base, metrics=GOOD, keep=2)
+    assert (record["folder"], record["removed"]) == (str(base / "3"), [])
+    assert record["not_removed"].startswith(f"version 1 of {base} cannot be removed: you may not write ")
+    assert versions(base) == [1, 2, 3]
+    assert list(base.glob(".tmp-*")) == []
+    monkeypatch.undo()
+    record = publish_model(model(tiny_schema), base, metrics=GOOD, keep=2)
+    assert (record["removed"], record["not_removed"]) == ([1, 2], None)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def publish_model(
 
     Returns:
         The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; and `folder` (None
-        after a dry run) and `removed`.
+        after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
@@ -94,10 +94,9 @@ def publish_model(
             _refuse(comparison["failures"], base / str(*live))
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
         if dry_run:
-            return {**record, "folder": None, "removed": []}
+            return {**record, "folder": None, "removed": [], "not_removed": None}
         published = publish(base, lambda staged: _move(exported, staged, record))
-        removed = [] if keep is None else prune(base, keep, protected)
-    return {**record, "folder": str(published), "removed": removed}
+        return {**record, "folder": str(published), **_remove_old(base, keep, protected)}
 
 
 def rollback(base, reason, to=None):
@@ -177,6 +176,16 @@ def _locked(base):
         yield
     finally:
         os.close(lock)
+
+
+def _remove_old(base, keep, protected):
+    before, problem = versions(base), None
+    try:
+        if keep is not None:
+            prune(base, keep, protected)
+    except StorageError as error:
+        problem = error.problem
+    return {"removed": sorted({*before} - {*versions(base)}), "not_removed": problem}
 
 
 def _refuse(failures, live):
