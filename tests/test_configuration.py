@@ -53,7 +53,7 @@ def test_the_fields_have_tensorflow_servings_numbers():
 def test_models_and_metrics(base, out):
     flags = write_server_config(out, [base], models_at="/models/")
     assert flags == [f"--model_config_file={out}/models.config", f"--monitoring_config_file={out}/monitoring.config"]
-    assert sorted(path.name for path in out.iterdir()) == ["models.config", "monitoring.config"]
+    assert sorted(path.name for path in out.iterdir()) == [".models.config.lock", "models.config", "monitoring.config"]
     (model,) = read(out / "models.config", ModelServerConfig).model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("frappe", "/models/frappe", "tensorflow")
     metrics = read(out / "monitoring.config", MonitoringConfig).prometheus_config

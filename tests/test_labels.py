@@ -5,12 +5,13 @@ from google.protobuf import text_format
 from saved_models import put
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving import labels
+from tfctr.serving import configuration, labels
 from tfctr.serving.configuration import read_config
 from tfctr.serving.labels import load_versions, move_labels, versions_in_use, wait_until_available
 from tfctr.serving.protocol import ModelServerConfig
 from tfctr.serving.publish import publish
 from tfctr.serving.server import LocalServer
+from tfctr.storage import locked
 
 
 @pytest.fixture
@@ -177,6 +178,43 @@ def test_a_file_that_is_no_configuration_stays(text, frappe, config):
         read_config(config)
     with pytest.raises(StorageError, match="cannot read"):
         read_config(frappe)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "model_config_list { config { name: 'frappe' base_path: '/f' model_platform: 'tensorflow' } }"]
+)
+def test_what_another_process_writes_meanwhile_stays(text, frappe, config, monkeypatch):
+    config.write_text(text)
+    other, read = frappe.with_name("other"), configuration.read_config
+    publish(other, lambda folder: (folder / "model").write_text("1"))
+
+    def interrupted(path):
+        monkeypatch.undo()
+        found = read(path)
+        load_versions(config, other, {"stable": 1})
+        return found
+
+    monkeypatch.setattr(configuration, "read_config", interrupted)
+    with pytest.raises(StorageError, match=r"another process has changed .*models\.config meanwhile"):
+        load_versions(config, frappe, {"stable": 5})
+    assert model(config, "other") == (str(other), [1], {})
+    load_versions(config, frappe, {"stable": 5})
+    assert (model(config)[1], model(config, "other")[1]) == ([5, 7], [1])
+
+
+def test_one_writer_at_a_time(frappe, config, monkeypatch):
+    """The file is compared and replaced under a lock."""
+    held, write = [], configuration.write_config
+
+    def look(path, message):
+        with pytest.raises(StorageError, match="held"), locked(config.with_name(".models.config.lock"), busy="held"):
+            pass
+        held.append(path)
+        write(path, message)
+
+    monkeypatch.setattr(configuration, "write_config", look)
+    load_versions(config, frappe, {"stable": 5})
+    assert held == [config]
 
 
 def test_waiting_for_a_server(base, models, monkeypatch):

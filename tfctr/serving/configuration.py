@@ -11,6 +11,7 @@ Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `model_s
 `session_bundle_config.proto`, `ssl_config.proto`, and `server.cc`, which reads them.
 """
 
+import contextlib
 import dataclasses
 import re
 import reprlib
@@ -25,7 +26,7 @@ from tfctr.serving.policy import chosen_versions
 from tfctr.serving.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
 from tfctr.serving.publish import latest, require_base, version_folder, versions
 from tfctr.serving.warmup import read_warmup
-from tfctr.storage import atomic_file
+from tfctr.storage import atomic_file, locked
 
 _ABSOLUTE = re.compile(r"/.*|[A-Za-z][A-Za-z0-9+.-]*://.+")
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)+")
@@ -109,31 +110,28 @@ def write_server_config(
 
     Raises:
         ConfigError: an argument cannot be used, a model cannot be batched, or `models.config` has it elsewhere.
-        StorageError: a folder holds no version, or a file cannot be read or written.
+        StorageError: a folder holds no version; a file cannot be read or written; another process changed `models.config`.
 
     >>> write_server_config("config", ["serving/frappe"], models_at="/models")  # doctest: +SKIP
     ['--model_config_file=/srv/config/models.config', '--monitoring_config_file=/srv/config/monitoring.config']
     """
     folder, bases = Path(folder).absolute(), [require_base(base) for base in bases]
     _require_names(bases)
-    models = read_config(folder / "models.config")
-    for base in bases:
-        _add_model(models, base, models_at)
-    if batching is not None:
-        _require_all_batchable(models, bases, batching)
-    messages = {
-        "model_config_file": (folder / "models.config", models),
-        "monitoring_config_file": (folder / "monitoring.config", _monitoring(metrics_path)),
-    }
-    flags = []
+    messages = {"monitoring_config_file": (folder / "monitoring.config", _monitoring(metrics_path))}
     if batching is not None:
         messages["batching_parameters_file"] = (folder / "batching.config", _batching_parameters(batching))
-        flags.append("--enable_batching=true")
     if pem := read_server_pem(certificate, key, root_certificates):
         messages["ssl_config_file"] = (folder / "ssl.config", _ssl_config(pem))
+    with changing_config(folder / "models.config") as models:
+        for base in bases:
+            _add_model(models, base, models_at)
+        if batching is not None:
+            _require_all_batchable(models, bases, batching)
     for path, message in messages.values():
         write_config(path, message)
-    return [*(f"--{flag}={path}" for flag, (path, _) in messages.items()), *flags]
+    files = {"model_config_file": folder / "models.config", **{flag: path for flag, (path, _) in messages.items()}}
+    flags = [f"--{flag}={path}" for flag, path in files.items()]
+    return flags if batching is None else [*flags, "--enable_batching=true"]
 
 
 def read_config(path):
@@ -146,6 +144,23 @@ def read_config(path):
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a model configuration file: {error}", fix="correct or remove it") from error
+
+
+@contextlib.contextmanager
+def changing_config(path):
+    """A `ModelServerConfig` to change in the block; it is written when that ends well.
+
+    Raises:
+        StorageError: another process has changed the file meanwhile: what it wrote stays.
+    """
+    path = Path(path)
+    before, changed = read_config(path), ModelServerConfig()
+    changed.CopyFrom(before)
+    yield changed
+    with locked(path.with_name(f".{path.name}.lock")):
+        if read_config(path) != before:
+            raise StorageError(f"another process has changed {path} meanwhile.", fix="look at the file, and repeat the command")
+        write_config(path, changed)
 
 
 def write_config(path, message):

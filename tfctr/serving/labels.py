@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError, TfctrError, require_positive
 from tfctr.serving.client import PredictionClient
-from tfctr.serving.configuration import find_model, find_or_add, read_config, write_config
+from tfctr.serving.configuration import changing_config, find_model, find_or_add, read_config
 from tfctr.serving.manifest import verify
 from tfctr.serving.policy import chosen_versions
 from tfctr.serving.publish import require_base, version_folder, versions
@@ -44,17 +44,17 @@ def load_versions(config, base, labels, base_path=None):
 
     Raises:
         ConfigError: a label, a number or the file cannot be used.
-        StorageError: a version is missing, or its files are not those that were published.
+        StorageError: a version is missing, its files are not those that were published, or another process has just changed
+            the file.
     """
     base, wanted = require_base(base), _checked(base, labels)
-    server_config = read_config(config)
-    model = find_or_add(server_config, base.name, base_path or base)
-    policy, published = model.model_version_policy, versions(base)
-    labelled = wanted.union(model.version_labels.values())
-    if not policy.HasField("all"):
-        unlabelled = sorted(chosen_versions(policy, published))[-1:]
-        _serve(policy, labelled.union(unlabelled) if labelled else ())
-    write_config(config, server_config)
+    with changing_config(config) as server_config:
+        model = find_or_add(server_config, base.name, base_path or base)
+        policy, published = model.model_version_policy, versions(base)
+        labelled = wanted.union(model.version_labels.values())
+        if not policy.HasField("all"):
+            unlabelled = sorted(chosen_versions(policy, published))[-1:]
+            _serve(policy, labelled.union(unlabelled) if labelled else ())
     return sorted(chosen_versions(policy, published))
 
 
@@ -72,22 +72,21 @@ def move_labels(config, base, labels):
         ConfigError: the file does not have the model, or does not load one of the versions, yet; or as for `load_versions`.
     """
     base, wanted = require_base(base), _checked(base, labels)
-    server_config = read_config(config)
-    model = find_model(server_config, base.name)
-    if model is None:
-        raise ConfigError(f"{config} has no model {base.name!r}.", fix="write the first step: --step load")
-    policy = model.model_version_policy
-    missing = set() if policy.HasField("all") else wanted.difference(policy.specific.versions)
-    if missing:
-        problem = f"{config} does not load version {min(missing)} of {base.name} yet."
-        raise ConfigError(problem, fix="write the first step, and wait until the version is AVAILABLE: --step load")
-    for label, version in labels.items():
-        model.version_labels.pop(label, None)
-        if version is not None:
-            model.version_labels[label] = int(version)
-    if not model.version_labels:
-        _serve(policy, ())
-    write_config(config, server_config)
+    with changing_config(config) as server_config:
+        model = find_model(server_config, base.name)
+        if model is None:
+            raise ConfigError(f"{config} has no model {base.name!r}.", fix="write the first step: --step load")
+        policy = model.model_version_policy
+        missing = set() if policy.HasField("all") else wanted.difference(policy.specific.versions)
+        if missing:
+            problem = f"{config} does not load version {min(missing)} of {base.name} yet."
+            raise ConfigError(problem, fix="write the first step, and wait until the version is AVAILABLE: --step load")
+        for label, version in labels.items():
+            model.version_labels.pop(label, None)
+            if version is not None:
+                model.version_labels[label] = int(version)
+        if not model.version_labels:
+            _serve(policy, ())
     return dict(sorted(model.version_labels.items()))
 
 
