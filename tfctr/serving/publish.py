@@ -157,6 +157,11 @@ def prune(base, keep, protected=()):
     return removed
 
 
+def removed_versions(base):
+    """The numbers of the versions that BASE's history has a record of."""
+    return [int(file.stem) for file in (Path(base) / HISTORY).glob("*.json") if _VERSION.fullmatch(file.stem)]
+
+
 def read_record(folder):
     """How a version came to be; `{}` for one that was exported only."""
     path = Path(folder) / RECORD

@@ -5,7 +5,6 @@ reason. The records of versions that were removed stay in BASE, under `.tfctr-hi
 """
 
 import contextlib
-import fcntl
 import getpass
 import os
 import platform
@@ -19,8 +18,19 @@ import numpy as np
 from tfctr.errors import ConfigError, ExportError, StorageError, require_count
 from tfctr.serving.comparison import Bounds, answer_golden, compare
 from tfctr.serving.manifest import MANIFEST, verify
-from tfctr.serving.publish import HISTORY, RECORD, latest, prune, publish, read_record, require_base, version_folder, versions
-from tfctr.storage import read_json, temporary_path, write_json
+from tfctr.serving.publish import (
+    HISTORY,
+    RECORD,
+    latest,
+    prune,
+    publish,
+    read_record,
+    removed_versions,
+    require_base,
+    version_folder,
+    versions,
+)
+from tfctr.storage import locked, read_json, temporary_path, write_json
 
 _SAME = 1e-6  # between two builds of TensorFlow, or two processors, the last bits may differ
 
@@ -114,8 +124,9 @@ def rollback(base, reason, to=None):
 
     Raises:
         ConfigError: no reason, or `to` is not a version's number, or is live.
-        StorageError: there is no such version, or its files are not those that were published.
-        ExportError: it does not answer its golden rows.
+        StorageError: there is no such version, its files are not those that were published, it has no warm-up records, or it
+            cannot answer them; or another process publishes there.
+        ExportError: it answers them otherwise than when it was published.
     """
     base = require_base(base)
     _require_reason("reason", reason)
@@ -141,7 +152,7 @@ def history(base, removed=False):
         removed: also those that are no longer there.
     """
     base, present = require_base(base), versions(base)
-    gone = {int(file.stem) for file in (base / HISTORY).glob("*.json")} - {*present} if removed else ()
+    gone = {*removed_versions(base)} - {*present} if removed else ()
     return [_describe(base, number, present) for number in sorted([*present, *gone])]
 
 
@@ -160,22 +171,9 @@ def _staging(base, dry_run):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
 def _locked(base):
-    """Refuse a second publisher: it would compare with a version that is no longer the live one. A killed one holds nothing."""
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        lock = os.open(base / ".tfctr-lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        raise StorageError(f"cannot write {base}: {error.strerror}.", fix="choose a folder that you may write") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(f"another process is publishing to {base}.", fix="wait for it to end") from error
-        yield
-    finally:
-        os.close(lock)
+    """Refuse a second publisher: it would compare with a version that is no longer the live one."""
+    return locked(base / ".tfctr-lock", busy=f"another process is publishing to {base}.")
 
 
 def _remove_old(base, keep, protected):
@@ -219,7 +217,12 @@ def _move(exported, staged, record):
 
 
 def _link(source, staged, record):
-    shutil.copytree(source, staged, dirs_exist_ok=True, copy_function=_link_or_copy)
+    for path in sorted(source.rglob("*")):
+        copy = staged / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()  # without the modes of a folder that was made read-only: it is written to
+        else:
+            _link_or_copy(path, copy)
     (staged / RECORD).unlink(missing_ok=True)
     _write_record(staged, record)
 
