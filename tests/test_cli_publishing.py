@@ -91,6 +91,7 @@ def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     printed = done("publish", folder / "worse", base, "--force", "a fire drill", "--keep", 2)
     assert "forced " in printed
     assert "removed " in printed
+    assert "not_removed" not in printed
     assert "despite " in printed
     assert versions(base) == [2, 3]
     lines = done("versions", base, "--verify", "--removed").splitlines()
@@ -189,7 +190,7 @@ def test_server_config_prints_the_flags(tmp_path, base):
         (["label", "new.config", "clicks", "a b=1", "--step", "load"], 2, "'a b' cannot be a label"),
         (["label", "new.config", "clicks", "stable=1"], 2, "give either --server or --step"),
         (["label", "new.config", "clicks", "stable=1", "--step", "lable"], 2, "Did you mean 'label'"),
-        (["label", "new.config", "clicks", "stable=1", "--step", "label"], 2, "does not load version 1 of clicks yet"),
+        (["label", "new.config", "clicks", "stable=1", "--step", "label"], 2, "new.config has no model 'clicks'"),
     ],
 )
 def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, base, monkeypatch):

@@ -1,8 +1,10 @@
 """Configuration files for a server say what was asked for; what no server could use is refused before any is written."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -14,7 +16,7 @@ import tfctr
 from tfctr.errors import ConfigError, StorageError
 from tfctr.features import Categorical, Numeric
 from tfctr.schema import Schema
-from tfctr.serving import Batching, write_server_config
+from tfctr.serving import Batching, configuration, write_server_config
 from tfctr.serving.labels import load_versions, move_labels
 from tfctr.serving.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
 
@@ -51,7 +53,7 @@ def test_the_fields_have_tensorflow_servings_numbers():
 def test_models_and_metrics(base, out):
     flags = write_server_config(out, [base], models_at="/models/")
     assert flags == [f"--model_config_file={out}/models.config", f"--monitoring_config_file={out}/monitoring.config"]
-    assert sorted(path.name for path in out.iterdir()) == ["models.config", "monitoring.config"]
+    assert sorted(path.name for path in out.iterdir()) == [".models.config.lock", "models.config", "monitoring.config"]
     (model,) = read(out / "models.config", ModelServerConfig).model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("frappe", "/models/frappe", "tensorflow")
     metrics = read(out / "monitoring.config", MonitoringConfig).prometheus_config
@@ -90,7 +92,7 @@ def test_batching(base, out):
     assert list(parameters.allowed_batch_sizes) == [8, 64]
     assert not parameters.HasField("num_batch_threads")
     assert not parameters.HasField("max_enqueued_batches")
-    write_server_config(out, [base], batching=Batching(1, 0, 3, 4))
+    write_server_config(out, [base], batching=Batching(64, 0, 3, 4))
     parameters = read(out / "batching.config", BatchingParameters)
     assert parameters.HasField("batch_timeout_micros")  # 0 is said, not left to the server
     assert (parameters.num_batch_threads.value, parameters.max_enqueued_batches.value) == (3, 4)
@@ -100,19 +102,37 @@ def test_batching(base, out):
     ("values", "argument"),
     [
         ({"max_batch_size": 0}, "max_batch_size"),
-        ({"max_batch_size": 8, "batch_timeout_micros": -1}, "batch_timeout_micros"),
-        ({"max_batch_size": 8, "num_batch_threads": 0}, "num_batch_threads"),
-        ({"max_batch_size": 8, "max_enqueued_batches": 1.5}, "max_enqueued_batches"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (4,)}, "allowed_batch_sizes"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (8, 4, 8)}, "allowed_batch_sizes"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (4, 4, 8)}, "allowed_batch_sizes"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (0, 8)}, "allowed_batch_sizes"),
-        ({"max_batch_size": 8, "allowed_batch_sizes": (True, 8)}, "allowed_batch_sizes"),
+        ({"max_batch_size": "64"}, "max_batch_size"),
+        ({"max_batch_size": 2**31}, "max_batch_size"),
+        ({"max_batch_size": 2**63}, "max_batch_size"),
+        ({"batch_timeout_micros": -1}, "batch_timeout_micros"),
+        ({"batch_timeout_micros": 2**63}, "batch_timeout_micros"),
+        ({"num_batch_threads": 0}, "num_batch_threads"),
+        ({"num_batch_threads": 2**63}, "num_batch_threads"),
+        ({"max_enqueued_batches": 1.5}, "max_enqueued_batches"),
+        ({"max_enqueued_batches": 2**63}, "max_enqueued_batches"),
+        ({"allowed_batch_sizes": 64}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": None}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": "64"}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": (4,)}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": (64, 4, 64)}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": (4, 4, 64)}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": (0, 64)}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": (True, 64)}, "allowed_batch_sizes"),
+        ({"allowed_batch_sizes": (64, 2**63)}, "allowed_batch_sizes"),
     ],
 )
 def test_batching_that_no_server_takes(values, argument):
     with pytest.raises(ConfigError, match=f"`{argument}` is "):
-        Batching(**values)
+        Batching(**{"max_batch_size": 64, **values})
+
+
+def test_warm_up_records_fit_into_a_batch():
+    assert Batching(64).max_batch_size == 64
+    with pytest.raises(
+        ConfigError, match=r"`max_batch_size` is 63\.\n  fix: give at least 64: warm-up records have up to so many rows"
+    ):
+        Batching(63)
 
 
 FEATURES = [Categorical("user", hash_buckets=9, size=12), Numeric("age", "scaled", mean=40.0, scale=10.0, size=4)]
@@ -128,10 +148,24 @@ def releases(tmp_path_factory):
     return folder
 
 
-def test_every_signature_of_a_plain_model_can_be_batched(releases, out):
+def test_every_signature_of_a_plain_model_can_be_batched(releases, out, monkeypatch):
     write_server_config(out, [releases / "plain"], batching=Batching(64))
-    with pytest.raises(ConfigError, match=r"`max_batch_size` is 63: .*plain/1 has a warm-up record of 64 rows"):
-        write_server_config(out, [releases / "plain"], batching=Batching(63))
+    monkeypatch.setattr(configuration, "read_warmup", lambda _: [SimpleNamespace(rows=rows) for rows in (3, 65, 1)])
+    with pytest.raises(ConfigError, match=r"`max_batch_size` is 64: .*plain/1 has a warm-up record of 65 rows"):
+        write_server_config(out, [releases / "plain"], batching=Batching(64))
+
+
+def test_every_model_of_the_file_must_be_one_that_can_be_batched(releases, out):
+    plain, rank = releases / "plain", releases / "rank"
+    write_server_config(out, [rank])
+    with pytest.raises(ConfigError, match=r"has the model 'rank', too, .*\n  fix: give its folder, too"):
+        write_server_config(out, [plain], batching=Batching(64))
+    with pytest.raises(ConfigError, match="rank/1 cannot be batched"):
+        write_server_config(out, [plain, rank], batching=Batching(64))
+    assert not (out / "batching.config").exists()
+    (out / "models.config").unlink()
+    flags = write_server_config(out, [plain], batching=Batching(64))
+    assert flags == write_server_config(out, [plain], batching=Batching(64))
 
 
 @pytest.mark.parametrize(
@@ -158,16 +192,26 @@ def test_an_output_without_rows_cannot_be_batched(tmp_path, out):
         write_server_config(out, [tmp_path / "mean"], batching=Batching(64))
 
 
-def test_the_versions_that_are_served_are_looked_at(base, out, tmp_path):
+@pytest.mark.parametrize(
+    ("policy", "batchable"),
+    [
+        ("", True),
+        ("latest { num_versions: 1 }", True),
+        ("latest { num_versions: 2 }", False),
+        ("specific { versions: 1 versions: 3 }", True),
+        ("specific { versions: 2 versions: 3 }", False),
+        ("all {}", False),
+    ],
+)
+def test_the_versions_that_are_served_are_looked_at(policy, batchable, base, out, tmp_path, models):
     export_examples(tmp_path / "ranking")  # its `rank` takes one bid
     put(base, tmp_path / "ranking")
-    with pytest.raises(ConfigError, match="frappe/2 cannot be batched"):
-        write_server_config(out, [base], batching=Batching(64))
+    put(base, models / "light")
     out.mkdir()
-    load_versions(out / "models.config", base, {"stable": 1})
-    text = (out / "models.config").read_text().replace("versions: 2", "")
-    (out / "models.config").write_text(text)
-    write_server_config(out, [base], batching=Batching(64))
+    (out / "models.config").write_text(f"""model_config_list {{ config {{ name: "frappe" base_path: "{base}"
+        model_platform: "tensorflow" model_version_policy {{ {policy} }} }} }}""")
+    with contextlib.nullcontext() if batchable else pytest.raises(ConfigError, match="frappe/2 cannot be batched"):
+        write_server_config(out, [base], batching=Batching(64))
 
 
 # TLS

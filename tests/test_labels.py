@@ -5,12 +5,13 @@ from google.protobuf import text_format
 from saved_models import put
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving import labels
+from tfctr.serving import configuration, labels
 from tfctr.serving.configuration import read_config
-from tfctr.serving.labels import labelled_versions, load_versions, move_labels, wait_until_available
+from tfctr.serving.labels import load_versions, move_labels, versions_in_use, wait_until_available
 from tfctr.serving.protocol import ModelServerConfig
 from tfctr.serving.publish import publish
 from tfctr.serving.server import LocalServer
+from tfctr.storage import locked
 
 
 @pytest.fixture
@@ -42,23 +43,87 @@ def test_a_label_moves_in_two_steps(frappe, config):
     assert move_labels(config, frappe, {"stable": 5}) == {"stable": 5}
     assert model(config) == (base_path, [5, 7], {"stable": 5})
 
-    assert load_versions(config, frappe, {"stable": "6"}) == [5, 6]
-    assert model(config) == (base_path, [5, 6], {"stable": 5})  # old and new are loaded, and the label stays
+    assert load_versions(config, frappe, {"stable": "6"}) == [5, 6, 7]
+    assert model(config) == (base_path, [5, 6, 7], {"stable": 5})  # old and new are loaded, and the label stays
     assert move_labels(config, frappe, {"stable": "6"}) == {"stable": 6}
-    assert model(config) == (base_path, [5, 6], {"stable": 6})  # the old one stays for the way back
+    assert model(config) == (base_path, [5, 6, 7], {"stable": 6})  # the old one stays for the way back
 
     assert load_versions(config, frappe, {"canary": 7}) == [6, 7]
     assert move_labels(config, frappe, {"canary": 7}) == {"canary": 7, "stable": 6}
     assert load_versions(config, frappe, {"stable": 7, "canary": None}) == [6, 7]
     assert move_labels(config, frappe, {"stable": 7, "canary": None}) == {"stable": 7}
-    assert labelled_versions(config, frappe) == {6, 7}
+    assert versions_in_use(config, frappe) == {6, 7}
+
+
+def test_clients_without_a_label_keep_their_version(frappe, config):
+    """They get the highest version that is loaded, until a label moves above it."""
+    for labels_, loaded in (
+        ({"stable": 1}, [1, 7]),
+        ({"canary": 2}, [1, 2, 7]),
+        ({"stable": 2}, [1, 2, 7]),
+        ({"canary": 3}, [2, 3, 7]),
+    ):
+        assert load_versions(config, frappe, labels_) == loaded
+        move_labels(config, frappe, labels_)
+    publish(frappe, lambda folder: (folder / "model").write_text("8"))
+    assert load_versions(config, frappe, {"stable": 8}) == [2, 3, 7, 8]  # 7 answers until 8 is loaded
+    move_labels(config, frappe, {"stable": 8})
+    assert load_versions(config, frappe, {"canary": 2}) == [2, 3, 8]
+
+
+def test_without_labels_the_highest_version_is_served_again(frappe, config):
+    for labels_ in ({"stable": 5}, {"canary": 6}):
+        load_versions(config, frappe, labels_)
+        move_labels(config, frappe, labels_)
+    for gone, loaded, left, policy in (
+        ({"canary": None}, [5, 6, 7], {"stable": 5}, "specific"),
+        ({"stable": None}, [5, 7], {}, None),  # an empty list would unload the model
+        ({"stable": None}, [7], {}, None),
+        ({"canary": None}, [7], {}, None),
+    ):
+        assert load_versions(config, frappe, gone) == loaded
+        assert move_labels(config, frappe, gone) == left
+        (found,) = read_config(config).model_config_list.config
+        assert found.model_version_policy.WhichOneof("policy_choice") == policy
+    with pytest.raises(ConfigError, match="has no model 'third'"):
+        move_labels(config, frappe.with_name("third"), {"stable": None})
+
+
+POLICIES = {
+    "all {}": ([1, 2, 3, 4, 5, 6, 7], "all"),
+    "latest { num_versions: 3 }": ([2, 7], "specific"),
+    "specific { versions: 3 versions: 4 }": ([2, 4], "specific"),
+    "specific { versions: 8 }": ([2], "specific"),
+    "specific {}": ([2], "specific"),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_by_hand(policy, frappe, config):
+    loaded, kind = POLICIES[policy]
+    config.write_text(f"""model_config_list {{ config {{
+        name: "frappe" base_path: "/f" model_platform: "tensorflow" model_version_policy {{ {policy} }} }} }}""")
+    assert load_versions(config, frappe, {"stable": 2}) == loaded
+    assert move_labels(config, frappe, {"stable": 2}) == {"stable": 2}
+    (found,) = read_config(config).model_config_list.config
+    assert found.model_version_policy.WhichOneof("policy_choice") == kind
+    assert versions_in_use(config, frappe) == set(loaded)
+
+
+def test_served_versions_are_in_use(frappe, config):
+    text = """model_config_list { config { name: "frappe" base_path: "/f" model_platform: "tensorflow"
+        model_version_policy { %s } version_labels { key: "old" value: 1 } } }"""
+    for policy, used in (("", {1, 7}), ("latest { num_versions: 2 }", {1, 6, 7}), ("all {}", {1, 2, 3, 4, 5, 6, 7})):
+        config.write_text(text % policy)
+        assert versions_in_use(config, frappe) == used
 
 
 def test_the_first_step_cannot_be_left_out(frappe, config):
-    for labels_ in ({"stable": 5}, {"stable": 4}):
-        with pytest.raises(ConfigError, match=r"does not load version \d of frappe yet.\n  fix: .*--step load"):
-            move_labels(config, frappe, labels_)
-        load_versions(config, frappe, {"stable": 6})
+    with pytest.raises(ConfigError, match=r"has no model 'frappe'.\n  fix: .*--step load"):
+        move_labels(config, frappe, {"stable": 5})
+    load_versions(config, frappe, {"stable": 6})
+    with pytest.raises(ConfigError, match=r"does not load version 4 of frappe yet.\n  fix: .*--step load"):
+        move_labels(config, frappe, {"stable": 4})
     assert model(config)[2] == {}
 
 
@@ -74,7 +139,7 @@ def test_other_models_stay_as_they_are(frappe, config):
     load_versions(config, frappe, {"stable": 3}, "/ignored")
     assert model(config) == ("/f", [3, 7], {})
     assert read_config(config).model_config_list.config[0] == other
-    assert labelled_versions(config, frappe.with_name("third")) == set()
+    assert versions_in_use(config, frappe.with_name("third")) == set()
 
 
 @pytest.mark.parametrize("label", ["", "Stable", "7", "a b", "a\nb", "stäble", "-a", "a" * 64, None, 7])
@@ -113,6 +178,43 @@ def test_a_file_that_is_no_configuration_stays(text, frappe, config):
         read_config(config)
     with pytest.raises(StorageError, match="cannot read"):
         read_config(frappe)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "model_config_list { config { name: 'frappe' base_path: '/f' model_platform: 'tensorflow' } }"]
+)
+def test_what_another_process_writes_meanwhile_stays(text, frappe, config, monkeypatch):
+    config.write_text(text)
+    other, read = frappe.with_name("other"), configuration.read_config
+    publish(other, lambda folder: (folder / "model").write_text("1"))
+
+    def interrupted(path):
+        monkeypatch.undo()
+        found = read(path)
+        load_versions(config, other, {"stable": 1})
+        return found
+
+    monkeypatch.setattr(configuration, "read_config", interrupted)
+    with pytest.raises(StorageError, match=r"another process has changed .*models\.config meanwhile"):
+        load_versions(config, frappe, {"stable": 5})
+    assert model(config, "other") == (str(other), [1], {})
+    load_versions(config, frappe, {"stable": 5})
+    assert (model(config)[1], model(config, "other")[1]) == ([5, 7], [1])
+
+
+def test_one_writer_at_a_time(frappe, config, monkeypatch):
+    """The file is compared and replaced under a lock."""
+    held, write = [], configuration.write_config
+
+    def look(path, message):
+        with pytest.raises(StorageError, match="held"), locked(config.with_name(".models.config.lock"), busy="held"):
+            pass
+        held.append(path)
+        write(path, message)
+
+    monkeypatch.setattr(configuration, "write_config", look)
+    load_versions(config, frappe, {"stable": 5})
+    assert held == [config]
 
 
 def test_waiting_for_a_server(base, models, monkeypatch):

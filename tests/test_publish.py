@@ -1,5 +1,8 @@
 """Versions are numbered, whole or absent, and never overwritten, also when several processes publish or one is killed."""
 
+import itertools
+import os
+import pkgutil
 import random
 import signal
 import subprocess
@@ -214,6 +217,37 @@ def test_old_versions_go_and_their_records_stay(tmp_path):
     assert prune(tmp_path, keep=9) == []
     assert publish(tmp_path, write("next")).name == "7"
     assert list(tmp_path.glob(".tmp-*")) == []
+
+
+def test_a_version_of_another_user_stays_whole(tmp_path, monkeypatch):
+    numbered(tmp_path, 4)
+    theirs, access = tmp_path / "1" / "assets.extra", os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != theirs and access(path, mode))
+    with pytest.raises(StorageError, match=r"version 1 of .* cannot be removed: you may not write .*1/assets\.extra"):
+        prune(tmp_path, keep=2)
+    assert versions(tmp_path) == [1, 3, 4]
+    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == ["assets.extra", "model"]
+    monkeypatch.undo()
+    assert prune(tmp_path, keep=2) == [1]
+
+
+@pytest.mark.parametrize(
+    ("function", "left"),
+    [("os.rename", [1, 3, 4]), ("tfctr.serving.publish.read_record", [1, 3, 4]), ("shutil.rmtree", [3, 4])],
+)
+def test_what_cannot_be_removed_is_said_and_the_others_go(function, left, tmp_path, monkeypatch):
+    numbered(tmp_path, 4)
+    real, calls = pkgutil.resolve_name(function), itertools.count()
+
+    def refuse_once(path, *arguments):
+        if next(calls) == 0:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments)
+
+    monkeypatch.setattr(function, refuse_once)
+    with pytest.raises(StorageError, match=r"^version 1 of [^;]* cannot be removed: [^;]*Permission denied"):
+        prune(tmp_path, keep=2)
+    assert versions(tmp_path) == left
 
 
 @pytest.mark.parametrize("keep", [1, 0, -3, 2.5, True, "2"])

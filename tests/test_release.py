@@ -14,7 +14,7 @@ from tfctr.serving import Bounds, LocalServer, PredictionClient, history, publis
 from tfctr.serving.golden import golden_rows, read_golden
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.manifest import MANIFEST, seal, verify
-from tfctr.serving.publish import RECORD
+from tfctr.serving.publish import HISTORY, RECORD
 from tfctr.serving.warmup import write_warmup
 from tfctr.storage import read_json, sha256
 
@@ -61,7 +61,8 @@ def test_the_first_version(published):
     assert record["folder"] == str(base / "1")
     assert (record["action"], record["reason"], record["compared_with"], record["comparison"]) == ("publish", None, None, None)
     assert "@" in record["by"]
-    assert read_json(base / "1" / RECORD) == {key: record[key] for key in record if key not in ("folder", "removed")}
+    only_said = ("folder", "removed", "not_removed")
+    assert read_json(base / "1" / RECORD) == {key: record[key] for key in record if key not in only_said}
     verify(base / "1")
     assert f"  {RECORD}\n" in (base / "1" / MANIFEST).read_text()
     replay(base / "1")
@@ -144,6 +145,19 @@ def test_the_last_ones_are_kept(base, tiny_schema):
     assert [version["version"] for version in history(base)] == [2, 3]
 
 
+def test_a_version_that_cannot_be_removed_does_not_undo_the_publishing(base, tiny_schema, monkeypatch):
+    publish_model(model(tiny_schema), base, metrics=GOOD)
+    monkeypatch.setattr("tfctr.serving.publish.os.access", lambda path, _: "/1/" not in f"{path}/")
+    record = publish_model(model(tiny_schema), base, metrics=GOOD, keep=2)
+    assert (record["folder"], record["removed"]) == (str(base / "3"), [])
+    assert record["not_removed"].startswith(f"version 1 of {base} cannot be removed: you may not write ")
+    assert versions(base) == [1, 2, 3]
+    assert list(base.glob(".tmp-*")) == []
+    monkeypatch.undo()
+    record = publish_model(model(tiny_schema), base, metrics=GOOD, keep=2)
+    assert (record["removed"], record["not_removed"]) == ([1, 2], None)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -171,6 +185,23 @@ def test_one_publisher_at_a_time(base, tiny_schema):
             with pytest.raises(StorageError, match=r"another process is publishing to .*ctr"):
                 publisher()
     assert publish_model(model(tiny_schema), base, metrics=GOOD)["folder"] == str(base / "2")
+
+
+def test_a_publisher_may_be_another_user_than_the_last(base, tiny_schema, monkeypatch):
+    (base / ".tfctr-lock").chmod(0o444)
+    real = os.open
+
+    def open_as_another_user(path, flags, *mode, **options):
+        if os.path.basename(path) == ".tfctr-lock" and flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "open", open_as_another_user)
+    publish_model(model(tiny_schema), base, metrics=GOOD)
+    with open(base / ".tfctr-lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match=r"another process is publishing to .*ctr"):
+            rollback(base, "why", to=1)
 
 
 # the way back
@@ -231,6 +262,24 @@ def test_rollback_where_files_cannot_be_linked(three, monkeypatch):
     rollback(three, "clicks fell")
     verify(three / "4")
     assert (three / "4" / "saved_model.pb").stat().st_nlink == 1
+
+
+def test_rollback_to_a_version_that_was_made_read_only(three):
+    folders = [three / "2", *(path for path in (three / "2").rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    rollback(three, "clicks fell")
+    for folder in folders:
+        assert (three / "4" / folder.relative_to(three / "2")).stat().st_mode & 0o700 == 0o700
+    verify(three / "4")
+
+
+def test_hidden_files_are_no_records_of_versions(three):
+    (three / HISTORY).mkdir()
+    for name in (".tmp-1-0123abcd-abc-7.json", "007.json", "x.json"):
+        (three / HISTORY / name).write_text("{")
+    (three / HISTORY / "9.json").write_text('{"reason": "gone"}')
+    assert [version["version"] for version in history(three, removed=True)] == [1, 2, 3, 9]
 
 
 def test_rollback_refuses_what_is_not_whole(three):

@@ -69,7 +69,7 @@ def publish(
     force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish a worse model, and record why.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but publish.")] = False,
     keep: Annotated[int | None, typer.Option(min=2, help="Remove older versions; all stay if absent.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="MODELS.config", help="Its labelled versions are kept, too.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="MODELS.config", help="The versions in it are kept, too.")] = None,
     json: Json = False,
 ):
     """Export a run and make it live, unless it is worse than the version that is live now.
@@ -77,11 +77,11 @@ def publish(
     Example: tfctr publish runs/tf4ctr serving/frappe --keep 5
     """
     from tfctr import serving
-    from tfctr.serving.labels import labelled_versions
+    from tfctr.serving.labels import versions_in_use
     from tfctr.training import load_run
 
     bounds = serving.Bounds(max_auc_drop, max_log_loss_rise, max_psi, max_difference)
-    protected = labelled_versions(config, folder) if config else ()
+    protected = versions_in_use(config, folder) if config else ()
     run = load_run(run)
     published = serving.publish_model(
         run.model,
@@ -276,10 +276,10 @@ def _short(published):
     }
     scores = {f"scores_{name}": comparison[name] for name in ("rows", "psi", "difference") if name in comparison}
     outcome = {name: published[name] for name in ("folder", "compared_with")}
-    removed = {"removed": ", ".join(map(str, published["removed"]))} if published["removed"] else {}
+    removed = {"removed": ", ".join(map(str, published["removed"])), "not_removed": published["not_removed"]}
     despite = "; ".join(comparison.get("failures", ()))
     failures = {"forced": published["reason"], "despite": despite} if published["reason"] else {}
-    return {**outcome, **metrics, **scores, **failures, **removed}
+    return {**outcome, **metrics, **scores, **failures, **{name: text for name, text in removed.items() if text}}
 
 
 def _line(version):

@@ -109,7 +109,8 @@ def require_positive(argument, value):
         raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix="use a number above 0")
 
 
-def require_count(argument, value, least=1):
-    """Raise `ConfigError`, naming the argument, unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix=f"use a whole number of at least {least}")
+def require_count(argument, value, least=1, most=math.inf):
+    """Raise `ConfigError`, naming the argument, unless `value` is a whole number in [least, most]."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"in [{least}, {most}]" if most < math.inf else f"of at least {least}"
+        raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix=f"use a whole number {bounds}")

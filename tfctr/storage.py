@@ -5,6 +5,7 @@ it, which the next writer of that host in that folder removes.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -82,6 +83,35 @@ def atomic_folder(path):
 
 def _open_private(path, flags):
     return os.open(path, flags, 0o600)
+
+
+@contextlib.contextmanager
+def locked(path, busy=None):
+    """Hold the lock of the file `path`, made if absent, until the block ends. A process that is killed holds nothing.
+
+    Waits for another process that holds it; where `busy` is given, raises `StorageError` with it instead.
+    """
+    path = Path(path)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _open_lock(path)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise StorageError(busy, fix="wait for it to end") from error
+        except OSError as error:
+            raise StorageError(f"cannot lock {path}: {error.strerror}.", fix="let all who write there write it, too") from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _open_lock(path):
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # NFS locks only what is open for writing
+    except PermissionError:  # another user's: to be read is enough elsewhere
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 def require_free(path):

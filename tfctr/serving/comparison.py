@@ -52,8 +52,8 @@ def compare(new, live, bounds):
         bounds: a `Bounds`.
 
     Returns:
-        A dict: `failures`, a sentence each, none if all is within the bounds; `metrics`, `{name: {"live", "new"}}`; and `rows`,
-        `psi` and `difference` of the scores, None where the live version cannot answer.
+        A dict: `failures`, a sentence each, none if all is within the bounds; `metrics`, `{name: {"live", "new"}}`; and of
+        the scores `rows`, `psi` and `difference`: 0, None and None where the live version cannot answer.
     """
     report, failures = {"metrics": {}, "rows": 0, "psi": None, "difference": None}, []
     try:

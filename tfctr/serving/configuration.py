@@ -11,8 +11,10 @@ Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `model_s
 `session_bundle_config.proto`, `ssl_config.proto`, and `server.cc`, which reads them.
 """
 
+import contextlib
 import dataclasses
 import re
+import reprlib
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -20,21 +22,27 @@ from google.protobuf import text_format
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.serving.channel import read_server_pem
 from tfctr.serving.loader import read_signatures
+from tfctr.serving.policy import chosen_versions
 from tfctr.serving.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
-from tfctr.serving.publish import latest, require_base, version_folder
+from tfctr.serving.publish import latest, require_base, version_folder, versions
 from tfctr.serving.warmup import read_warmup
-from tfctr.storage import atomic_file
+from tfctr.storage import atomic_file, locked
 
 _ABSOLUTE = re.compile(r"/.*|[A-Za-z][A-Za-z0-9+.-]*://.+")
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+_MOST_ROWS = 64  # of a warm-up record
+_MOST = 2**31 - 1  # what a server counts is int32
 
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
     """How TensorFlow Serving joins requests that wait into one batch. What is None is left to the server.
 
+    A request that the model refuses, such as one with a wrong shape, fails all those that were joined with it.
+
     Args:
-        max_batch_size: the most rows of a batch.
+        max_batch_size: the most rows of a batch, at least 64, which warm-up records have. A request with more is refused: the
+            `max_rows` of a `PredictionClient` must not be above it.
         batch_timeout_micros: how long a request waits for others, in microseconds; 0 joins only what waits for a thread.
         num_batch_threads: how many batches run at the same time; the server's number of cores if None.
         max_enqueued_batches: how many batches may wait, after which requests are refused as UNAVAILABLE.
@@ -56,14 +64,19 @@ class Batching:
     allowed_batch_sizes: tuple[int, ...] = ()
 
     def __post_init__(self):
-        require_count("max_batch_size", self.max_batch_size)
-        require_count("batch_timeout_micros", self.batch_timeout_micros, least=0)
+        require_count("max_batch_size", self.max_batch_size, most=_MOST)
+        if self.max_batch_size < _MOST_ROWS:
+            fix = f"give at least {_MOST_ROWS}: warm-up records have up to so many rows, and must fit into a batch"
+            raise ConfigError(f"`max_batch_size` is {self.max_batch_size}.", fix=fix)
+        require_count("batch_timeout_micros", self.batch_timeout_micros, least=0, most=_MOST)
         for name in ("num_batch_threads", "max_enqueued_batches"):
             if getattr(self, name) is not None:
-                require_count(name, getattr(self, name))
+                require_count(name, getattr(self, name), most=_MOST)
         sizes = self.allowed_batch_sizes
+        if not isinstance(sizes, tuple | list):
+            raise ConfigError(f"`allowed_batch_sizes` is {reprlib.repr(sizes)}.", fix="give a tuple, such as (8, 64)")
         for size in sizes:
-            require_count("allowed_batch_sizes", size)
+            require_count("allowed_batch_sizes", size, most=_MOST)
         if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
             fix = f"give ascending sizes, of which the last is `max_batch_size`, {self.max_batch_size}"
             raise ConfigError(f"`allowed_batch_sizes` is {sizes!r}.", fix=fix)
@@ -87,7 +100,8 @@ def write_server_config(
         bases: for each model the folder of all its versions; its name is the model's.
         models_at: the folder, or the URI, under which the server finds the folders of the models; where they are now if None.
         metrics_path: where Prometheus asks for metrics.
-        batching: a `Batching`, for all models; None joins no requests.
+        batching: a `Batching`, for all models of the file, each of which must be among `bases`; None joins none. Versions that
+            are published later must be such as can be batched, too: exported without `optional` and `candidates`.
         certificate, key: PEM files; the server then answers gRPC over TLS only. REST and the metrics stay as they are, open.
         root_certificates: a PEM file of authorities; clients must show a certificate of theirs.
 
@@ -96,32 +110,28 @@ def write_server_config(
 
     Raises:
         ConfigError: an argument cannot be used, a model cannot be batched, or `models.config` has it elsewhere.
-        StorageError: a folder holds no version, or a file cannot be read or written.
+        StorageError: a folder holds no version; a file cannot be read or written; another process changed `models.config`.
 
     >>> write_server_config("config", ["serving/frappe"], models_at="/models")  # doctest: +SKIP
     ['--model_config_file=/srv/config/models.config', '--monitoring_config_file=/srv/config/monitoring.config']
     """
     folder, bases = Path(folder).absolute(), [require_base(base) for base in bases]
     _require_names(bases)
-    models = read_config(folder / "models.config")
-    for base in bases:
-        _add_model(models, base, models_at)
-        if batching is not None:
-            for version in _served_versions(models, base):
-                _require_batchable(version, batching)
-    messages = {
-        "model_config_file": (folder / "models.config", models),
-        "monitoring_config_file": (folder / "monitoring.config", _monitoring(metrics_path)),
-    }
-    flags = []
+    messages = {"monitoring_config_file": (folder / "monitoring.config", _monitoring(metrics_path))}
     if batching is not None:
         messages["batching_parameters_file"] = (folder / "batching.config", _batching_parameters(batching))
-        flags.append("--enable_batching=true")
     if pem := read_server_pem(certificate, key, root_certificates):
         messages["ssl_config_file"] = (folder / "ssl.config", _ssl_config(pem))
+    with changing_config(folder / "models.config") as models:
+        for base in bases:
+            _add_model(models, base, models_at)
+        if batching is not None:
+            _require_all_batchable(models, bases, batching)
     for path, message in messages.values():
         write_config(path, message)
-    return [*(f"--{flag}={path}" for flag, (path, _) in messages.items()), *flags]
+    files = {"model_config_file": folder / "models.config", **{flag: path for flag, (path, _) in messages.items()}}
+    flags = [f"--{flag}={path}" for flag, path in files.items()]
+    return flags if batching is None else [*flags, "--enable_batching=true"]
 
 
 def read_config(path):
@@ -134,6 +144,23 @@ def read_config(path):
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a model configuration file: {error}", fix="correct or remove it") from error
+
+
+@contextlib.contextmanager
+def changing_config(path):
+    """A `ModelServerConfig` to change in the block; it is written when that ends well.
+
+    Raises:
+        StorageError: another process has changed the file meanwhile: what it wrote stays.
+    """
+    path = Path(path)
+    before, changed = read_config(path), ModelServerConfig()
+    changed.CopyFrom(before)
+    yield changed
+    with locked(path.with_name(f".{path.name}.lock")):
+        if read_config(path) != before:
+            raise StorageError(f"another process has changed {path} meanwhile.", fix="look at the file, and repeat the command")
+        write_config(path, changed)
 
 
 def write_config(path, message):
@@ -179,9 +206,16 @@ def _add_model(server_config, base, models_at):
         raise ConfigError(problem, fix="remove it from the file, or correct `models_at`")
 
 
-def _served_versions(server_config, base):
-    numbers = find_model(server_config, base.name).model_version_policy.specific.versions or [latest(base)]
-    return [version_folder(base, number) for number in numbers]
+def _require_all_batchable(server_config, bases, batching):
+    """`--enable_batching` holds for all models of the file. Where the server finds one says nothing about where it is here."""
+    folders = {base.name: base for base in bases}
+    for model in server_config.model_config_list.config:
+        if model.name not in folders:
+            problem = f"models.config has the model {model.name!r}, too, which may be one that cannot be batched."
+            raise ConfigError(problem, fix="give its folder, too; or batch no requests; or remove it from the file")
+        base = folders[model.name]
+        for number in sorted(chosen_versions(model.model_version_policy, versions(base))):
+            _require_batchable(version_folder(base, number), batching)
 
 
 def _require_batchable(version, batching):

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError, TfctrError, require_positive
 from tfctr.serving.client import PredictionClient
-from tfctr.serving.configuration import find_model, find_or_add, read_config, write_config
+from tfctr.serving.configuration import changing_config, find_model, find_or_add, read_config
 from tfctr.serving.manifest import verify
+from tfctr.serving.policy import chosen_versions
 from tfctr.serving.publish import require_base, version_folder, versions
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
@@ -28,7 +29,9 @@ _POLL_SECONDS = 0.5
 def load_versions(config, base, labels, base_path=None):
     """The first step: a configuration that loads the versions which `labels` will name, and moves no label yet.
 
-    Versions that no label names any more are unloaded by it, except for the one that is served now by its number alone.
+    Of the versions that no label names, the highest one that is served now stays, until a label moves above it: it is what
+    clients without a label get. The others are unloaded. A policy `all` stays: it loads every version, and clients may ask for
+    each by its number. Where no label is left, whichever version is the highest is served again.
 
     Args:
         config: the file; made if absent. Comments in it are lost, other models stay as they are.
@@ -41,21 +44,24 @@ def load_versions(config, base, labels, base_path=None):
 
     Raises:
         ConfigError: a label, a number or the file cannot be used.
-        StorageError: a version is missing, or its files are not those that were published.
+        StorageError: a version is missing, its files are not those that were published, or another process has just changed
+            the file.
     """
     base, wanted = require_base(base), _checked(base, labels)
-    server_config = read_config(config)
-    model = find_or_add(server_config, base.name, base_path or base)
-    unlabelled = [] if model.model_version_policy.HasField("specific") else versions(base)[-1:]
-    loaded = sorted({*model.version_labels.values(), *wanted, *unlabelled})
-    model.model_version_policy.Clear()
-    model.model_version_policy.specific.versions.extend(loaded)
-    write_config(config, server_config)
-    return loaded
+    with changing_config(config) as server_config:
+        model = find_or_add(server_config, base.name, base_path or base)
+        policy, published = model.model_version_policy, versions(base)
+        labelled = wanted.union(model.version_labels.values())
+        if not policy.HasField("all"):
+            unlabelled = sorted(chosen_versions(policy, published))[-1:]
+            _serve(policy, labelled.union(unlabelled) if labelled else ())
+    return sorted(chosen_versions(policy, published))
 
 
 def move_labels(config, base, labels):
     """The second step: move the labels, once the server has loaded the versions of the first step.
+
+    Where no label is left, the server goes back to the highest version.
 
     Args: as for `load_versions`.
 
@@ -63,20 +69,24 @@ def move_labels(config, base, labels):
         All labels of the model, `{label: version}`.
 
     Raises:
-        ConfigError: the file does not load one of the versions yet, or as above.
+        ConfigError: the file does not have the model, or does not load one of the versions, yet; or as for `load_versions`.
     """
     base, wanted = require_base(base), _checked(base, labels)
-    server_config = read_config(config)
-    model = find_model(server_config, base.name)
-    missing = wanted - {*(model.model_version_policy.specific.versions if model else ())}
-    if missing:
-        problem = f"{config} does not load version {min(missing)} of {base.name} yet."
-        raise ConfigError(problem, fix="write the first step, and wait until the version is AVAILABLE: --step load")
-    for label, version in labels.items():
-        model.version_labels.pop(label, None)
-        if version is not None:
-            model.version_labels[label] = int(version)
-    write_config(config, server_config)
+    with changing_config(config) as server_config:
+        model = find_model(server_config, base.name)
+        if model is None:
+            raise ConfigError(f"{config} has no model {base.name!r}.", fix="write the first step: --step load")
+        policy = model.model_version_policy
+        missing = set() if policy.HasField("all") else wanted.difference(policy.specific.versions)
+        if missing:
+            problem = f"{config} does not load version {min(missing)} of {base.name} yet."
+            raise ConfigError(problem, fix="write the first step, and wait until the version is AVAILABLE: --step load")
+        for label, version in labels.items():
+            model.version_labels.pop(label, None)
+            if version is not None:
+                model.version_labels[label] = int(version)
+        if not model.version_labels:
+            _serve(policy, ())
     return dict(sorted(model.version_labels.items()))
 
 
@@ -98,10 +108,10 @@ def wait_until_available(server, base, labels, timeout=300.0):
             time.sleep(_POLL_SECONDS)
 
 
-def labelled_versions(config, base):
-    """The versions of `base` that a configuration file names: those must not be removed."""
+def versions_in_use(config, base):
+    """The versions of `base` that a configuration file serves or labels: those must not be removed."""
     model = find_model(read_config(config), require_base(base).name)
-    return {*model.model_version_policy.specific.versions, *model.version_labels.values()} if model else set()
+    return chosen_versions(model.model_version_policy, versions(base)).union(model.version_labels.values()) if model else set()
 
 
 def require_labels(base, labels):
@@ -128,6 +138,13 @@ def _checked(base, labels):
     if not labels:
         raise ConfigError("there are no labels.", fix="give at least one, such as stable=7")
     return {*require_labels(base, labels).values()}
+
+
+def _serve(policy, numbers):
+    """Serve these versions alone; the highest one if there are none: an empty list would unload the model."""
+    policy.ClearField("specific")
+    if numbers:
+        policy.specific.versions.extend(sorted(numbers))
 
 
 def _not_available(client, wanted):

@@ -140,24 +140,45 @@ def prune(base, keep, protected=()):
 
     Returns:
         The numbers that were removed, ascending.
+
+    Raises:
+        StorageError: some could not be removed, such as another user's. The others are.
     """
     require_count("keep", keep, least=2)
-    removed = [number for number in versions(base)[:-keep] if number not in protected]
-    for number in removed:
-        folder = version_folder(base, number)
-        (Path(base) / HISTORY).mkdir(exist_ok=True)
-        write_json(Path(base) / HISTORY / f"{number}.json", read_record(folder))
-        hidden = temporary_path(folder)
-        os.rename(folder, hidden)
-        fsync_folder(Path(base))
-        shutil.rmtree(hidden)
+    removed, problems = [], []
+    for number in [number for number in versions(base)[:-keep] if number not in protected]:
+        try:
+            _remove(Path(base), number)
+            removed.append(number)
+        except OSError as error:
+            problems.append(f"version {number} of {base} cannot be removed: {getattr(error, 'problem', error)}")
+    if problems:
+        raise StorageError("; ".join(problems), fix="let the owner remove it; whoever publishes with `keep` tries again")
     return removed
+
+
+def removed_versions(base):
+    """The numbers of the versions that BASE's history has a record of."""
+    return [int(file.stem) for file in (Path(base) / HISTORY).glob("*.json") if _VERSION.fullmatch(file.stem)]
 
 
 def read_record(folder):
     """How a version came to be; `{}` for one that was exported only."""
     path = Path(folder) / RECORD
     return read_json(path) if path.exists() else {}
+
+
+def _remove(base, number):
+    folder = version_folder(base, number)
+    for path in (folder, *folder.rglob("*")):
+        mine = not path.is_dir() or os.access(path, os.R_OK | os.W_OK | os.X_OK)
+        _require(mine, f"you may not write {path}", "let its owner remove it")
+    (base / HISTORY).mkdir(exist_ok=True)
+    write_json(base / HISTORY / f"{number}.json", read_record(folder))
+    hidden = temporary_path(folder)
+    os.rename(folder, hidden)
+    fsync_folder(base)
+    shutil.rmtree(hidden)
 
 
 def _rename_to_next_version(staged, base):

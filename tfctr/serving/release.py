@@ -5,7 +5,6 @@ reason. The records of versions that were removed stay in BASE, under `.tfctr-hi
 """
 
 import contextlib
-import fcntl
 import getpass
 import os
 import platform
@@ -19,8 +18,19 @@ import numpy as np
 from tfctr.errors import ConfigError, ExportError, StorageError, require_count
 from tfctr.serving.comparison import Bounds, answer_golden, compare
 from tfctr.serving.manifest import MANIFEST, verify
-from tfctr.serving.publish import HISTORY, RECORD, latest, prune, publish, read_record, require_base, version_folder, versions
-from tfctr.storage import read_json, temporary_path, write_json
+from tfctr.serving.publish import (
+    HISTORY,
+    RECORD,
+    latest,
+    prune,
+    publish,
+    read_record,
+    removed_versions,
+    require_base,
+    version_folder,
+    versions,
+)
+from tfctr.storage import locked, read_json, temporary_path, write_json
 
 _SAME = 1e-6  # between two builds of TensorFlow, or two processors, the last bits may differ
 
@@ -60,7 +70,7 @@ def publish_model(
 
     Returns:
         The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; and `folder` (None
-        after a dry run) and `removed`.
+        after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
@@ -94,10 +104,9 @@ def publish_model(
             _refuse(comparison["failures"], base / str(*live))
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
         if dry_run:
-            return {**record, "folder": None, "removed": []}
+            return {**record, "folder": None, "removed": [], "not_removed": None}
         published = publish(base, lambda staged: _move(exported, staged, record))
-        removed = [] if keep is None else prune(base, keep, protected)
-    return {**record, "folder": str(published), "removed": removed}
+        return {**record, "folder": str(published), **_remove_old(base, keep, protected)}
 
 
 def rollback(base, reason, to=None):
@@ -115,8 +124,9 @@ def rollback(base, reason, to=None):
 
     Raises:
         ConfigError: no reason, or `to` is not a version's number, or is live.
-        StorageError: there is no such version, or its files are not those that were published.
-        ExportError: it does not answer its golden rows.
+        StorageError: there is no such version, its files are not those that were published, it has no warm-up records, or it
+            cannot answer them; or another process publishes there.
+        ExportError: it answers them otherwise than when it was published.
     """
     base = require_base(base)
     _require_reason("reason", reason)
@@ -142,7 +152,7 @@ def history(base, removed=False):
         removed: also those that are no longer there.
     """
     base, present = require_base(base), versions(base)
-    gone = {int(file.stem) for file in (base / HISTORY).glob("*.json")} - {*present} if removed else ()
+    gone = {*removed_versions(base)} - {*present} if removed else ()
     return [_describe(base, number, present) for number in sorted([*present, *gone])]
 
 
@@ -161,22 +171,19 @@ def _staging(base, dry_run):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
 def _locked(base):
-    """Refuse a second publisher: it would compare with a version that is no longer the live one. A killed one holds nothing."""
+    """Refuse a second publisher: it would compare with a version that is no longer the live one."""
+    return locked(base / ".tfctr-lock", busy=f"another process is publishing to {base}.")
+
+
+def _remove_old(base, keep, protected):
+    before, problem = versions(base), None
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        lock = os.open(base / ".tfctr-lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        raise StorageError(f"cannot write {base}: {error.strerror}.", fix="choose a folder that you may write") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(f"another process is publishing to {base}.", fix="wait for it to end") from error
-        yield
-    finally:
-        os.close(lock)
+        if keep is not None:
+            prune(base, keep, protected)
+    except StorageError as error:
+        problem = error.problem
+    return {"removed": sorted({*before} - {*versions(base)}), "not_removed": problem}
 
 
 def _refuse(failures, live):
@@ -210,7 +217,12 @@ def _move(exported, staged, record):
 
 
 def _link(source, staged, record):
-    shutil.copytree(source, staged, dirs_exist_ok=True, copy_function=_link_or_copy)
+    for path in sorted(source.rglob("*")):
+        copy = staged / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()  # without the modes of a folder that was made read-only: it is written to
+        else:
+            _link_or_copy(path, copy)
     (staged / RECORD).unlink(missing_ok=True)
     _write_record(staged, record)
 

@@ -5,8 +5,9 @@ import threading
 from pathlib import Path
 
 from tfctr.errors import StorageError, TfctrError
-from tfctr.serving import protocol, warmup
+from tfctr.serving import warmup
 from tfctr.serving.loader import SavedModel, require
+from tfctr.serving.policy import chosen_versions, version_policy
 from tfctr.serving.publish import versions
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class ServedModel:
             if not published and not self.base.is_dir():  # away for a moment
                 return
             self.failed = {version: failed for version, failed in self.failed.items() if published.get(version) == failed[1]}
-            chosen = _chosen(self._policy, published)
+            chosen = chosen_versions(self._policy, published)
             for version in sorted(chosen - self.loaded.keys() - self.failed.keys()):
                 self._load(version, published[version], first)
             kept = {version: model for version, model in self.loaded.items() if version in chosen}
@@ -106,23 +107,6 @@ class ServedModel:
         self.label(models[0].version_labels)
         self._policy = models[0].model_version_policy
         self.refresh()
-
-
-def version_policy(numbers=None):
-    """The `ServableVersionPolicy` that serves these versions; the highest one if None."""
-    policy = protocol.ModelServerConfig().model_config_list.config.add().model_version_policy
-    if numbers is not None:
-        policy.specific.versions.extend(numbers)
-    return policy
-
-
-def _chosen(policy, published):
-    match policy.WhichOneof("policy_choice"):
-        case "all":
-            return set(published)
-        case "specific":
-            return set(policy.specific.versions) & set(published)
-    return set(sorted(published)[-(policy.latest.num_versions or 1) :])
 
 
 def _identity(folder):

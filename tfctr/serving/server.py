@@ -4,8 +4,8 @@ For trying an exported model, and for tests, where the real server cannot be ins
 strict loader. What is here follows TensorFlow Serving's rules and words: a base path with numbered versions, polled; the
 highest is served; a new one is loaded, and its warm-up records replayed, before the old one goes; one that fails to load leaves
 the old one in place and is not tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config
-(policy and labels) are answered; see `answers`, `examples` and `served`. What is not here: several models, REST, batching,
-monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
+(policy and labels) are answered; see `answers`, `example_answers` and `served`. What is not here: several models, REST,
+batching, monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
 """
 
 import logging
@@ -22,8 +22,9 @@ from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.answers import Requests
 from tfctr.serving.channel import read_server_pem
 from tfctr.serving.loader import StatusError, disable_xla
+from tfctr.serving.policy import version_policy
 from tfctr.serving.publish import latest
-from tfctr.serving.served import ServedModel, version_policy
+from tfctr.serving.served import ServedModel
 
 _LOG = logging.getLogger(__name__)
 
