@@ -10,9 +10,10 @@ from saved_models import export_scorer, texts
 
 import tfctr
 from tfctr.errors import ConfigError, StorageError
+from tfctr.models import MODELS
 from tfctr.schema import Schema
 from tfctr.serving.comparison import Bounds, answer_golden, compare, stability_index
-from tfctr.serving.loader import SavedModel
+from tfctr.serving.loader import SavedModel, read_signatures
 from tfctr.serving.manifest import MANIFEST, seal
 from tfctr.serving.warmup import write_warmup
 from tfctr.storage import write_json
@@ -110,6 +111,13 @@ def test_calls_that_would_break(tiny_schema, live, tmp_path):
     ]
     assert (report["rows"], report["psi"]) == (0, None)
     assert "signature 'serving_default' no longer takes the input 'age'" in compare(live, new, LOOSE)["failures"]
+
+
+def test_another_kind_of_model_explains_itself_in_its_own_way(tiny_schema, tmp_path):
+    live, new = (tfctr.serving.export(MODELS[name](tiny_schema), tmp_path / name, check=False) for name in ("TF4CTR", "LR"))
+    outputs = [set(read_signatures(folder)["explain"].outputs) for folder in (live, new)]
+    assert outputs[0] - outputs[1]
+    assert compare(new, live, LOOSE)["failures"] == []
 
 
 def test_a_broken_live_version_is_said(live, tmp_path):

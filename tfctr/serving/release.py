@@ -190,8 +190,14 @@ def _refuse(failures, live):
     if failures:
         raise ExportError(
             f"the new version is not published, since {live} is live: {'; '.join(failures)}.",
-            fix="train a better model; or give other bounds; or say why it must go live all the same: --force REASON",
+            fix=f"{_remedy(failures)}; or say why it must go live all the same: --force REASON",
         )
+
+
+def _remedy(failures):
+    if any(failure.startswith("signature ") for failure in failures):
+        return "export it with the live version's candidates and optional inputs"
+    return "train a better model; or give other bounds"
 
 
 def _record(action, reason):
