@@ -5,7 +5,6 @@ it, which the next writer of that host in that folder removes.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -91,6 +90,8 @@ def locked(path, busy=None):
 
     Waits for another process that holds it; where `busy` is given, raises `StorageError` with it instead.
     """
+    import fcntl  # not on Windows, where clients run, too
+
     path = Path(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
