@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -113,8 +114,11 @@ def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     assert (result.exit_code, "saved_model.pb is not the file that was published" in result.stderr) == (6, True)
     (tmp_path / "models.config").write_text("")
     done("label", tmp_path / "models.config", base, "stable=2", "--step", "load")
-    done("publish", folder / "run", base, "--keep", 2, "--config", tmp_path / "models.config", "--force", "the same again")
+    config = tmp_path / "models.config"
+    assert tfctr_("publish", folder / "run", base, "--config", tmp_path / "no.config").exit_code == 2
+    result = tfctr_("publish", folder / "run", base, "--keep", 2, "--config", config, "--force", "the same again")
     assert versions(base) == [2, 4, 5]
+    assert f"next: {config} stays at 2, 4 until: tfctr label {config} {base} LABEL=5\n" in result.stderr
 
 
 def test_label_with_a_server_and_without(tmp_path, base):
@@ -148,16 +152,17 @@ def test_serve_with_labels_and_tls(base, certificate):
     assert tfctr_("serve", base, "--certificate", pem, "--port", 0, "--stand-in").exit_code == 2
 
 
-def test_server_config_prints_the_flags(tmp_path, base):
+def test_server_config_prints_the_command(tmp_path, base):
     config = tmp_path / "config"
-    printed = done("server-config", config, base, "--models-at", "/models").split()
+    printed = shlex.split(done("server-config", config, base, "--models-at", "/models").replace("\\\n", ""))
     assert printed == [
-        *("--model_config_file", str(config / "models.config")),
-        *("--monitoring_config_file", str(config / "monitoring.config")),
+        *("tensorflow_model_server", "--port=8500", "--rest_api_port=8501"),
+        *("--model_config_file_poll_wait_seconds=10", "--allow_version_labels_for_unavailable_models=true"),
+        *(f"--model_config_file={config}/models.config", f"--monitoring_config_file={config}/monitoring.config"),
     ]
     batching = ["--max-batch-size", 1000, "--allowed-batch-size", 8, "--allowed-batch-size", 1000, "--num-batch-threads", 2]
     flags = json.loads(done("server-config", config, base, "--models-at", "/models", *batching, "--json"))["flags"]
-    assert flags[2:] == [f"--batching_parameters_file={config}/batching.config", "--enable_batching=true"]
+    assert {f"--batching_parameters_file={config}/batching.config", "--enable_batching=true"} < {*flags}
     parameters = text_format.Parse((config / "batching.config").read_text(), BatchingParameters())
     assert (parameters.num_batch_threads.value, list(parameters.allowed_batch_sizes)) == (2, [8, 1000])
     assert read_config(config / "models.config").model_config_list.config[0].base_path == "/models/clicks"

@@ -9,7 +9,7 @@ from tfctr.serving import configuration, labels
 from tfctr.serving.configuration import read_config
 from tfctr.serving.labels import load_versions, move_labels, versions_in_use, wait_until_available
 from tfctr.serving.protocol import ModelServerConfig
-from tfctr.serving.publish import publish
+from tfctr.serving.publish import pinned_versions, prune, publish
 from tfctr.serving.server import LocalServer
 from tfctr.storage import locked
 
@@ -53,6 +53,19 @@ def test_a_label_moves_in_two_steps(frappe, config):
     assert load_versions(config, frappe, {"stable": 7, "canary": None}) == [6, 7]
     assert move_labels(config, frappe, {"stable": 7, "canary": None}) == {"stable": 7}
     assert versions_in_use(config, frappe) == {6, 7}
+
+
+def test_what_a_file_pins_is_not_removed(frappe, config):
+    load_versions(config, frappe, {"stable": 2})
+    other = config.with_name("other.config")
+    load_versions(other, frappe, {"stable": 3})
+    assert pinned_versions(frappe) == {str(config): [2, 7], str(other): [3, 7]}
+    assert prune(frappe, keep=2) == [1, 4, 5]
+    move_labels(config, frappe, {"stable": 2})
+    load_versions(config, frappe, {"stable": None})
+    move_labels(config, frappe, {"stable": None})
+    assert pinned_versions(frappe) == {str(other): [3, 7]}
+    assert prune(frappe, keep=2) == [2]
 
 
 def test_clients_without_a_label_keep_their_version(frappe, config):

@@ -1,5 +1,6 @@
 """The commands around what is served: `tfctr export | publish | rollback | versions | label | server-config`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,9 @@ def publish(
     force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish a worse model, and record why.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but publish.")] = False,
     keep: Annotated[int | None, typer.Option(min=2, help="Remove older versions; all stay if absent.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="MODELS.config", help="The versions in it are kept, too.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="MODELS.config", exists=True, help="The versions in it are kept, too.")
+    ] = None,
     json: Json = False,
 ):
     """Export a run and make it live, unless it is worse than the version that is live now.
@@ -96,6 +99,7 @@ def publish(
     )
     show(published if json else _short(published), json)
     suggest("the same without --dry-run" if dry_run else f"tfctr versions {folder}")
+    _suggest_labels(folder, published)
 
 
 def rollback(
@@ -112,8 +116,10 @@ def rollback(
     """
     from tfctr import serving
 
-    show(serving.rollback(folder, reason, to=to), json)
+    record = serving.rollback(folder, reason, to=to)
+    show(record, json)
     suggest(f"tfctr versions {folder}")
+    _suggest_labels(folder, record)
 
 
 def versions(
@@ -171,6 +177,8 @@ def label(
     show(written, json)
     if step == "load":
         suggest("once these versions are AVAILABLE, the same with --step label")
+    elif server is not None:
+        suggest("the labels move when the server next reads the file")
 
 
 def server_config(
@@ -189,7 +197,7 @@ def server_config(
     ] = None,
     json: Json = False,
 ):
-    """Write the configuration files of a TensorFlow Serving for these models, and print the flags that name them.
+    """Write the configuration files of a TensorFlow Serving for these models, and print the command that reads them.
 
     Example: tfctr server-config config serving/frappe --models-at /models
     """
@@ -210,11 +218,22 @@ def server_config(
         key=key,
         root_certificates=root_certificates,
     )
-    show({"flags": flags} if json else dict(flag.split("=", 1) for flag in flags), json)
-    suggest("tensorflow_model_server --port=8500 --rest_api_port=8501, with these flags")
+    if json:
+        show({"flags": flags}, json)
+    else:
+        typer.echo(" \\\n    ".join(["tensorflow_model_server --port=8500 --rest_api_port=8501", *map(shlex.quote, flags)]))
 
 
 COMMANDS = (export, publish, rollback, versions, label, server_config)
+
+
+def _suggest_labels(folder, published):
+    """A file that pins versions is no longer served the highest one."""
+    from tfctr.serving.publish import pinned_versions
+
+    for config, numbers in pinned_versions(folder).items() if published["folder"] else ():
+        needed = ", ".join(map(str, numbers))
+        suggest(f"{config} stays at {needed} until: tfctr label {config} {folder} LABEL={Path(published['folder']).name}")
 
 
 def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):

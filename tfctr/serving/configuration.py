@@ -25,12 +25,13 @@ from tfctr.serving.loader import read_signatures
 from tfctr.serving.policy import chosen_versions
 from tfctr.serving.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
 from tfctr.serving.publish import latest, require_base, version_folder, versions
-from tfctr.serving.warmup import read_warmup
+from tfctr.serving.warmup import MOST_ROWS, read_warmup
 from tfctr.storage import atomic_file, locked
 
 _ABSOLUTE = re.compile(r"/.*|[A-Za-z][A-Za-z0-9+.-]*://.+")
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)+")
-_MOST_ROWS = 64  # of a warm-up record
+# So that labels may stand in the file at the start, and move when it changes.
+_LABEL_FLAGS = ("--model_config_file_poll_wait_seconds=10", "--allow_version_labels_for_unavailable_models=true")
 _MOST = 2**31 - 1  # what a server counts is int32
 
 
@@ -65,8 +66,8 @@ class Batching:
 
     def __post_init__(self):
         require_count("max_batch_size", self.max_batch_size, most=_MOST)
-        if self.max_batch_size < _MOST_ROWS:
-            fix = f"give at least {_MOST_ROWS}: warm-up records have up to so many rows, and must fit into a batch"
+        if self.max_batch_size < MOST_ROWS:
+            fix = f"give at least {MOST_ROWS}: warm-up records have up to so many rows, and must fit into a batch"
             raise ConfigError(f"`max_batch_size` is {self.max_batch_size}.", fix=fix)
         require_count("batch_timeout_micros", self.batch_timeout_micros, least=0, most=_MOST)
         for name in ("num_batch_threads", "max_enqueued_batches"):
@@ -112,7 +113,7 @@ def write_server_config(
         ConfigError: an argument cannot be used, a model cannot be batched, or `models.config` has it elsewhere.
         StorageError: a folder holds no version; a file cannot be read or written; another process changed `models.config`.
 
-    >>> write_server_config("config", ["serving/frappe"], models_at="/models")  # doctest: +SKIP
+    >>> write_server_config("config", ["serving/frappe"], models_at="/models")[2:]  # doctest: +SKIP
     ['--model_config_file=/srv/config/models.config', '--monitoring_config_file=/srv/config/monitoring.config']
     """
     folder, bases = Path(folder).absolute(), [require_base(base) for base in bases]
@@ -130,7 +131,7 @@ def write_server_config(
     for path, message in messages.values():
         write_config(path, message)
     files = {"model_config_file": folder / "models.config", **{flag: path for flag, (path, _) in messages.items()}}
-    flags = [f"--{flag}={path}" for flag, path in files.items()]
+    flags = [*_LABEL_FLAGS, *(f"--{flag}={path}" for flag, path in files.items())]
     return flags if batching is None else [*flags, "--enable_batching=true"]
 
 

@@ -20,7 +20,7 @@ from tfctr.serving.client import PredictionClient
 from tfctr.serving.configuration import changing_config, find_model, find_or_add, read_config
 from tfctr.serving.manifest import verify
 from tfctr.serving.policy import chosen_versions
-from tfctr.serving.publish import require_base, version_folder, versions
+from tfctr.serving.publish import pin, require_base, version_folder, versions
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
 _POLL_SECONDS = 0.5
@@ -55,6 +55,7 @@ def load_versions(config, base, labels, base_path=None):
         if not policy.HasField("all"):
             unlabelled = sorted(chosen_versions(policy, published))[-1:]
             _serve(policy, labelled.union(unlabelled) if labelled else ())
+    _pin(base, config, model)
     return sorted(chosen_versions(policy, published))
 
 
@@ -87,6 +88,7 @@ def move_labels(config, base, labels):
                 model.version_labels[label] = int(version)
         if not model.version_labels:
             _serve(policy, ())
+    _pin(base, config, model)
     return dict(sorted(model.version_labels.items()))
 
 
@@ -138,6 +140,10 @@ def _checked(base, labels):
     if not labels:
         raise ConfigError("there are no labels.", fix="give at least one, such as stable=7")
     return {*require_labels(base, labels).values()}
+
+
+def _pin(base, config, model):
+    pin(base, config, {*model.model_version_policy.specific.versions, *model.version_labels.values()})
 
 
 def _serve(policy, numbers):

@@ -7,6 +7,7 @@ another process has just published. It goes the same way: renamed to a hidden na
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import reprlib
@@ -25,6 +26,7 @@ _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 RECORD = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
 HISTORY = ".tfctr-history"  # in BASE: the records of versions that were removed; no server reads hidden names
+_PINNED = "pinned.json"  # there
 
 
 def versions(base):
@@ -131,7 +133,7 @@ def publish(base, build):
 
 
 def prune(base, keep, protected=()):
-    """Remove all versions but the `keep` highest ones. What their records say stays in BASE's history.
+    """Remove all versions but the `keep` highest ones, and those that `pin` noted. Their records stay in BASE's history.
 
     Args:
         base: the folder of all versions.
@@ -146,6 +148,7 @@ def prune(base, keep, protected=()):
     """
     require_count("keep", keep, least=2)
     removed, problems = [], []
+    protected = {*protected, *itertools.chain.from_iterable(pinned_versions(base).values())}
     for number in [number for number in versions(base)[:-keep] if number not in protected]:
         try:
             _remove(Path(base), number)
@@ -155,6 +158,21 @@ def prune(base, keep, protected=()):
     if problems:
         raise StorageError("; ".join(problems), fix="let the owner remove it; whoever publishes with `keep` tries again")
     return removed
+
+
+def pin(base, config, numbers):
+    """Note in BASE's history which versions a model configuration file needs, so that `prune` keeps them; none if empty."""
+    file, pinned = Path(base) / HISTORY / _PINNED, pinned_versions(base)
+    if numbers or pinned:
+        file.parent.mkdir(exist_ok=True)
+        pinned[str(Path(config).absolute())] = sorted(numbers)
+        write_json(file, {known: needed for known, needed in pinned.items() if needed})
+
+
+def pinned_versions(base):
+    """`{model configuration file: its versions}`, as `pin` noted them."""
+    file = Path(base) / HISTORY / _PINNED
+    return read_json(file) if file.exists() else {}
 
 
 def removed_versions(base):
