@@ -112,6 +112,7 @@ def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     (base / "3" / "saved_model.pb").write_bytes(b"")
     result = tfctr_("versions", base, "--verify")
     assert (result.exit_code, "saved_model.pb is not the file that was published" in result.stderr) == (6, True)
+    assert ["DAMAGED" in line for line in result.stdout.splitlines()] == [False, True, False]
     (tmp_path / "models.config").write_text("")
     done("label", tmp_path / "models.config", base, "stable=2", "--step", "load")
     config = tmp_path / "models.config"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, show, suggest
-from tfctr.errors import ConfigError, require_one_of
+from tfctr.errors import ConfigError, StorageError, require_one_of
 
 Candidates = Annotated[
     list[str] | None,
@@ -136,14 +136,21 @@ def versions(
     from tfctr.serving import manifest
 
     serving.latest(folder)
-    known = serving.history(folder, removed=removed)
-    for version in known:
-        if verify and not version["removed"]:
-            manifest.verify(folder / str(version["version"]))
+    known, problems = serving.history(folder, removed=removed), []
+    for version in known if verify else ():
+        if not version["removed"]:
+            version["whole"] = True
+            try:
+                manifest.verify(folder / str(version["version"]))
+            except StorageError as error:
+                version["whole"] = False
+                problems.append(error.problem)
     if json:
         print_json({"versions": known})
     else:
         show({str(version["version"]): _line(version) for version in known}, json)
+    if problems:
+        raise StorageError("; ".join(problems), fix="publish under the next number, or roll back; then remove these folders")
 
 
 def label(
@@ -305,4 +312,5 @@ def _line(version):
     state = "removed" if version["removed"] else "live" if version["live"] else ""
     action = version.get("action", "export") + (f" of {version['of']}" if "of" in version else "")
     who, why = version.get("by", ""), version.get("reason") or ""
-    return f"{state:<7}  {action:<14}  {version.get('time', ''):<25}  {who}  {why}".rstrip()
+    damage = "" if version.get("whole", True) else "DAMAGED  "
+    return f"{state:<7}  {damage}{action:<14}  {version.get('time', ''):<25}  {who}  {why}".rstrip()
