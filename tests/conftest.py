@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -28,6 +29,12 @@ VOCABULARIES = {
     "item": [f"item {number}" for number in range(9)],
     "genres": ["Comedy", "Drama", "Animation", "Film-Noir", "Sci-Fi"],
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Give each test, and the fixtures made for it, the same weights whatever ran before in its process."""
+    keras.utils.set_random_seed(1)
 
 
 @pytest.fixture(scope="session")
