@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "hot_swap.py"
 def measure(folder, *arguments):
     command = [sys.executable, str(SCRIPT), *arguments, "--json", str(folder / "kept.json")]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800)
     assert run.returncode == 0, run.stderr[-4000:]
     return read_json(folder / "kept.json")["figures"]
 

@@ -141,7 +141,8 @@ def test_the_model_card(version, compressed, model, valid, tiny_schema):
     before, copy = (m.predict(valid.ids, verbose=0)[:, 0] for m in (model, compressed_copy(model, compressed.form)))
     assert card["max_difference"] == pytest.approx(np.abs(before - copy).max(), abs=1e-6)
     for face, scores in (("before", before), ("after", copy)):
-        assert card[face]["auc"] == pytest.approx(tfctr.metrics.auc(valid.labels, scores), abs=1e-6)
+        # The last bits of a score may differ by graph: two of the 22,500 pairs may change their order.
+        assert card[face]["auc"] == pytest.approx(tfctr.metrics.auc(valid.labels, scores), abs=1e-4)
 
 
 @pytest.mark.parametrize("form", [None, *FORMS])
