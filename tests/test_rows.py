@@ -2,6 +2,7 @@
 
 import decimal
 import math
+import sys
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,7 @@ def read_numbers(values, dtype="f8"):
         (["Comedy", 7, None, "Drama"], b"Comedy|7||Drama"),
         ((), b""),
         (np.array([1, 2]), b"1|2"),
+        (decimal.Decimal("60.0"), b"60"),
         ([b"\xff", "x"], b"\xff|x"),
     ],
 )
@@ -57,7 +59,20 @@ def test_one_value_is_one_token(value, token):
 
 
 @pytest.mark.parametrize(
-    "value", [1.5, 2.0**53 + 2, math.inf, 1j, object(), {"a": 1}, [["nested"]], [1.5], pd.Timestamp(0), "\ud800"]
+    "value",
+    [
+        1.5,
+        2.0**53 + 2,
+        math.inf,
+        decimal.Decimal("1.5"),
+        1j,
+        object(),
+        {"a": 1},
+        [["nested"]],
+        [1.5],
+        pd.Timestamp(0),
+        "\ud800",
+    ],
 )
 def test_a_value_that_is_no_token_is_named(value):
     with pytest.raises(DataError, match=r"column 'user', row 1: .* is neither text nor a whole number"):
@@ -120,6 +135,8 @@ def test_any_text_is_its_utf8(texts):
         ([1, 2.5, None, math.nan], [1.0, 2.5, math.nan, math.nan]),
         ([True, np.float32(0.1)], [1.0, float(np.float32(0.1))]),
         (["1.5", " -2e3\n", "", " ", "nan", "-inf"], [1.5, -2000.0, math.nan, math.nan, math.nan, -math.inf]),
+        (["true", "False ", True, False], [1.0, 0.0, 1.0, 0.0]),
+        (np.ma.array([1.5, 9.0], mask=[False, True]), [1.5, math.nan]),
         (np.array(["1.5", ""]), [1.5, math.nan]),
         (np.array([1, 2], "u1"), [1.0, 2.0]),
         (np.array([0.1], "f4"), [float(np.float32(0.1))]),
@@ -139,6 +156,23 @@ def test_a_value_that_is_no_number_is_named(value):
         read_numbers([1.0, value])
 
 
+def test_a_long_value_is_shown_in_part():
+    for read in (read_text, read_numbers):
+        with pytest.raises(DataError, match=r"row 0: \{'x': 'y+\.\.\.y+'\} is"):
+            read([{"x": "y" * 10**6}])
+
+
+def test_pandas_without_pyarrow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    table = pd.DataFrame(
+        {"user": pd.Series(["60", None], dtype=pd.StringDtype("python")), "price": pd.Series([1, None], dtype="Int64")}
+    )
+    columns = to_columns(table, INPUTS)
+    assert columns["user"] == [b"60", b""]
+    np.testing.assert_array_equal(columns["price"], [1.0, math.nan])
+    assert read_text(table["price"]) == [b"1", b""]
+
+
 @pytest.mark.parametrize("value", [1.5, None, "1", 2**31, -(2**31) - 1])
 def test_a_value_that_is_no_int32(value):
     assert read_numbers([1, 2.0, -(2**31)], "i4").tolist() == [1, 2, -(2**31)]
@@ -154,11 +188,22 @@ def test_a_value_that_is_no_int32(value):
         pd.DataFrame({"user": ["60", None], "price": [1, 2]}),
         pd.DataFrame({"user": [60, math.nan], "price": [1, 2]}),
         pd.DataFrame({"user": pd.Categorical(["60", None]), "price": [1, 2]}, index=[7, 7]),
+        pd.DataFrame({"user": ["60", None], "price": [1, 2], "column_names": ["a", "b"], "columns": 0}),
         pa.table({"user": ["60", None], "price": [1, 2]}),
         {"price": [1, 2], "user": ["60", None], "click": [0, 1, 0], 7: None},
         [{"user": "60", "price": 1, "click": 1}, {"price": 2, "user": None, "group": [[]]}],
     ],
-    ids=["dict", "list", "pandas", "float ids", "pandas categorical", "pyarrow", "more columns", "more keys"],
+    ids=[
+        "dict",
+        "list",
+        "pandas",
+        "float ids",
+        "pandas categorical",
+        "names of pandas",
+        "pyarrow",
+        "more columns",
+        "more keys",
+    ],
 )
 def test_every_form_of_rows(rows):
     columns = to_columns(rows, INPUTS)
@@ -183,6 +228,8 @@ def test_a_matrix_of_ids(rows):
         ({"user": "60", "price": [1]}, INPUTS, "'60' is one value, not a column.*write {'user': \\['60'\\]}"),
         ({"user": ["60"], "price": 1.0}, INPUTS, "column 'price': 1.0 is one value"),
         ({"user": ["60"], "price": np.float64(1)}, INPUTS, "column 'price'.*is one value"),
+        ({"user": {"60"}, "price": [1]}, INPUTS, "column 'user' is a set.*in the order of the rows"),
+        ({"user": iter(["60"]), "price": [1]}, INPUTS, "column 'user' is a list_iterator"),
         ({"user": ["60"], "price": np.ones((1, 1))}, INPUTS, "column 'price', row 0"),
         ([{"user": "60", "price": 1}, {"user": "7"}], INPUTS, "column 'price', row 1: it is not in this row, but in others"),
         ([{"user": "60"}, {"user": "7", "price": 1}], INPUTS, "column 'price', row 0: it is not in this row, but in others"),
@@ -199,7 +246,19 @@ def test_rows_that_do_not_fit(rows, inputs, problem):
         to_columns(rows, inputs)
 
 
-@pytest.mark.parametrize("rows", [None, "60", 7, [1, 2], [{"user": "60"}, 7], iter([])])
+def test_an_empty_list_is_no_rows_of_all_columns():
+    columns = to_columns([], INPUTS)
+    assert (columns["user"], columns["price"].tolist()) == ([], [])
+    assert to_columns([], IDS)["ids"].shape == (0, 2)
+
+
+class LazyTable:
+    """As polars and others have them: names, and no values yet."""
+
+    columns = ("user", "price")
+
+
+@pytest.mark.parametrize("rows", [None, "60", 7, [1, 2], [{"user": "60"}, 7], iter([]), LazyTable()])
 def test_what_is_no_rows(rows):
     with pytest.raises(ConfigError, match="cannot read rows from"):
         to_columns(rows, INPUTS)

@@ -10,9 +10,10 @@ import decimal
 import itertools
 import json
 import math
+import reprlib
 import string
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _TOKENS = {
     type(None): {None: b""}.get,
 }
 _NUMBERS = int | float | np.number | np.bool_ | decimal.Decimal
+_TRUTH = {"true": 1.0, "false": 0.0}
 _LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
 
 
@@ -156,14 +158,18 @@ def _columns(rows, inputs):
     """Name -> values, from any form of rows."""
     if isinstance(rows, Mapping):
         return rows
-    names = getattr(rows, "column_names", getattr(rows, "columns", None))
+    if isinstance(rows, list | tuple) and not rows:
+        return {name: np.empty((0, *shape[1:]), dtype) for name, (dtype, shape) in inputs.items()}
+    # Asked of the type: a DataFrame of pandas has an attribute for each column, whatever its name. A lazy table has no length.
+    attribute = "column_names" if hasattr(type(rows), "column_names") else "columns"
+    names = getattr(rows, attribute, None) if hasattr(rows, "__len__") else None
     if names is not None:
         names = list(names)
         for name in names:
             if names.count(name) > 1:
                 raise DataError(f"column {name!r} is in the table twice.", fix="rename or drop one of the two")
         return {name: rows[name] for name in names}
-    if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
+    if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
         return _transpose(rows, inputs)
     matrices = [name for name, (_, shape) in inputs.items() if len(shape) == 2]
     if len(inputs) == len(matrices) == 1 and not isinstance(rows, str | bytes):
@@ -195,8 +201,12 @@ def _require_all(inputs, columns):
 
 
 def _column(name, values, dtype, shape, separator):
+    if isinstance(values, set | frozenset | Iterator):
+        fix = "give a list or an array, with its values in the order of the rows"
+        raise DataError(f"column {name!r} is a {type(values).__name__}.", fix=fix)
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__") or getattr(values, "shape", None) == ():
-        raise DataError(f"column {name!r}: {values!r} is one value, not a column.", fix=f"write {{{name!r}: [{values!r}]}}")
+        shown = reprlib.repr(values)
+        raise DataError(f"column {name!r}: {shown} is one value, not a column.", fix=f"write {{{name!r}: [{shown}]}}")
     if len(shape) == 2:
         return _matrix(name, values, dtype, shape[1])
     if dtype.hasobject:
@@ -207,7 +217,8 @@ def _column(name, values, dtype, shape, separator):
 
 def _arrow_texts(values):
     """The bytes of texts that Arrow holds, alone or for pandas: they are UTF-8 already. None for what is not that."""
-    if hasattr(array := getattr(values, "array", None), "__arrow_array__"):  # a Series of pandas
+    # A Series of pandas. Without pyarrow, which pandas does not need, it may have that method all the same.
+    if sys.modules.get("pyarrow") and hasattr(array := getattr(values, "array", None), "__arrow_array__"):
         values = array.__arrow_array__()
     kind = str(getattr(values, "type", ""))
     if kind not in ("string", "large_string"):
@@ -238,11 +249,12 @@ def _named_token(name, row, value, separator):
     try:
         return _token(value, separator)
     except (TypeError, UnicodeEncodeError) as error:
+        shown = reprlib.repr(value)
         if separator is None and isinstance(value, list | tuple | np.ndarray):
             fix = "give `separator`, as in the schema, or text with it between the tokens"
-            raise RowError(name, row, f"{value!r} is a list, and what separates its tokens is not known.", fix=fix) from error
+            raise RowError(name, row, f"{shown} is a list, and what separates its tokens is not known.", fix=fix) from error
         fix = "pass valid Unicode text, whole numbers, true or false, None, or a flat list of these"
-        raise RowError(name, row, f"{value!r} is neither text nor a whole number.", fix=fix) from error
+        raise RowError(name, row, f"{shown} is neither text nor a whole number.", fix=fix) from error
 
 
 def _token(value, separator=None):
@@ -260,7 +272,7 @@ def _token(value, separator=None):
             return separator.encode().join(map(_token, value))
     if _is_absent(value):
         return b""
-    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) <= _LARGEST_WHOLE:
+    if isinstance(value, float | np.floating | decimal.Decimal) and float(value).is_integer() and abs(value) <= _LARGEST_WHOLE:
         return b"%d" % int(value)
     raise TypeError
 
@@ -271,15 +283,19 @@ def _is_absent(value):
 
 def _numbers(name, values, dtype):
     held = getattr(values, "dtype", None)
-    if isinstance(held, np.dtype) and values.ndim == 1 and (held == dtype or (held.kind in "fiub" and dtype.kind == "f")):
+    is_exact = isinstance(held, np.dtype) and (held == dtype or (held.kind in "fiub" and dtype.kind == "f"))
+    if is_exact and values.ndim == 1 and not np.ma.isMaskedArray(values):
         return np.asarray(values).astype(dtype)
     values = _plain(values)
+    if dtype == np.float64 and {float, int, type(None)}.issuperset(map(type, values)):
+        with contextlib.suppress(OverflowError):
+            return np.array(values, dtype)  # which reads None as NaN
     numbers = np.empty(len(values), dtype)
     for row, value in enumerate(values):
         try:
             numbers[row] = _number(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
-            raise RowError(name, row, f"{value!r} is not a number ({dtype}).", fix="pass numbers only") from error
+            raise RowError(name, row, f"{reprlib.repr(value)} is not a number ({dtype}).", fix="pass numbers only") from error
     return numbers
 
 
@@ -301,7 +317,8 @@ def _written_number(text):
     text = text.strip(string.whitespace)
     if not text.isascii():  # `float` reads the digits of every script, `prepare` does not
         raise ValueError
-    return float(text) if text else math.nan
+    text = text.lower()
+    return _TRUTH[text] if text in _TRUTH else float(text or "nan")
 
 
 def _matrix(name, values, dtype, width):
