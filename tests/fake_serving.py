@@ -20,6 +20,7 @@ class FakeServing:
     def __init__(self, answer, signatures=None, context=()):
         self.answer, self.context = answer, context
         self.signatures = signatures or {"serving_default": ({"user": TEXT, "price": DOUBLE}, ["probability"])}
+        self.version = None  # what it says the signatures are of
         self.requests, self.headers, self.metadata_requests = [], [], []
 
     def predict(self, request, context):
@@ -39,6 +40,8 @@ class FakeServing:
                 definitions.signature_def[name].outputs[output].dtype = FLOAT
         response = protocol.GetModelMetadataResponse()
         response.metadata["signature_def"].Pack(definitions)
+        if self.version is not None:
+            response.model_spec.version.value = self.version
         return response
 
     def status(self, request, context):

@@ -137,3 +137,22 @@ def test_a_client_that_is_closed():
 
     with pytest.raises(ConfigError, match="the client is closed"):
         ask(FakeServing(answer_price), use)
+
+
+def test_a_client_that_is_closed_while_it_is_used():
+    asked, release = threading.Event(), threading.Event()
+
+    def answer(request, context):
+        asked.set()
+        release.wait(60)
+        return answer_price(request, context)
+
+    async def use(client):
+        call = asyncio.ensure_future(client.predict(rows(1)))
+        await asyncio.to_thread(asked.wait, 60)
+        await client.close()
+        release.set()
+        return await call
+
+    with pytest.raises(ConfigError, match="the client is closed"):
+        ask(FakeServing(answer), use, timeout=60)

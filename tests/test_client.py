@@ -246,6 +246,39 @@ def test_signatures_that_a_newer_version_has_changed_are_asked_again():
         assert client.predict(rows(1)).shape == (1,)
 
 
+def test_a_column_that_a_newer_version_takes_is_sent_from_then_on():
+    fake = FakeServing(versioned(lambda: fake.version), {"serving_default": ({"price": DOUBLE}, ["probability"])})
+    fake.version = 1
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict(rows(1))
+        fake.version, fake.signatures = 2, {"serving_default": ({"price": DOUBLE, "user": TEXT}, ["probability"])}
+        for _ in range(3):
+            client.predict(rows(1))
+    assert [sorted(request.inputs) for request in fake.requests] == [["price"], ["price"], ["price", "user"], ["price", "user"]]
+    assert len(fake.metadata_requests) == 2
+
+
+def test_metadata_is_what_the_server_has_now(tmp_path):
+    (tmp_path / "rows").write_text('{"price": 1}\n')
+    fake = FakeServing(answer_price)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict(rows(1))
+        fake.signatures = {"serving_default": ({"price": DOUBLE}, ["probability"])}
+        assert [*client.metadata()["serving_default"]["inputs"]] == ["price"]
+        fake.signatures = {"serving_default": ({"price": DOUBLE, "user": TEXT}, ["probability"])}
+        with pytest.raises(DataError, match="column 'user' is missing"):
+            client.predict_file(tmp_path / "rows")
+
+
+def test_a_server_that_is_slow_is_not_asked_more():
+    fake = FakeServing(lambda request, context: context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, ""))
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        for _ in range(3):
+            with pytest.raises(StorageError, match="did not answer"):
+                client.predict(rows(1))
+    assert len(fake.metadata_requests) == 1
+
+
 def test_bad_rows_are_never_sent():
     fake = FakeServing(answer_price)
     with fake.serving() as target, pytest.raises(DataError, match="column 'price' is missing"):

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import threading
 
 import grpc
 import pytest
 from fake_serving import FakeServing, answer_price, rows
 
 from tfctr.errors import ConfigError, StorageError
+from tfctr.serving.channel import _OPTIONS
 from tfctr.serving.client import PredictionClient
 
 
@@ -117,6 +119,44 @@ def test_a_client_that_is_closed():
         client.predict(rows(1))
 
 
+def test_a_client_that_is_closed_while_it_is_used():
+    asked, release = threading.Event(), threading.Event()
+
+    def answer(request, context):
+        asked.set()
+        release.wait(60)
+        return answer_price(request, context)
+
+    def close():
+        asked.wait(60)
+        client.close()
+
+    with FakeServing(answer).serving() as target:
+        client = PredictionClient(target, model="m", timeout=60)
+        closing = threading.Thread(target=close)
+        closing.start()
+        with pytest.raises(ConfigError, match="the client is closed"):
+            client.predict(rows(1))
+        release.set()
+        closing.join()
+
+
+def test_a_channel_that_another_thread_has_closed(monkeypatch):
+    def method(self, path):
+        ready = method_of(self, path)
+        self.close()
+        return ready
+
+    method_of = PredictionClient._method
+    monkeypatch.setattr(PredictionClient, "_method", method)
+    with pytest.raises(ConfigError, match="the client is closed"):
+        PredictionClient("localhost:1", model="m").predict(rows(1))
+
+
+def test_a_server_that_comes_back_is_asked_soon():
+    assert ("grpc.max_reconnect_backoff_ms", 1000) in _OPTIONS
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -125,6 +165,8 @@ def test_a_client_that_is_closed():
         ({"target": "localhost:"}, "`target` is"),
         ({"target": ":8500"}, "`target` is"),
         ({"target": "localhost:8500 "}, "`target` is"),
+        ({"target": "localhost:74036"}, "`target` is 'localhost:74036'"),
+        ({"target": "localhost:0"}, "`target` is"),
         ({"label": ""}, "`label` is ''"),
         ({"label": 3}, "`label` is 3"),
         ({"label": "stable", "version": 3}, "`label` is 'stable'.*`version` or `label`, not both"),

@@ -38,7 +38,7 @@ def test_the_context_is_sent_once_a_request(fake, context, table):
         assert set(request.inputs) == set(RANK["rank"][0])
 
 
-@pytest.mark.parametrize("none", [[], candidates(0), pd.DataFrame(candidates(0))], ids=["list", "dict", "pandas"])
+@pytest.mark.parametrize("none", [[], (), candidates(0), pd.DataFrame(candidates(0))], ids=["list", "tuple", "dict", "pandas"])
 def test_no_candidates(fake, none):
     with fake.serving() as target, PredictionClient(target, model="m", separator="|") as client:
         answer = client.rank(CONTEXT, none)
@@ -52,6 +52,8 @@ def test_no_candidates(fake, none):
         ({**CONTEXT, "user": 1.5}, candidates(2), "user: column 'user', row 0: 1.5 is neither text"),
         ([CONTEXT, CONTEXT], candidates(2), "user: 2 rows, not one"),
         (pd.DataFrame([CONTEXT])[:0], candidates(2), "user: 0 rows, not one"),
+        ([], candidates(2), "user: 0 rows, not one"),
+        ({**CONTEXT, "item": "1", "price": 1}, {"click": [1, 0]}, "the candidates have no column that the model takes"),
         (CONTEXT, {"item": ["1"]}, "column 'price' is missing"),
         (CONTEXT, {"item": ["1"], "price": ["cheap"]}, "column 'price', row 0: 'cheap' is not a number"),
     ],
@@ -86,7 +88,7 @@ def test_an_answer_has_all_outputs_and_its_version():
     fake = FakeServing(answer_explain, EXPLAIN)
     with fake.serving() as target, PredictionClient(target, model="m", max_rows=2) as client:
         answer = client.answer(rows(3), signature="explain")
-        empty = client.answer(rows(0), "explain")
+        empty, none = client.answer(rows(0), "explain"), client.answer([], "explain")
     assert isinstance(answer, Answer)
     assert list(answer.outputs) == ["probability", "simple"]
     assert [array.tolist() for array in answer.outputs.values()] == [[0, 1, 2], [0, 1, 2]]
@@ -94,6 +96,7 @@ def test_an_answer_has_all_outputs_and_its_version():
     assert [sorted(request.output_filter) for request in fake.requests] == [["probability", "simple"]] * 2
     assert {name: array.shape for name, array in empty.outputs.items()} == {"probability": (0,), "simple": (0,)}
     assert empty.version is None
+    assert repr(none) == repr(empty)
 
 
 def test_the_signature_of_an_answer_is_the_clients_own():

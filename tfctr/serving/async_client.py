@@ -5,7 +5,7 @@ import asyncio
 import grpc.aio
 
 from tfctr.errors import ConfigError
-from tfctr.serving.calls import BaseClient
+from tfctr.serving.calls import BaseClient, closed
 
 
 class AsyncPredictionClient(BaseClient):
@@ -64,4 +64,9 @@ class AsyncPredictionClient(BaseClient):
         return super()._method(path)
 
     async def _send(self, method, request, timeout, metadata):
-        return await method(request, timeout=timeout, metadata=metadata)
+        try:
+            return await method(request, timeout=timeout, metadata=metadata)
+        except asyncio.CancelledError as error:
+            if asyncio.current_task().cancelling():
+                raise
+            raise closed() from error

@@ -89,7 +89,8 @@ class BaseClient:
         require_count("max_bytes", max_bytes)
         self.target, self.model, self.version, self.label, self.signature = target, model, version, label, signature
         self._timeout, self._separator, self._limits, self._strict = timeout, separator, (max_rows, max_bytes), strict
-        self._observe, self._signatures, self._methods, self._channel = observe, None, None, None
+        self._observe, self._methods, self._channel = observe, None, None
+        self._signatures, self._described = None, None  # what the model takes, and which version of it
         self._lock, self._closed = threading.Lock(), False
 
     async def _send(self, method, request, timeout, metadata):
@@ -102,8 +103,7 @@ class BaseClient:
         try:
             return await ask(*rows)
         except (ConfigError, DataError):
-            self._signatures = None
-            if known is None or await self._definitions() == known:
+            if known is None or self._closed or await self._definitions() == known:
                 raise
             return await ask(*rows)
 
@@ -117,6 +117,8 @@ class BaseClient:
     async def _predict_file(self, path):
         parts, version = [], None
         for rows in read_json_lines(path):
+            if not parts:
+                await self._definitions()
             signature = await self._signature(self.signature)
             with naming_lines(path, rows):
                 columns = self._columns(list(rows.values()), signature)
@@ -136,14 +138,13 @@ class BaseClient:
         if all(shape[:1] == (1,) for _, shape in inputs.values()):
             raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
         user = [user] if isinstance(user, Mapping) else user
-        nothing = isinstance(candidates, list | tuple) and not candidates
         # An optional column has no fixed shape: it belongs to the side that has it.
-        aside = column_names(user, inputs) - (set() if nothing else column_names(candidates, inputs))
+        aside = column_names(user, inputs) - column_names(candidates, inputs)
         shared = {name: known for name, known in inputs.items() if known[1][:1] == (1,) or name in aside}
         user = self._user(user, shared, optional)
-        if nothing:
-            return np.zeros(0, np.float32)
         own = {name: known for name, known in inputs.items() if name not in shared}
+        if not own:
+            raise DataError("the candidates have no column that the model takes.", fix="give `user` only what they share")
         columns = to_columns(candidates, own, self._separator, optional)
         probabilities, _ = await self._probabilities("rank", signature, columns, pack(user))
         return probabilities
@@ -208,9 +209,10 @@ class BaseClient:
                 # A newer version has taken the place of that one.
                 return await self._ask(name, columns, outputs, shared, restarts=restarts - 1)
             answers.append(self._read(response, outputs, rows))
-            if response.model_spec.HasField("version"):
-                version = response.model_spec.version.value
-                choice = _choice(version)
+            if (answered := _version(response)) is not None:
+                version, choice = answered, _choice(answered)
+                if self._described is not None and version > self._described:
+                    self._signatures = None  # a newer version may take more columns
         return Answer(_joined(answers, outputs), version)
 
     def _read(self, response, outputs, rows):
@@ -231,17 +233,18 @@ class BaseClient:
         return arrays
 
     async def _signature(self, name):
-        return choose(await self._definitions(), name, "signature")
+        known = self._signatures
+        return choose(await self._definitions() if known is None else known, name, "signature")
 
     async def _definitions(self):
-        """The model's signatures, asked once."""
-        if self._signatures is None:
-            spec = {"name": self.model, **_choice(self.version, self.label)}
-            request = protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
-            answer = await self._call(_GET_METADATA, request.SerializeToString())
-            signatures = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
-            self._signatures = {name: signatures[name] for name in signatures if not name.startswith("__")}
-        return self._signatures
+        """The model's signatures, as the server has them now."""
+        spec = {"name": self.model, **_choice(self.version, self.label)}
+        request = protocol.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        answer = await self._call(_GET_METADATA, request.SerializeToString())
+        definitions = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
+        signatures = {name: definitions[name] for name in definitions if not name.startswith("__")}
+        self._signatures, self._described = signatures, _version(answer)
+        return signatures
 
     async def _call(self, path, request):
         method, metadata, code, start = self._method(path), self._connection.metadata(), "CANCELLED", time.perf_counter()
@@ -251,8 +254,6 @@ class BaseClient:
             return response
         except grpc.RpcError as error:
             code = error.code().name
-            # A version with other inputs may have been published.
-            self._signatures = None
             raise self._explained(error) from error
         finally:
             if self._observe is not None:
@@ -262,7 +263,7 @@ class BaseClient:
         """The channel's method. The channel opens at the first call: a process that forks before that has one for itself."""
         with self._lock:
             if self._closed:
-                raise ConfigError("the client is closed.", fix="open another one")
+                raise closed()
             if self._channel is None:
                 self._channel = self._connection.open(self._library)
                 self._methods = {
@@ -280,6 +281,8 @@ class BaseClient:
     def _explained(self, error):
         code, details = error.code(), error.details()
         match code:
+            case grpc.StatusCode.CANCELLED if self._closed:
+                return closed()
             case grpc.StatusCode.UNAVAILABLE:
                 fix = "start one (tfctr serve FOLDER), or correct the address, the certificates, or whether there is TLS"
                 return StorageError(f"no server answers at {self.target}: {details}", fix=fix)
@@ -302,6 +305,11 @@ class BaseClient:
 
 class _NotFound(StorageError):
     """The server does not serve this model or version."""
+
+
+def closed():
+    """The error of a call after, or while, the client is closed."""
+    return ConfigError("the client is closed.", fix="open another one")
 
 
 def finished(coroutine):
@@ -348,6 +356,11 @@ def _choice(version, label=None):
     if label is not None:
         return {"version_label": label}
     return {} if version is None else {"version": {"value": version}}
+
+
+def _version(answer):
+    """The version that answered; None if the server does not say."""
+    return answer.model_spec.version.value if answer.model_spec.HasField("version") else None
 
 
 def _is_separator(separator):

@@ -28,10 +28,11 @@ _SERVICE_CONFIG = {
 _OPTIONS = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_http_proxy", 0),  # a proxy for the web would also catch calls to localhost
+    ("grpc.max_reconnect_backoff_ms", 1000),  # or a server that was away is not asked for up to two minutes after it is back
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 ]
-_TARGET = re.compile(r"unix:\S+|(dns://[^/\s]*/|ipv4:|ipv6:)?[^/\s]*[^/:\s]:\d{1,5}")
+_TARGET = re.compile(r"unix:\S+|(dns://[^/\s]*/|ipv4:|ipv6:)?[^/\s]*[^/:\s]:(?P<port>\d{1,5})", re.ASCII)
 _TOKEN = re.compile(r"[!-~]+")  # what a header may hold, without spaces
 
 
@@ -51,7 +52,8 @@ class Connection:
     """
 
     def __init__(self, target, *, tls=False, root_certificates=None, client_certificate=None, client_key=None, token=None):
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
+        address = _TARGET.fullmatch(target) if isinstance(target, str) else None
+        if address is None or not 0 < int(address["port"] or 1) < 2**16:  # gRPC takes 74036 for 8500
             fix = "give 'host:port', such as 'localhost:8500', or 'dns:///host:port'"
             raise ConfigError(f"`target` is {reprlib.repr(target)}.", fix=fix)
         if not isinstance(tls, bool):

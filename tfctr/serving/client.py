@@ -2,7 +2,7 @@
 
 import grpc
 
-from tfctr.serving.calls import BaseClient, finished
+from tfctr.serving.calls import BaseClient, closed, finished
 
 
 class PredictionClient(BaseClient):
@@ -11,9 +11,9 @@ class PredictionClient(BaseClient):
     One client serves many threads; keep it open, one a process, and let processes fork before its first call. Only UNAVAILABLE
     is tried again, twice.
 
-    The names and types of the model's inputs are asked from the server once, so a missing or misspelt column is refused here,
-    by name; what else the rows hold stays here. Values are read as `prepare` reads them: 60 and "60" are one token, "1.5" and
-    1.5 one number, None, NaN and "" are missing.
+    The names and types of the model's inputs are asked from the server once, and again when a newer version answers, so that a
+    missing or misspelt column is refused here, by name; what else the rows hold stays here. Values are read as `prepare` reads
+    them: 60 and "60" are one token, "1.5" and 1.5 one number, None, NaN and "" are missing.
 
     Args:
         target: "host:port", or "dns:///host:port" for all addresses of a name; requests go to them in turn.
@@ -52,7 +52,7 @@ class PredictionClient(BaseClient):
         self.close()
 
     def close(self):
-        """Close the connection; calls after this fail."""
+        """Close the connection; calls that run, and those after this, fail."""
         if channel := self._close():
             channel.close()
 
@@ -112,4 +112,9 @@ class PredictionClient(BaseClient):
         return finished(self._status())
 
     async def _send(self, method, request, timeout, metadata):
-        return method(request, timeout=timeout, metadata=metadata)
+        try:
+            return method(request, timeout=timeout, metadata=metadata)
+        except ValueError as error:
+            if not self._closed:
+                raise
+            raise closed() from error  # by another thread, after this one had asked for the channel
