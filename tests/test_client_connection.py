@@ -195,6 +195,14 @@ def test_a_certificate_that_is_not_there(tmp_path):
         PredictionClient("localhost:8500", model="m", root_certificates=tmp_path / "none.pem")
 
 
+def test_pem_files_that_do_not_hold_what_they_should(certificate):
+    key, chain = certificate
+    with pytest.raises(ConfigError, match=f"`root_certificates`: {key} holds no certificate"):
+        PredictionClient("localhost:8500", model="m", root_certificates=key)
+    with pytest.raises(ConfigError, match=f"`client_certificate` and `client_key` do not belong together: {key}, {chain}"):
+        PredictionClient("localhost:8500", model="m", client_certificate=key, client_key=chain)
+
+
 @pytest.mark.parametrize(
     "target", ["10.0.0.1:8500", "[::1]:8500", "ipv6:[::1]:1,[::1]:2", "dns:///serving.ads:8500", "unix:/run/x"]
 )

@@ -63,6 +63,7 @@ class Connection:
             raise ConfigError(f"`{absent}` is None.", fix="give `client_certificate` and `client_key` together, or neither")
         files = {"root_certificates": root_certificates, "client_key": client_key, "client_certificate": client_certificate}
         contents = [None if path is None else read_pem(argument, path) for argument, path in files.items()]
+        _require_usable({"client_certificate": client_certificate, "client_key": client_key}, root_certificates)
         self.target = target
         self._credentials = grpc.ssl_channel_credentials(*contents) if tls or any(contents) else None
         if token is not None and self._credentials is None:
@@ -114,19 +115,31 @@ def read_server_pem(certificate, key, root_certificates):
         return {}
     if "certificate" not in pem or "key" not in pem:
         raise ConfigError(f"`{next(name for name in given if name not in pem)}` is None.", fix="give `certificate` and `key`")
+    _require_usable({"certificate": certificate, "key": key}, root_certificates)
+    return pem
+
+
+def _require_usable(pair, root_certificates):
+    """Raise `ConfigError` for PEM files that gRPC cannot use, of which it would not say why.
+
+    Args:
+        pair: the paths of a certificate and its key by their arguments; None for none.
+        root_certificates: the path of the authorities' certificates, or None.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(certificate, key, password=lambda: "")  # never asked for: a server has nobody to type it
+        if None not in pair.values():
+            context.load_cert_chain(*pair.values(), password=lambda: "")  # never asked for: there is nobody to type it
     except ssl.SSLError as error:
+        names, files = " and ".join(f"`{argument}`" for argument in pair), ", ".join(map(str, pair.values()))
         fix = "give a certificate and its own private key, without a password"
-        raise ConfigError(f"`certificate` and `key` do not belong together: {certificate}, {key}.", fix=fix) from error
+        raise ConfigError(f"{names} do not belong together: {files}.", fix=fix) from error
     try:
         if root_certificates is not None:
             context.load_verify_locations(root_certificates)
     except ssl.SSLError as error:
         problem = f"`root_certificates`: {root_certificates} holds no certificate."
         raise ConfigError(problem, fix="give the certificates of the authorities, not their keys") from error
-    return pem
 
 
 def _checked(token):
