@@ -77,12 +77,13 @@ class BaseClient:
             client_key=client_key,
             token=token,
         )
-        _require(isinstance(model, str) and model, "model", model, "give the model's name on the server")
-        is_version = version is None or (isinstance(version, int) and 0 <= version < 2**63)
-        _require(is_version, "version", version, "give a version's number")
-        _require(label is None or (isinstance(label, str) and label), "label", label, "give a label's name, such as 'stable'")
+        _require(_is_name(model), "model", model, "give the model's name on the server")
+        if version is not None:
+            require_count("version", version, least=0, most=2**63 - 1)
+        _require(label is None or _is_name(label), "label", label, "give a label's name, such as 'stable'")
         _require(version is None or label is None, "label", label, "give `version` or `label`, not both")
         _require(_is_separator(separator), "separator", separator, 'give one character, or a dict such as {"genres": "|"}')
+        _require(isinstance(strict, bool), "strict", strict, "give True or False")
         _require(observe is None or callable(observe), "observe", observe, "give a function of one `Request`")
         require_positive("timeout", timeout)
         require_count("max_rows", max_rows)
@@ -361,6 +362,10 @@ def _choice(version, label=None):
 def _version(answer):
     """The version that answered; None if the server does not say."""
     return answer.model_spec.version.value if answer.model_spec.HasField("version") else None
+
+
+def _is_name(text):
+    return isinstance(text, str) and text != "" and text.isprintable()
 
 
 def _is_separator(separator):
