@@ -15,7 +15,7 @@ import tensorflow as tf
 from saved_models import client_of, probabilities, put, texts
 from served_model import predict_request
 
-from tfctr.errors import ConfigError, StorageError
+from tfctr.errors import ConfigError, StorageError, TfctrError
 from tfctr.serving import protocol
 from tfctr.serving.client import PredictionClient
 from tfctr.serving.server import LocalServer, serve, tensorflow_serving_command
@@ -99,11 +99,19 @@ def test_edges_of_good_requests(call):
 # starting and stopping
 
 
-@pytest.mark.parametrize("port", [-1, 65536, "8500", 8500.0])
-def test_a_port_that_is_none(base, port):
+@pytest.mark.parametrize(
+    ("option", "value"), [*(("port", port) for port in (-1, 65536, "8500", 8500.0)), ("poll_seconds", 0), ("poll_seconds", "1")]
+)
+def test_numbers_that_are_none(base, option, value):
     for start in (LocalServer, serve):
-        with pytest.raises(ConfigError, match=f"`port` is {port!r}"):
-            start(base, port)
+        with pytest.raises(ConfigError, match=f"`{option}` is {value!r}"):
+            start(base, **{option: value})
+
+
+@pytest.mark.parametrize(("version", "problem"), [(7, "frappe has no version 7"), ("x", "'x' is not a version's number")])
+def test_versions_that_there_are_not(base, version, problem):
+    with pytest.raises(TfctrError, match=problem):
+        LocalServer(base, port=0, versions=[1, version])
 
 
 def test_a_taken_port_is_an_error(base):
@@ -111,11 +119,13 @@ def test_a_taken_port_is_an_error(base):
         LocalServer(base, port=first.port).__enter__()
 
 
-@pytest.mark.parametrize("layout", ["absent", "empty", "one version", "broken"])
+@pytest.mark.parametrize("layout", ["absent", "empty", "a file", "one version", "broken"])
 def test_folders_that_cannot_be_served(tmp_path, models, layout):
     folder, problem = tmp_path / "frappe", "holds no published version"
     if layout == "empty":
         folder.mkdir()
+    if layout == "a file":
+        folder, problem = models / "light" / "saved_model.pb", "saved_model.pb is not a folder"
     if layout == "one version":
         folder, problem = models / "light", f"is one version.(?s:.*)serve the folder of all versions: {models}"
     if layout == "broken":

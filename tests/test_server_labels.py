@@ -1,5 +1,6 @@
 """The local stand-in's labels and policies, new configs, TLS and deadlines."""
 
+import os
 import re
 import types
 
@@ -91,7 +92,17 @@ def test_a_broken_version_leaves_the_chosen_ones(two, models):
             assert [(known["version"], known["state"]) for known in client.status()] == [(3, "END"), (2, "AVAILABLE")]
 
 
-@pytest.mark.parametrize(("field", "value"), [("name", "other"), ("base_path", "/models/frappe")])
+def test_a_config_may_name_the_folder_through_a_link(two, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(two.parent)
+    with LocalServer(two, port=0) as server:
+        reload(server, link / two.name, versions=[1])
+        assert answers(server) == pytest.approx(LIGHT)
+        with pytest.raises(grpc.RpcError, match="stand-in serves one model"):  # the real server wants it absolute, too
+            reload(server, os.path.relpath(two))
+
+
+@pytest.mark.parametrize(("field", "value"), [("name", "other"), ("base_path", "/models/frappe"), ("base_path", "/\0")])
 def test_configs_of_other_models(base, field, value):
     with LocalServer(base, port=0) as server:
         with pytest.raises(grpc.RpcError, match="stand-in serves one model: frappe") as raised:

@@ -1,8 +1,8 @@
 """The versions that the local stand-in serves: those under a base path that a policy chooses, and their labels."""
 
 import logging
+import os
 import threading
-from pathlib import Path
 
 from tfctr.errors import StorageError, TfctrError
 from tfctr.serving import warmup
@@ -102,11 +102,15 @@ class ServedModel:
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported",
         )
         models = config.model_config_list.config
-        own = len(models) == 1 and models[0].name == self.name and Path(models[0].base_path) == self.base
+        own = len(models) == 1 and models[0].name == self.name and self._is_base(models[0].base_path)
         require(own, _UNIMPLEMENTED, f"the local stand-in serves one model: {self.name} at {self.base}")
         self.label(models[0].version_labels)
         self._policy = models[0].model_version_policy
         self.refresh()
+
+    def _is_base(self, path):
+        """Whether that is the base path, named through links or not."""
+        return os.path.isabs(path) and "\0" not in path and os.path.realpath(path) == str(self.base)
 
 
 def _identity(folder):

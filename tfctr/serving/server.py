@@ -18,12 +18,12 @@ from pathlib import Path
 
 import grpc
 
-from tfctr.errors import ConfigError, StorageError
+from tfctr.errors import ConfigError, StorageError, require_count, require_positive
 from tfctr.serving.answers import Requests
 from tfctr.serving.channel import read_server_pem
 from tfctr.serving.loader import StatusError, disable_xla
 from tfctr.serving.policy import version_policy
-from tfctr.serving.publish import latest
+from tfctr.serving.publish import latest, version_folder
 from tfctr.serving.served import ServedModel
 
 _LOG = logging.getLogger(__name__)
@@ -60,11 +60,11 @@ def serve(
         versions, labels, certificate, key, root_certificates: as for `LocalServer` (the stand-in only).
 
     Raises:
-        ConfigError: a port that is no number from 0 to 65535, or an argument that cannot be used.
+        ConfigError: an argument cannot be used.
         StorageError: no version under `folder`, one that cannot be loaded, or a port that is taken.
     """
     folder = _base_path(folder)
-    _require_port(port)
+    _require_numbers(port, poll_seconds)
     options = {
         "versions": versions,
         "labels": labels,
@@ -152,7 +152,9 @@ class LocalServer:
         root_certificates=None,
     ):
         folder = _base_path(folder)
-        _require_port(port)
+        _require_numbers(port, poll_seconds)
+        if versions is not None:
+            versions = [int(version_folder(folder, number).name) for number in versions]
         self.name = name or folder.name
         self._model = ServedModel(self.name, folder, version_policy(versions))
         self._labels, self._credentials = labels or {}, _credentials(certificate, key, root_certificates)
@@ -220,13 +222,15 @@ def _credentials(certificate, key, root_certificates):
     return grpc.ssl_server_credentials([(pem["key"], pem["certificate"])], roots, require_client_auth=roots is not None)
 
 
-def _require_port(port):
-    if not isinstance(port, int) or not 0 <= port < 2**16:
-        raise ConfigError(f"`port` is {port!r}.", fix="give a number from 0 to 65535")
+def _require_numbers(port, poll_seconds):
+    require_count("port", port, 0, 65535)
+    require_positive("poll_seconds", poll_seconds)
 
 
 def _base_path(folder):
     folder = Path(folder).resolve()
+    if folder.is_file():
+        raise StorageError(f"{folder} is not a folder.", fix="serve the folder of all versions")
     if (folder / "saved_model.pb").exists():
         raise StorageError(f"{folder} is one version.", fix=f"serve the folder of all versions: {folder.parent}")
     latest(folder)
