@@ -72,6 +72,14 @@ def test_pods_can_do_little(pods):
             assert mount.get("readOnly") is True or mount["name"] == "tmp"
 
 
+def test_pods_outlive_the_news_of_their_end(pods, containers):
+    """Until every node has heard of it, new connections still come."""
+    hooks = {name: container["lifecycle"]["preStop"] for name, container in containers.items()}
+    # The image of Envoy has no program `sleep`; Kubernetes 1.30 has an action.
+    assert hooks == {"serving": {"exec": {"command": ["sleep", "15"]}}, "envoy": {"sleep": {"seconds": 15}}}
+    assert all(pod.get("terminationGracePeriodSeconds", 30) > 15 for pod in pods.values())
+
+
 def test_users_and_images_are_those_of_compose(pods, containers, kustomization):
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
     (image,) = kustomization["images"]
