@@ -126,7 +126,10 @@ def test_label_with_a_server_and_without(tmp_path, base):
     config = tmp_path / "models.config"
     with LocalServer(base, port=0) as server:
         printed = json.loads(done("label", config, base, "stable=2", "--server", server.target, "--json"))
-    assert printed == {"loaded": [2], "labels": {"stable": 2}}
+        assert printed == {"loaded": [2], "labels": {"stable": 2}}
+        result = tfctr_("label", config, base, "stable=1", "--server", server.target, "--timeout", 0.1)
+    assert result.exit_code == 6
+    assert f"waiting until {server.target} has read {config}, which `tfctr serve` never does" in result.stderr
     result = tfctr_("label", config, base, "canary=1", "--step", "load", "--base-path", "/models/clicks")
     assert result.stdout.split() == ["loaded", "[1,", "2]"]
     assert "the same with --step label" in result.stderr
