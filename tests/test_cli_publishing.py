@@ -15,7 +15,7 @@ from test_cli import done, tables, tfctr_
 
 from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, PredictionClient, versions
-from tfctr.serving.configuration import read_config
+from tfctr.serving.configuration import CAREFUL_FLAGS, read_config
 from tfctr.serving.protocol import BatchingParameters
 from tfctr.serving.publish import publish
 from tfctr.storage import read_json
@@ -160,7 +160,7 @@ def test_server_config_prints_the_command(tmp_path, base):
     config = tmp_path / "config"
     printed = shlex.split(done("server-config", config, base, "--models-at", "/models").replace("\\\n", ""))
     assert printed == [
-        *("tensorflow_model_server", "--port=8500", "--rest_api_port=8501"),
+        *("tensorflow_model_server", "--port=8500", "--rest_api_port=8501", *CAREFUL_FLAGS),
         *("--model_config_file_poll_wait_seconds=10", "--allow_version_labels_for_unavailable_models=true"),
         *(f"--model_config_file={config}/models.config", f"--monitoring_config_file={config}/monitoring.config"),
     ]

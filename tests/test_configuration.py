@@ -52,8 +52,9 @@ def test_the_fields_have_tensorflow_servings_numbers():
 
 def test_models_and_metrics(base, out):
     flags = write_server_config(out, [base], models_at="/models/")
-    assert flags[2:] == [f"--model_config_file={out}/models.config", f"--monitoring_config_file={out}/monitoring.config"]
-    assert flags[:2] == ["--model_config_file_poll_wait_seconds=10", "--allow_version_labels_for_unavailable_models=true"]
+    assert flags[-2:] == [f"--model_config_file={out}/models.config", f"--monitoring_config_file={out}/monitoring.config"]
+    labels = ("--model_config_file_poll_wait_seconds=10", "--allow_version_labels_for_unavailable_models=true")
+    assert tuple(flags[:-2]) == (*configuration.CAREFUL_FLAGS, *labels)
     assert sorted(path.name for path in out.iterdir()) == [".models.config.lock", "models.config", "monitoring.config"]
     (model,) = read(out / "models.config", ModelServerConfig).model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("frappe", "/models/frappe", "tensorflow")
@@ -87,7 +88,7 @@ def test_other_models_and_labels_stay(base, out, models, tmp_path):
 
 def test_batching(base, out):
     flags = write_server_config(out, [base], batching=Batching(64, 2000, allowed_batch_sizes=(8, 64)))
-    assert flags[4:] == [f"--batching_parameters_file={out}/batching.config", "--enable_batching=true"]
+    assert flags[-2:] == [f"--batching_parameters_file={out}/batching.config", "--enable_batching=true"]
     parameters = read(out / "batching.config", BatchingParameters)
     assert (parameters.max_batch_size.value, parameters.batch_timeout_micros.value) == (64, 2000)
     assert list(parameters.allowed_batch_sizes) == [8, 64]
@@ -234,7 +235,7 @@ def other(tmp_path_factory):
 def test_tls(base, out, certificate):
     key, chain = certificate
     flags = write_server_config(out, [base], certificate=chain, key=key)
-    assert flags[4:] == [f"--ssl_config_file={out}/ssl.config"]
+    assert flags[-1:] == [f"--ssl_config_file={out}/ssl.config"]
     config = read(out / "ssl.config", SSLConfig)
     assert (config.server_key, config.server_cert) == (key.read_text(), chain.read_text())
     assert (config.custom_ca, config.client_verify) == ("", False)

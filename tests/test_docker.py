@@ -76,7 +76,7 @@ def test_the_flags(flags):
     # `tfctr label` needs both: see `tfctr.serving.labels`.
     assert int(flags["model_config_file_poll_wait_seconds"]) > 0
     assert flags["allow_version_labels_for_unavailable_models"] == "true"
-    # `tfctr serve` starts the same server with the same care.
+    # `tfctr serve` and `tfctr server-config` start the same server with the same care.
     command = dict(flag.removeprefix("--").split("=") for flag in tensorflow_serving_command("server", "/models/frappe")[1:])
     shared = command.keys() & flags.keys()
     assert {"port", "num_load_threads", "num_unload_threads", "enable_profiler"} <= shared

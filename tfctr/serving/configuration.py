@@ -30,6 +30,15 @@ from tfctr.storage import atomic_file, locked
 
 _ABSOLUTE = re.compile(r"/.*|[A-Za-z][A-Za-z0-9+.-]*://.+")
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+# Loading in threads of its own holds up no request; a version that fails is tried twice, not six times a minute apart; and the
+# profiler, which is on by default, lets any caller trace the server.
+CAREFUL_FLAGS = (
+    "--num_load_threads=2",
+    "--num_unload_threads=1",
+    "--max_num_load_retries=1",
+    "--load_retry_interval_micros=1000000",
+    "--enable_profiler=false",
+)
 # So that labels may stand in the file at the start, and move when it changes.
 _LABEL_FLAGS = ("--model_config_file_poll_wait_seconds=10", "--allow_version_labels_for_unavailable_models=true")
 _MOST = 2**31 - 1  # what a server counts is int32
@@ -113,7 +122,7 @@ def write_server_config(
         ConfigError: an argument cannot be used, a model cannot be batched, or `models.config` has it elsewhere.
         StorageError: a folder holds no version; a file cannot be read or written; another process changed `models.config`.
 
-    >>> write_server_config("config", ["serving/frappe"], models_at="/models")[2:]  # doctest: +SKIP
+    >>> write_server_config("config", ["serving/frappe"], models_at="/models")[-2:]  # doctest: +SKIP
     ['--model_config_file=/srv/config/models.config', '--monitoring_config_file=/srv/config/monitoring.config']
     """
     folder, bases = Path(folder).absolute(), [require_base(base) for base in bases]
@@ -131,7 +140,7 @@ def write_server_config(
     for path, message in messages.values():
         write_config(path, message)
     files = {"model_config_file": folder / "models.config", **{flag: path for flag, (path, _) in messages.items()}}
-    flags = [*_LABEL_FLAGS, *(f"--{flag}={path}" for flag, path in files.items())]
+    flags = [*CAREFUL_FLAGS, *_LABEL_FLAGS, *(f"--{flag}={path}" for flag, path in files.items())]
     return flags if batching is None else [*flags, "--enable_batching=true"]
 
 

@@ -21,6 +21,7 @@ import grpc
 from tfctr.errors import ConfigError, StorageError, require_count, require_positive
 from tfctr.serving.answers import Requests
 from tfctr.serving.channel import read_server_pem
+from tfctr.serving.configuration import CAREFUL_FLAGS
 from tfctr.serving.loader import StatusError, disable_xla
 from tfctr.serving.policy import version_policy
 from tfctr.serving.publish import latest, version_folder
@@ -109,11 +110,7 @@ def tensorflow_serving_command(binary, folder, port=8500, name=None, poll_second
         f"--model_name={name or folder.name}",
         f"--model_base_path={folder}",
         f"--file_system_poll_wait_seconds={max(1, round(poll_seconds))}",
-        "--num_load_threads=2",
-        "--num_unload_threads=1",
-        "--max_num_load_retries=1",
-        "--load_retry_interval_micros=1000000",
-        "--enable_profiler=false",
+        *CAREFUL_FLAGS,
     ]
 
 
