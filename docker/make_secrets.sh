@@ -12,7 +12,7 @@ if [ $# -ne 2 ]; then
     echo "usage: $0 FOLDER HOST" >&2
     exit 2
 fi
-folder=$1 host=$2
+folder=${1%/} host=$2
 if [ -e "$folder" ]; then
     echo "$folder is there already: remove it, or give another folder" >&2
     exit 1
@@ -44,8 +44,8 @@ key "$new/envoy/tls.key"
 openssl req -new -key "$new/envoy/tls.key" -subj "/CN=$host" -out "$new/tls.csr"
 printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "$name" >"$new/tls.ext"
 openssl x509 -req -in "$new/tls.csr" -CA "$new/ca.crt" -CAkey "$new/ca.key" -CAcreateserial -days 365 \
-    -extfile "$new/tls.ext" -out "$new/envoy/tls.crt" 2>/dev/null
-rm -f "$new/tls.csr" "$new/tls.ext" "$new/ca.srl"
+    -extfile "$new/tls.ext" -out "$new/envoy/tls.crt" 2>"$new/log" || { cat "$new/log" >&2; exit 1; }
+rm -f "$new/tls.csr" "$new/tls.ext" "$new/ca.srl" "$new/log"
 chmod 644 "$new/envoy/tls.key"
 
 openssl genrsa -out "$new/token.key" 2048 2>/dev/null

@@ -278,13 +278,15 @@ def test_secrets_are_not_replaced(secrets):
 
 
 def test_names_and_addresses(tmp_path, secrets):
-    named = make_secrets(tmp_path / "named", "serving.example.com") / "envoy/tls.crt"
+    named = make_secrets(f"{tmp_path}/named/", "serving.example.com") + "envoy/tls.crt"
     for certificate, name in ((named, "DNS:serving.example.com"), (secrets / "envoy/tls.crt", "IP Address:127.0.0.1")):
         show = ["openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName"]
         assert name in subprocess.run(show, check=True, capture_output=True, text=True).stdout
-    refused = subprocess.run(["sh", DOCKER / "make_secrets.sh", tmp_path / "other", "a b"], capture_output=True, check=False)
-    assert refused.returncode == 2
-    assert not [*tmp_path.glob("other*")]
+    for host, status, word in (("a b", 2, "HOST"), ("1.2.3", 1, "1.2.3")):
+        command = ["sh", DOCKER / "make_secrets.sh", tmp_path / "other", host]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (refused.returncode, word in refused.stderr) == (status, True)
+        assert not [*tmp_path.glob("other*")]
 
 
 @pytest.mark.parametrize("arguments", [(), ('x","aud":"y',), ("",), ("ranker", "0"), ("ranker", "1e9"), ("ranker", "1", "2")])
