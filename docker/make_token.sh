@@ -19,7 +19,7 @@ case $hours in '' | 0* | *[!0-9]*)
     ;;
 esac
 
-openssl pkey -in "$key" -noout # stops here if it is no key: a pipe does not
+openssl rsa -in "$key" -noout # stops here if it is no key for RS256, such as ca.key: a pipe does not
 
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d =; }
 

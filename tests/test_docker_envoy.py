@@ -296,7 +296,8 @@ def test_tokens_that_are_not_made(secrets, arguments):
     assert (refused.returncode, refused.stdout) == (2, "")
 
 
-def test_no_token_without_a_key(tmp_path):
-    command = ["sh", DOCKER / "make_token.sh", tmp_path / "no.key", "ranker"]
+@pytest.mark.parametrize(("key", "words"), [("no.key", "no.key"), ("ca.key", "RSA")])
+def test_no_token_without_its_key(secrets, key, words):
+    command = ["sh", DOCKER / "make_token.sh", secrets / key, "ranker"]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (refused.returncode, refused.stdout, "no.key" in refused.stderr) == (1, "", True)
+    assert (refused.returncode, refused.stdout, words in refused.stderr) == (1, "", True)
