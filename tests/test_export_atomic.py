@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfctr
-from tfctr.errors import ExportError
+from tfctr.errors import ExportError, StorageError
 from tfctr.models import LR
 from tfctr.serving import exporting
 from tfctr.serving.golden import read_golden
@@ -101,6 +102,17 @@ def test_a_failed_step_publishes_nothing(step, tiny_schema, tmp_path, monkeypatc
         tfctr.serving.export(model, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
     assert digest(tmp_path / "1") == before
+
+
+def test_a_disk_that_fills_up_is_said_as_such(tiny_schema, tmp_path, monkeypatch):
+    def fill(_, folder, **__):
+        Path(folder, "saved_model.pb").write_bytes(b"half")
+        raise tf.errors.ResourceExhaustedError(None, None, f"{folder}/saved_model.pb; No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", fill)
+    with pytest.raises(StorageError, match=r"cannot write .*: No space left on device\."):
+        tfctr.serving.export(LR(tiny_schema), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_check_sees_a_wrong_answer_before_anyone_else(tiny_schema, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfctr.errors import ConfigError, ExportError
+from tfctr.errors import ConfigError, ExportError, StorageError
 from tfctr.serving.examples import make_examples, parse_examples
 from tfctr.serving.explanation import Explanation
 from tfctr.serving.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
@@ -53,12 +53,16 @@ class ServedGraph:
         self.fallback = self._answer_without_values()
 
     def write(self, folder):
-        """Write the SavedModel: of the model's variables, those that a signature reads."""
+        """Write the SavedModel: of the model's variables, those that a signature reads. Raises `StorageError` if it cannot."""
         archive = keras.export.ExportArchive()
         archive.track(self.raw)
         for name, (function, specs) in self.endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
-        archive.write_out(folder, verbose=False)
+        try:
+            archive.write_out(folder, verbose=False)
+        except tf.errors.OpError as error:
+            fix = "check the path, its permissions and the space on its disk"
+            raise StorageError(f"cannot write {folder}: {error.message.rpartition('; ')[2]}.", fix=fix) from error
 
     @property
     def endpoints(self):
