@@ -1,5 +1,7 @@
 """Labels move in two steps, and nothing else in the configuration file changes."""
 
+import threading
+
 import pytest
 from google.protobuf import text_format
 from saved_models import put
@@ -9,7 +11,7 @@ from tfctr.serving import configuration, labels
 from tfctr.serving.configuration import read_config
 from tfctr.serving.labels import load_versions, move_labels, versions_in_use, wait_until_available
 from tfctr.serving.protocol import ModelServerConfig
-from tfctr.serving.publish import pinned_versions, prune, publish
+from tfctr.serving.publish import HISTORY, pin, pinned_versions, prune, publish
 from tfctr.serving.server import LocalServer
 from tfctr.storage import locked
 
@@ -66,6 +68,28 @@ def test_what_a_file_pins_is_not_removed(frappe, config):
     move_labels(config, frappe, {"stable": None})
     assert pinned_versions(frappe) == {str(other): [3, 7]}
     assert prune(frappe, keep=2) == [2]
+
+
+def test_a_file_says_nothing_that_is_not_pinned(frappe, config):
+    (frappe / HISTORY).write_text("")
+    with pytest.raises(StorageError, match=r"cannot write .*tfctr-history"):
+        load_versions(config, frappe, {"stable": 2})
+    assert not config.exists()
+
+
+def test_files_that_pin_at_once_all_do(frappe, tmp_path):
+    start = threading.Barrier(8)
+
+    def work(number):
+        start.wait()
+        pin(frappe, tmp_path / str(number), {number})
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pinned_versions(frappe) == {str(tmp_path / str(number)): [number] for number in range(1, 9)}
 
 
 def test_clients_without_a_label_keep_their_version(frappe, config):

@@ -15,7 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.storage import _HOST, atomic_file, atomic_folder, read_json, read_yaml, sha256, write_json, yaml_text
+from tfctr.storage import (
+    _HOST,
+    atomic_file,
+    atomic_folder,
+    locked,
+    read_json,
+    read_object,
+    read_yaml,
+    sha256,
+    write_json,
+    yaml_text,
+)
 
 
 def names(folder):
@@ -106,6 +117,19 @@ def test_a_disk_that_fills_up_is_named(tmp_path):
     with pytest.raises(StorageError, match=r"cannot write .*data\.yaml: No space left"), atomic_file(tmp_path / "data.yaml"):
         raise OSError(28, "No space left on device")
     assert names(tmp_path) == []
+
+
+def test_a_lock_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    real = os.open
+
+    def refuse(path, flags, *mode, **options):
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match=r"cannot write .*/lock: Permission denied"), locked(tmp_path / "lock"):
+        pass
 
 
 def test_orphans_of_dead_writers_are_removed(tmp_path):
@@ -200,6 +224,13 @@ def test_unreadable_json_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "broken.json" / "value.json"):
         with pytest.raises(StorageError, match="cannot read"):
             read_json(path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "null", '"text"'])
+def test_what_is_no_object_is_named(text, tmp_path):
+    (tmp_path / "value.json").write_text(text)
+    with pytest.raises(StorageError, match=r"value\.json is no JSON object"):
+        read_object(tmp_path / "value.json")
 
 
 def test_yaml_is_plain_data(tmp_path):

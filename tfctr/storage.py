@@ -111,8 +111,10 @@ def locked(path, busy=None):
 def _open_lock(path):
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # NFS locks only what is open for writing
-    except PermissionError:  # another user's: to be read is enough elsewhere
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # another user's: to be read is enough elsewhere
 
 
 def require_free(path):
@@ -151,6 +153,14 @@ def read_json(path):
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{path} is not valid JSON: {error}", fix="restore the file or make it again") from error
+
+
+def read_object(path):
+    """Read a JSON file that holds one object, as a dict; else as `read_json`."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise StorageError(f"{path} is no JSON object.", fix="restore the file or make it again")
+    return value
 
 
 def read_yaml(path):

@@ -44,18 +44,19 @@ def load_versions(config, base, labels, base_path=None):
 
     Raises:
         ConfigError: a label, a number or the file cannot be used.
-        StorageError: a version is missing, its files are not those that were published, or another process has just changed
-            the file.
+        StorageError: a version is missing, its files are not those that were published, `base` cannot be written, where these
+            versions are noted, or another process has just changed the file.
     """
     base, wanted = require_base(base), _checked(base, labels)
     with changing_config(config) as server_config:
         model = find_or_add(server_config, base.name, base_path or base)
-        policy, published = model.model_version_policy, versions(base)
+        policy, published, needed = model.model_version_policy, versions(base), _needed(model)
         labelled = wanted.union(model.version_labels.values())
         if not policy.HasField("all"):
             unlabelled = sorted(chosen_versions(policy, published))[-1:]
             _serve(policy, labelled.union(unlabelled) if labelled else ())
-    _pin(base, config, model)
+        pin(base, config, needed | _needed(model))
+    pin(base, config, _needed(model))
     return sorted(chosen_versions(policy, published))
 
 
@@ -77,7 +78,7 @@ def move_labels(config, base, labels):
         model = find_model(server_config, base.name)
         if model is None:
             raise ConfigError(f"{config} has no model {base.name!r}.", fix="write the first step: --step load")
-        policy = model.model_version_policy
+        policy, needed = model.model_version_policy, _needed(model)
         missing = set() if policy.HasField("all") else wanted.difference(policy.specific.versions)
         if missing:
             problem = f"{config} does not load version {min(missing)} of {base.name} yet."
@@ -88,7 +89,8 @@ def move_labels(config, base, labels):
                 model.version_labels[label] = int(version)
         if not model.version_labels:
             _serve(policy, ())
-    _pin(base, config, model)
+        pin(base, config, needed | _needed(model))
+    pin(base, config, _needed(model))
     return dict(sorted(model.version_labels.items()))
 
 
@@ -142,8 +144,9 @@ def _checked(base, labels):
     return {*require_labels(base, labels).values()}
 
 
-def _pin(base, config, model):
-    pin(base, config, {*model.model_version_policy.specific.versions, *model.version_labels.values()})
+def _needed(model):
+    """The versions that must not be removed: pinned before the file says that it needs them, and until it no longer does."""
+    return {*model.model_version_policy.specific.versions, *model.version_labels.values()}
 
 
 def _serve(policy, numbers):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.serving.manifest import seal
-from tfctr.storage import atomic_folder, fsync_folder, read_json, temporary_path, write_json
+from tfctr.storage import atomic_folder, fsync_folder, locked, read_object, temporary_path, write_json
 
 # TensorFlow Serving also reads " 7", "+7" and "007" as versions; one spelling for each number is enough.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -162,17 +162,17 @@ def prune(base, keep, protected=()):
 
 def pin(base, config, numbers):
     """Note in BASE's history which versions a model configuration file needs, so that `prune` keeps them; none if empty."""
-    file, pinned = Path(base) / HISTORY / _PINNED, pinned_versions(base)
-    if numbers or pinned:
-        file.parent.mkdir(exist_ok=True)
-        pinned[str(Path(config).absolute())] = sorted(numbers)
-        write_json(file, {known: needed for known, needed in pinned.items() if needed})
+    file = Path(base) / HISTORY / _PINNED
+    if numbers or file.exists():
+        with locked(file.with_name(f".{_PINNED}.lock")):
+            pinned = {**pinned_versions(base), str(Path(config).absolute()): sorted(numbers)}
+            write_json(file, {known: needed for known, needed in pinned.items() if needed})
 
 
 def pinned_versions(base):
     """`{model configuration file: its versions}`, as `pin` noted them."""
     file = Path(base) / HISTORY / _PINNED
-    return read_json(file) if file.exists() else {}
+    return read_object(file) if file.exists() else {}
 
 
 def removed_versions(base):
@@ -183,7 +183,7 @@ def removed_versions(base):
 def read_record(folder):
     """How a version came to be; `{}` for one that was exported only."""
     path = Path(folder) / RECORD
-    return read_json(path) if path.exists() else {}
+    return read_object(path) if path.exists() else {}
 
 
 def _remove(base, number):
