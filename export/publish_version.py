@@ -6,11 +6,13 @@ python export/publish_version.py serving/frappe/3 /models/frappe
 import argparse
 import shutil
 
-from tfctr.serving.publish import publish
+from tfctr.serving.manifest import verify
+from tfctr.serving.publish import publish, require_base
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version", help="the folder of one version, the one with saved_model.pb")
     parser.add_argument("base", help="the folder of all versions that the server polls")
     arguments = parser.parse_args()
-    print(publish(arguments.base, lambda folder: shutil.copytree(arguments.version, folder, dirs_exist_ok=True)))
+    verify(arguments.version)
+    print(publish(require_base(arguments.base), lambda folder: shutil.copytree(arguments.version, folder, dirs_exist_ok=True)))

@@ -292,6 +292,11 @@ def test_the_scripts_publish_replay_and_call(exported, tiny_schema, tmp_path):
     model, version = exported
     base = tmp_path / "polled"
     assert run_script("publish_version.py", version, base) == [str(base / "1")]
+    for source, target in ((version.parent, base), (version, tmp_path / "007")):
+        with pytest.raises(subprocess.CalledProcessError):
+            run_script("publish_version.py", source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["polled"]
+    assert [path.name for path in base.iterdir()] == ["1"]
     rows = [
         {"user": "60", "item": None, "genres": "Drama|Noir", "age": 40.0, "price": 5},
         dict.fromkeys(golden_rows(tiny_schema)),
