@@ -113,6 +113,10 @@ def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     result = tfctr_("versions", base, "--verify")
     assert (result.exit_code, "saved_model.pb is not the file that was published" in result.stderr) == (6, True)
     assert ["DAMAGED" in line for line in result.stdout.splitlines()] == [False, True, False]
+    result = tfctr_("versions", base, "--verify", "--json")
+    damage = [version["damage"] for version in json.loads(result.stdout)["versions"]]
+    assert (result.exit_code, damage[0], damage[2]) == (6, None, None)
+    assert "saved_model.pb is not the file that was published" in damage[1]
     (tmp_path / "models.config").write_text("")
     done("label", tmp_path / "models.config", base, "stable=2", "--step", "load")
     config = tmp_path / "models.config"
@@ -195,6 +199,7 @@ def test_server_config_prints_the_command(tmp_path, base):
         (["rollback", "nowhere", "--reason", "why"], 6, "holds no published version"),
         (["versions", "nowhere"], 6, "holds no published version"),
         (["label", "new.config", "clicks", "stable", "--step", "load"], 2, "'stable' is not LABEL=VERSION"),
+        (["label", "new.config", "clicks", "stable=1", "stable=2", "--step", "load"], 2, "'stable' is given twice"),
         (["label", "new.config", "clicks", "stable=007", "--step", "load"], 2, "'007' is not a version's number"),
         (["label", "new.config", "clicks", "a b=1", "--step", "load"], 2, "'a b' cannot be a label"),
         (["label", "new.config", "clicks", "stable=1"], 2, "give either --server or --step"),

@@ -133,7 +133,7 @@ def test_a_broken_live_version_is_said(live, tmp_path):
 def test_a_live_version_that_gives_no_numbers(live, tmp_path):
     nan = version(tmp_path / "1", weight=math.nan)
     assert compare(live, nan, LOOSE)["failures"] == [
-        f"the live version cannot be compared with: {nan} answers 200 of 200 rows with no finite number."
+        f"the live version cannot be compared with: {nan} answers 200 of 200 rows with no finite number"
     ]
 
 

@@ -282,6 +282,19 @@ def test_hidden_files_are_no_records_of_versions(three):
     assert [version["version"] for version in history(three, removed=True)] == [1, 2, 3, 9]
 
 
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_the_record_of_the_live_version_is_damaged(text, three, tiny_schema):
+    (three / "3" / RECORD).write_text(text)
+    known = history(three)
+    assert [version["damage"] is None for version in known] == [True, True, False]
+    assert str(three / "3" / RECORD) in known[2]["damage"]
+    with pytest.raises(StorageError, match=r"publication\.json is no.*\n  fix: say which version to go back to, with --to"):
+        rollback(three, "a disk fails")
+    with pytest.raises(ExportError, match=r"SHA-256 differs\.\n  fix: roll back to one that is whole"):
+        publish_model(model(tiny_schema), three)
+    assert rollback(three, "a disk fails", to=2)["of"] == 2
+
+
 def test_rollback_refuses_what_is_not_whole(three):
     variables = three / "2" / "variables" / "variables.index"
     variables.write_bytes(variables.read_bytes()[:-1])
@@ -330,6 +343,6 @@ def test_a_rollback_of_nothing(tmp_path):
 
 def test_versions_that_were_only_exported(tiny_schema, tmp_path):
     tfctr.serving.export(model(tiny_schema), tmp_path / "ctr", metrics=GOOD)
-    assert history(tmp_path / "ctr") == [{"version": 1, "live": True, "removed": False, "metrics": GOOD}]
+    assert history(tmp_path / "ctr") == [{"version": 1, "live": True, "removed": False, "damage": None, "metrics": GOOD}]
     assert publish_model(model(tiny_schema), tmp_path / "ctr", metrics=GOOD)["comparison"]["failures"] == []
     assert rollback(tmp_path / "ctr", "why")["of"] == 1

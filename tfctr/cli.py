@@ -45,9 +45,9 @@ def command(function):
     def guarded(**arguments):
         try:
             return function(**arguments)
+        except (typer.Exit, BrokenPipeError):
+            raise
         except (TfctrError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
             if not isinstance(error, TfctrError):
                 problem = f"{error.filename or 'the disk'}: {error.strerror or error}."
                 error = StorageError(problem, fix="check space and permissions")

@@ -98,7 +98,8 @@ def publish(
         protected=protected,
     )
     show(published if json else _short(published), json)
-    suggest("the same without --dry-run" if dry_run else f"tfctr versions {folder}")
+    after = f"tfctr versions {folder}" if published["compared_with"] else f"tfctr serve {folder}"
+    suggest("the same without --dry-run" if dry_run else after)
     _suggest_labels(folder, published)
 
 
@@ -136,19 +137,18 @@ def versions(
     from tfctr.serving import manifest
 
     serving.latest(folder)
-    known, problems = serving.history(folder, removed=removed), []
+    known = serving.history(folder, removed=removed)
     for version in known if verify else ():
         if not version["removed"]:
-            version["whole"] = True
             try:
                 manifest.verify(folder / str(version["version"]))
             except StorageError as error:
-                version["whole"] = False
-                problems.append(error.problem)
+                version["damage"] = error.problem
+    problems = [version["damage"] for version in known if version["damage"]]
     if json:
         print_json({"versions": known})
-    else:
-        show({str(version["version"]): _line(version) for version in known}, json)
+        raise typer.Exit(StorageError.exit_code if problems else 0)
+    show({str(version["version"]): _line(version) for version in known}, json)
     if problems:
         raise StorageError("; ".join(problems), fix="publish under the next number, or roll back; then remove these folders")
 
@@ -311,7 +311,7 @@ def _short(published):
 
 def _line(version):
     state = "removed" if version["removed"] else "live" if version["live"] else ""
-    action = version.get("action", "export") + (f" of {version['of']}" if "of" in version else "")
+    action = version.get("action", "" if version["damage"] else "export") + (f" of {version['of']}" if "of" in version else "")
     who, why = version.get("by", ""), version.get("reason") or ""
-    damage = "" if version.get("whole", True) else "DAMAGED  "
+    damage = "DAMAGED  " if version["damage"] else ""
     return f"{state:<7}  {damage}{action:<14}  {version.get('time', ''):<25}  {who}  {why}".rstrip()

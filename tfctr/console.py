@@ -67,5 +67,7 @@ def parse_labels(texts):
         label, equals, version = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r} is not LABEL=VERSION.", fix="write stable=7, or stable=none to take the label away")
+        if label in labels:
+            raise ConfigError(f"the label {label!r} is given twice.", fix="say for each label once where it goes")
         labels[label] = None if version == "none" else version
     return labels

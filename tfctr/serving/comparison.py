@@ -11,7 +11,7 @@ from tfctr.serving.loader import SavedModel, read_signatures
 from tfctr.serving.manifest import verify
 from tfctr.serving.protocol import type_name
 from tfctr.serving.warmup import read_warmup
-from tfctr.storage import read_json
+from tfctr.storage import read_object
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
 _PROBABILITIES = (_OUTPUT, "scores", "outputs")  # the last two are those of `classify` and `regress`
@@ -66,7 +66,7 @@ def compare(new, live, bounds):
             report |= _score_drift(new, live)
             failures += _drift_failures(report, bounds)
     except StorageError as error:
-        failures.append(f"the live version cannot be compared with: {error.problem}")
+        failures.append(f"the live version cannot be compared with: {error.problem.removesuffix('.')}")
     return {**report, "failures": failures}
 
 
@@ -104,7 +104,7 @@ def stability_index(expected, found, bins=10):
 def _metrics_of_both(new, live, bounds):
     """`{name: {"live", "new"}}` of each metric that the live version has and a bound is for."""
     metrics = {
-        face: read_json(Path(version) / "assets.extra" / "model_card.json").get("metrics", {})
+        face: read_object(Path(version) / "assets.extra" / "model_card.json").get("metrics", {})
         for face, version in (("live", live), ("new", new))
     }
     known = [name for name, value in metrics["live"].items() if value is not None and _bound(name, bounds)]

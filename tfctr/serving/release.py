@@ -30,7 +30,7 @@ from tfctr.serving.publish import (
     version_folder,
     versions,
 )
-from tfctr.storage import locked, read_json, temporary_path, write_json
+from tfctr.storage import locked, read_object, temporary_path, write_json
 
 _SAME = 1e-6  # between two builds of TensorFlow, or two processors, the last bits may differ
 
@@ -145,7 +145,8 @@ def rollback(base, reason, to=None):
 def history(base, removed=False):
     """What is known of each version, ascending: a list of dicts.
 
-    Each has `version`, `live` (whether it is the highest), `removed`, `metrics` (None if unknown), and its record.
+    Each has `version`, `live` (whether it is the highest), `removed`, `damage` (None, or why nothing is known of it), `metrics`
+    (None if unknown), and its record.
 
     Args:
         base: the folder of all versions.
@@ -190,11 +191,13 @@ def _refuse(failures, live):
     if failures:
         raise ExportError(
             f"the new version is not published, since {live} is live: {'; '.join(failures)}.",
-            fix=f"{_remedy(failures)}; or say why it must go live all the same: --force REASON",
+            fix=f"{_remedy(failures, live.parent)}; or say why it must go live all the same: --force REASON",
         )
 
 
-def _remedy(failures):
+def _remedy(failures, base):
+    if any(failure.startswith("the live version ") for failure in failures):
+        return f"roll back to one that is whole: tfctr versions {base} --verify"
     if any(failure.startswith("signature ") for failure in failures):
         return "export it with the live version's candidates and optional inputs"
     return "train a better model; or give other bounds"
@@ -253,7 +256,10 @@ def _require_golden(version):
 
 
 def _before(base, live):
-    origin = _origin(base, live)
+    try:
+        origin = _origin(base, live)
+    except StorageError as error:
+        raise StorageError(error.problem, fix=f"say which version to go back to, with --to: tfctr versions {base}") from error
     older = [number for number in versions(base) if number < origin]
     if not older:
         raise StorageError(f"{base} has no version before {origin}.", fix=f"choose one with --to: tfctr versions {base}")
@@ -267,11 +273,14 @@ def _origin(base, number):
 
 def _record_of(base, number):
     folder = base / str(number)
-    return read_record(folder) if folder.is_dir() else read_json(base / HISTORY / f"{number}.json")
+    return read_record(folder) if folder.is_dir() else read_object(base / HISTORY / f"{number}.json")
 
 
 def _describe(base, number, present):
     card = base / str(number) / "assets.extra" / "model_card.json"
-    metrics = read_json(card).get("metrics") if card.exists() else None
     state = {"version": number, "live": number == max(present, default=None), "removed": number not in present}
-    return {**state, "metrics": metrics, **_record_of(base, number)}
+    try:
+        metrics = read_object(card).get("metrics") if card.exists() else None
+        return {**state, "damage": None, "metrics": metrics, **_record_of(base, number)}
+    except StorageError as error:
+        return {**state, "damage": error.problem, "metrics": None}
