@@ -90,6 +90,15 @@ def test_every_change_is_found(change, said, version):
         verify(version)
 
 
+def test_a_file_that_cannot_be_read_is_damage(version, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr("tfctr.serving.manifest.sha256", fail)
+    with pytest.raises(StorageError, match=r"cannot read .*assets/.*: Input/output error"):
+        verify(version)
+
+
 def test_a_manifest_that_came_with_the_files_must_hold(version):
     seal(version)
     rewrite(version)

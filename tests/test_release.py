@@ -4,6 +4,7 @@ import fcntl
 import math
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +164,8 @@ def test_a_version_that_cannot_be_removed_does_not_undo_the_publishing(base, tin
     [
         ({"force": ""}, ConfigError, "`force` is ''"),
         ({"force": " \n"}, ConfigError, "`force` is"),
+        ({"force": "two\nlines"}, ConfigError, "`force` is"),
+        ({"force": "\udcff"}, ConfigError, "`force` is"),
         ({"force": True}, ConfigError, "`force` is True"),
         ({"keep": 1}, ConfigError, "`keep` is 1"),
         ({"keep": 0, "dry_run": True}, ConfigError, "`keep` is 0"),
@@ -295,6 +298,18 @@ def test_the_record_of_the_live_version_is_damaged(text, three, tiny_schema):
     assert rollback(three, "a disk fails", to=2)["of"] == 2
 
 
+def test_a_version_that_may_not_be_read_is_listed(three, monkeypatch):
+    exists = Path.exists
+
+    def refuse(path):
+        if path.is_relative_to(three / "1"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert ["Permission denied" in str(version["damage"]) for version in history(three)] == [True, False, False]
+
+
 def test_rollback_refuses_what_is_not_whole(three):
     variables = three / "2" / "variables" / "variables.index"
     variables.write_bytes(variables.read_bytes()[:-1])
@@ -320,6 +335,7 @@ def test_rollback_refuses_what_answers_otherwise(three):
     ("options", "error", "said"),
     [
         ({"reason": ""}, ConfigError, "`reason` is ''"),
+        ({"reason": "red \x1b[31m"}, ConfigError, "`reason` is"),
         ({"reason": "why", "to": "007"}, ConfigError, "'007' is not a version's number"),
         ({"reason": "why", "to": "../1"}, ConfigError, "is not a version's number"),
         ({"reason": "why", "to": 2**63}, ConfigError, "is not a version's number"),

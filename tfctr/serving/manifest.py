@@ -34,11 +34,12 @@ def verify(folder):
     for name in sorted(expected.keys() | found.keys()):
         _require(name in found, f"{folder / name} is missing.")
         _require(name in expected, f"{folder / name} was added after {folder} was published.")
-        _require(sha256(found[name]) == expected[name], f"{folder / name} is not the file that was published: SHA-256 differs.")
+        same = _digest(found[name]) == expected[name]
+        _require(same, f"{folder / name} is not the file that was published: SHA-256 differs.")
 
 
 def _write(folder):
-    lines = [f"{sha256(path)}  {name}\n" for name, path in _files(folder).items()]
+    lines = [f"{_digest(path)}  {name}\n" for name, path in _files(folder).items()]
     (folder / MANIFEST).parent.mkdir(exist_ok=True)
     with atomic_file(folder / MANIFEST) as file:
         file.writelines(lines)
@@ -66,6 +67,13 @@ def _files(folder):
         if path.is_file() and name != MANIFEST:
             found[name] = path
     return found
+
+
+def _digest(path):
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.", fix=_FIX) from error
 
 
 def _require(condition, problem, fix=_FIX):

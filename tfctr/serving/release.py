@@ -216,8 +216,8 @@ def _user():
 
 
 def _require_reason(argument, reason):
-    if not isinstance(reason, str) or not reason.strip():
-        raise ConfigError(f"`{argument}` is {reason!r}.", fix="say why, in a sentence that others will read")
+    if not isinstance(reason, str) or not reason.strip() or not reason.isprintable():
+        raise ConfigError(f"`{argument}` is {reason!r}.", fix="say why, in one line of text that others will read")
 
 
 def _move(exported, staged, record):
@@ -282,5 +282,5 @@ def _describe(base, number, present):
     try:
         metrics = read_object(card).get("metrics") if card.exists() else None
         return {**state, "damage": None, "metrics": metrics, **_record_of(base, number)}
-    except StorageError as error:
-        return {**state, "damage": error.problem, "metrics": None}
+    except OSError as error:
+        return {**state, "damage": getattr(error, "problem", str(error)), "metrics": None}
