@@ -12,6 +12,7 @@ import pytest
 import tfctr
 from tfctr.errors import ConfigError, ExportError, StorageError
 from tfctr.serving import Bounds, LocalServer, PredictionClient, history, publish_model, rollback, versions
+from tfctr.serving.comparison import compare
 from tfctr.serving.golden import golden_rows, read_golden
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.manifest import MANIFEST, seal, verify
@@ -188,6 +189,17 @@ def test_one_publisher_at_a_time(base, tiny_schema):
             with pytest.raises(StorageError, match=r"another process is publishing to .*ctr"):
                 publisher()
     assert publish_model(model(tiny_schema), base, metrics=GOOD)["folder"] == str(base / "2")
+
+
+def test_what_is_exported_meanwhile_is_compared_with(base, tiny_schema, monkeypatch):
+    def export_another(*arguments):
+        tfctr.serving.export(model(tiny_schema), base, check=False)
+        return compare(*arguments)
+
+    monkeypatch.setattr("tfctr.serving.release.compare", export_another)
+    with pytest.raises(StorageError, match="another live version than the one compared with"):
+        publish_model(model(tiny_schema), base, metrics=GOOD)
+    assert versions(base) == [1, 2]
 
 
 def test_a_publisher_may_be_another_user_than_the_last(base, tiny_schema, monkeypatch):

@@ -75,7 +75,7 @@ def publish_model(
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
         ExportError: the model failed the strict check, or is worse than the bounds allow. Nothing is published.
-        StorageError: something in `base` is not as it must be, or another process publishes there.
+        StorageError: something in `base` is not as it must be, or another process publishes or exports there.
     """
     base, bounds = require_base(base), bounds or Bounds()
     if force is not None:
@@ -105,6 +105,8 @@ def publish_model(
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
         if dry_run:
             return {**record, "folder": None, "removed": [], "not_removed": None}
+        if versions(base)[-1:] != live:
+            raise StorageError(f"{base} has another live version than the one compared with.", fix="repeat the command")
         published = publish(base, lambda staged: _move(exported, staged, record))
         return {**record, "folder": str(published), **_remove_old(base, keep, protected)}
 
