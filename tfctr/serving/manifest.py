@@ -11,7 +11,7 @@ from tfctr.storage import atomic_file, sha256
 
 MANIFEST = "assets.extra/SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-_FIX = "publish it again from its run, or restore the folder"
+_FIX = "choose another version, or publish this one again from its run"
 
 
 def seal(folder):
