@@ -113,9 +113,16 @@ def wait_until_available(server, base, labels, timeout=300.0):
 
 
 def versions_in_use(config, base):
-    """The versions of `base` that a configuration file serves or labels: those must not be removed."""
-    model = find_model(read_config(config), require_base(base).name)
-    return chosen_versions(model.model_version_policy, versions(base)).union(model.version_labels.values()) if model else set()
+    """The versions of `base` that a configuration file serves or labels: those must not be removed.
+
+    Raises:
+        ConfigError: the file does not have the model.
+    """
+    name = require_base(base).name
+    model = find_model(read_config(config), name)
+    if model is None:
+        raise ConfigError(f"{config} has no model {name!r}.", fix="give the file that the server of this model reads")
+    return chosen_versions(model.model_version_policy, versions(base)).union(model.version_labels.values())
 
 
 def require_labels(base, labels):
