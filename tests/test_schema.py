@@ -154,13 +154,13 @@ def test_tiny_ids_are_valid(tiny_schema, tiny_ids, tiny_labels):
 # what is refused
 
 
-@pytest.mark.parametrize("name", ["user", "0", "I1", "a.b-c/d_e", "User"])
+@pytest.mark.parametrize("name", ["user", "0", "I1", "a.b-c/d_e", "a.", "a-", "User"])
 def test_names_that_can_be_served(name):
     assert Categorical(name).name == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", " user", "user id", "_user", ".user", "/user", "usér", "user\n", "class", "None", "self", None, 3]
+    "name", ["", " user", "user id", "_user", ".user", "/user", "user/", "usér", "user\n", "class", "None", "self", None, 3]
 )
 @pytest.mark.parametrize("make", [Categorical, Numeric, lambda name: Sequence(name, max_length=2)])
 def test_names_that_cannot_be_served(make, name):

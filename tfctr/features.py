@@ -18,7 +18,7 @@ TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
 POOLINGS = ("mean", "sum", "sqrtn")
 
 # A name becomes an input of the served model: TensorFlow Serving takes these characters and no Python keyword.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]*(?<!/)")
 _LONGEST_NAME = 200  # it also names a file
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 2**31 - 1  # ids are int32
@@ -41,7 +41,7 @@ def _require_name(name, what):
     require(
         isinstance(name, str) and _NAME.fullmatch(name) and not keyword.iskeyword(name) and name != "self",
         f"{what} {reprlib.repr(name)} cannot be the name of a served input.",
-        "use letters, digits and _ . - / only, begin with a letter or digit, and use no Python keyword",
+        "use letters, digits and _ . - / only, begin with a letter or digit, do not end with a /, and use no Python keyword",
     )
     require(
         len(name.replace("/", "%2F")) <= _LONGEST_NAME,
