@@ -114,7 +114,7 @@ def test_the_best_has_the_least_log_loss():
         (np.repeat([0, 1], [20, 4]), np.zeros(24), "4 clicks are too few"),
         (np.repeat([0, 1], [4, 20]), np.zeros(24), "4 non-clicks are too few"),
         (np.repeat([0, 1], 20), np.where(np.arange(40) == 7, np.inf, 0.0), "row 7: the logit is inf"),
-        (np.repeat([0, 1], 20), -np.repeat([0.0, 1.0], 20), "platt: clicks become rarer as the logit rises"),
+        (np.repeat([0, 1], 20), np.repeat([1.0, 0.0], 20), "platt: the lowest logit, 0, gets 0.955, the highest, 1, 0.0455"),
         (np.repeat([0, 1], 20), np.zeros((40, 1)), r"shapes \(\(40,\), \(40, 1\), \(40,\)\)"),
         (np.repeat([0, 2], 20), np.zeros(40), "labels must be 0 or 1"),
     ],
@@ -122,6 +122,21 @@ def test_the_best_has_the_least_log_loss():
 def test_rows_that_cannot_calibrate_are_refused(labels, logits, problem):
     with pytest.raises(DataError, match=problem):
         calibration_of(labels, logits, method="platt")
+
+
+def test_a_model_that_expects_far_more_clicks_needs_an_intercept():
+    labels, logits = clicks(rows=20_000, slope=1.0, intercept=-8.0)
+    logits += 4.0  # nearly all above 0, and clicks are rare: the best slope alone is below 0
+    with pytest.raises(DataError, match=r"temperature: the lowest logit, .*\n  fix: use platt, which also shifts"):
+        calibration_of(labels, logits, method="temperature")
+    assert calibration_of(labels, logits).method == "platt"
+
+
+def test_a_map_without_a_rise_is_refused():
+    labels, logits = clicks(slope=-0.5)
+    for method in (*METHODS, "best"):
+        with pytest.raises(DataError, match="the lowest logit, "):
+            calibration_of(labels, logits, method=method)
 
 
 @pytest.mark.parametrize("split", [None, "valid"])
@@ -140,8 +155,7 @@ def test_dropped_non_clicks_are_given_back(calibration):
     logits = tf.constant([-5.0, -1.0, 0.0, 1.0, 5.0])
     kept = (calibration or SigmoidCalibration())(logits).numpy().astype(np.float64)
     whole = all_negatives(calibration, 0.05)(logits).numpy()
-    at_knots = np.abs(logits) != 0
-    np.testing.assert_allclose(whole[at_knots], (kept / (kept + (1 - kept) / 0.05))[at_knots], rtol=1e-5)
+    np.testing.assert_allclose(whole, kept / (kept + (1 - kept) / 0.05), rtol=1e-5)
     assert all_negatives(calibration, 1) is calibration
 
 
@@ -172,8 +186,8 @@ def test_the_served_graph_is_calibrated(method, model, valid, tiny_schema, tmp_p
     raw = usual_rows(tiny_schema, 200)
     logits = np.asarray(model(RawFeatures(tiny_schema)(raw))["logit"])[:, 0]
     if method == "isotonic":
-        knots = np.float64(calibration.probabilities)
-        expected = np.interp(logits, calibration.logits, knots / (knots + (1 - knots) / 0.1))
+        kept = np.interp(logits, calibration.logits, calibration.probabilities)
+        expected = kept / (kept + (1 - kept) / 0.1)
     else:
         expected = sigmoid(calibration.slope * logits + calibration.intercept + math.log(0.1))
     served = SavedModel(version)

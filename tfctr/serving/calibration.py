@@ -64,6 +64,7 @@ class IsotonicCalibration:
     probabilities: tuple[float, ...]
     method: str = "isotonic"
     figures: dict = dataclasses.field(default_factory=dict)
+    kept: float = 1.0
 
     def describe(self):
         """What the model card says."""
@@ -77,12 +78,12 @@ class IsotonicCalibration:
         knot = tf.maximum(tf.searchsorted(x, inside, side="right") - 1, 0)
         above = np.append(y[1:], y[-1])  # rounding must not lead past the next knot
         line = tf.gather(y, knot) + tf.gather(slopes, knot) * (inside - tf.gather(x, knot))
-        return tf.where(tf.math.is_nan(logits), logits, tf.minimum(line, tf.gather(above, knot)))
+        clicks = tf.where(tf.math.is_nan(logits), logits, tf.minimum(line, tf.gather(above, knot)))
+        return clicks if self.kept == 1 else clicks / (clicks + (1.0 - clicks) / np.float32(self.kept))
 
     def for_all_negatives(self, kept):
         """The same map for a world in which training has seen only `kept` of the non-clicks."""
-        clicks = np.float64(self.probabilities)
-        return dataclasses.replace(self, probabilities=tuple((clicks / (clicks + (1.0 - clicks) / kept)).tolist()))
+        return dataclasses.replace(self, kept=self.kept * kept)
 
 
 def fit_calibration(model, split, method="best", batch_size=10_000):
@@ -100,7 +101,8 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
 
     Raises:
         ConfigError: an unknown method, or `model` is no model of ours, or `split` no split.
-        DataError: fewer than five clicks or non-clicks, logits that are not finite, or probabilities that fall as clicks rise.
+        DataError: fewer than five clicks or non-clicks, logits that are not finite, or probabilities that do not
+            rise with the logit.
 
     >>> import tfctr
     >>> calibration = fit_calibration(model, dataset.valid, "platt")  # doctest: +SKIP
@@ -132,8 +134,10 @@ def calibration_of(labels, logits, weights=None, method="best"):
     labels, logits, weights = (values[weights > 0] for values in (labels, logits, weights))
     compared = {name: _cross_validated(name, labels, logits, weights) for name in (METHODS if method == "best" else [method])}
     best = min(compared, key=lambda name: compared[name]["log_loss"])
+    fitted = _fitted(best, labels, logits, weights)
+    _require_rising(fitted, logits)
     figures = {"rows": len(labels), "before": _figures(labels, _sigmoid(logits), weights), "after": compared}
-    return dataclasses.replace(_fitted(best, labels, logits, weights), figures=figures)
+    return dataclasses.replace(fitted, figures=figures)
 
 
 def all_negatives(calibration, kept):
@@ -198,10 +202,16 @@ def _fitted(method, labels, logits, weights):
         return _isotonic(labels, logits, weights)
     inputs = logits[:, None] if method == "temperature" else np.stack([logits, np.ones_like(logits)], axis=1)
     slope, *intercept = _logistic_regression(inputs, _smooth(labels, weights), weights).tolist()
-    if slope <= 0:
-        problem = f"{method}: clicks become rarer as the logit rises (the slope is {slope:.3g})."
-        raise DataError(problem, fix="calibrate a model that ranks better than chance, on its own rows")
     return SigmoidCalibration(slope, *intercept, method=method)
+
+
+def _require_rising(fitted, logits):
+    ends = [logits.min(), logits.max()]
+    low, high = fitted(tf.constant(ends, tf.float32)).numpy().tolist()
+    if not low < high:
+        problem = f"{fitted.method}: the lowest logit, {ends[0]:.3g}, gets {low:.3g}, the highest, {ends[1]:.3g}, {high:.3g}."
+        platt = "use platt, which also shifts the logits, or " if fitted.method == "temperature" else ""
+        raise DataError(problem, fix=f"{platt}calibrate a model that ranks better than chance, on its own rows")
 
 
 def _smooth(labels, weights):
