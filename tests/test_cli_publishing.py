@@ -77,6 +77,13 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
         assert "rank" in card["signatures"]
 
 
+@pytest.mark.parametrize(("option", "problem"), [("--calibrate", "calibration method ''"), ("--tables", "form of tables ''")])
+def test_an_empty_name_is_no_silent_default(option, problem, folder, tmp_path):
+    result = tfctr_("export", folder / "run", tmp_path / "clicks", option, "")
+    assert (result.exit_code, f"Unknown {problem}" in result.stderr) == (2, True)
+    assert not (tmp_path / "clicks").exists()
+
+
 def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     base = shutil.copytree(base, tmp_path / "clicks")
     result = tfctr_("publish", folder / "worse", base)

@@ -261,6 +261,13 @@ def test_a_moved_probability_is_refused():
     assert found.figures["max_difference"] == pytest.approx(moved, abs=1e-7)
 
 
+def test_probabilities_are_compared_as_they_will_be_served():
+    model, kept = linear({3: 5 + 2**-9, 4: 0.0}), math.exp(-5)  # 5 in float16: sure of a click, but for the dropped non-clicks
+    assert compress_tables(model, split(4, 3), "float16", max_difference=1e-4).figures["max_difference"] < 2e-5
+    with pytest.raises(ExportError, match=r"valid row 1 moves the most, from 0\.500488 to 0\.5, by more than 0\.0001"):
+        compress_tables(model, split(4, 3), "float16", max_difference=1e-4, negatives_kept=kept)
+
+
 @pytest.mark.parametrize(("what", "user"), [("golden row", ""), ("example", "no golden token")])
 def test_rows_that_the_split_lacks_are_held_to_the_bound(what, user, tmp_path):
     raw = RawFeatures(USERS)

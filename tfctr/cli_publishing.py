@@ -246,7 +246,7 @@ def _suggest_labels(folder, published):
 
 def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
     """The arguments that `serving.export` and `serving.publish_model` share."""
-    calibration = _calibrated(run, data, calibrate) if calibrate else None
+    calibration = None if calibrate is None else _calibrated(run, data, calibrate)
     return {
         "vocabularies": data,
         "metrics": {f"valid_{name}": value for name, value in run.metrics["valid"].items()},
@@ -254,7 +254,7 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
         "optional": optional or (),
         "calibration": calibration,
         "negatives_kept": negatives_kept,
-        "tables": _compressed(run, data, tables, calibration) if tables is not None else None,
+        "tables": None if tables is None else _compressed(run, data, tables, calibration, negatives_kept),
     }
 
 
@@ -270,11 +270,12 @@ def _calibrated(run, data, method):
     return calibration
 
 
-def _compressed(run, data, form, calibration):
+def _compressed(run, data, form, calibration, negatives_kept):
     """The run's tables in a smaller form; says what that saves and costs."""
     from tfctr.serving import compress_tables
 
-    tables = compress_tables(run.model, run.dataset(data).valid, form, calibration=calibration)
+    valid = run.dataset(data).valid
+    tables = compress_tables(run.model, valid, form, calibration=calibration, negatives_kept=negatives_kept)
     before, after = tables.figures["before"], tables.figures["after"]
     size = f"{after['bytes']:,} bytes, {before['bytes']:,} before"
     auc = f"AUC {after['auc']:.6f}, {before['auc']:.6f} before"

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfctr import metrics
 from tfctr.errors import ConfigError, DataError, ExportError, require_number, require_one_of
 from tfctr.models.base import PREDICTION, require_model
-from tfctr.serving.calibration import require_split
+from tfctr.serving.calibration import all_negatives, require_split
 
 FORMS = ("float16", "int8")
 # Trained TF4CTR, CETN, DeepFM and DNN on Frappe, MovieLens and Criteo moved the worst of up to 100,000 probabilities by at most
@@ -31,7 +31,17 @@ _WIDEST_BETTER_AS_FLOAT16 = 4  # up to here, a scale costs as much as int8 saves
 _CHUNK = 2**22  # numbers that are converted at a time: no second table in memory
 
 
-def compress_tables(model, split, form, *, calibration=None, max_difference=None, max_auc_drop=MAX_AUC_DROP, batch_size=10_000):
+def compress_tables(
+    model,
+    split,
+    form,
+    *,
+    calibration=None,
+    negatives_kept=1.0,
+    max_difference=None,
+    max_auc_drop=MAX_AUC_DROP,
+    batch_size=10_000,
+):
     """Store all embedding tables of a model in a smaller form, unless that changes its predictions too much.
 
     The model itself stays as it is. A table of at most four columns is stored as float16 under `"int8"`, too: as small, and
@@ -41,7 +51,8 @@ def compress_tables(model, split, form, *, calibration=None, max_difference=None
         model: a trained `CTRModel`.
         split: of a prepared dataset, with both labels: `dataset.valid`. Rows count by their weight where it has weights.
         form: `"float16"` or `"int8"`.
-        calibration: what `export` will be given: probabilities are compared as they will be served. Isotonic ones may be steep.
+        calibration, negatives_kept: what `export` will be given: probabilities are compared as they will be served. Isotonic
+            ones may be steep.
         max_difference: how far the probability of any row may move; if None, 0.005 for float16 and 0.05 for int8. `export`
             holds its golden rows and its examples to it, too.
         max_auc_drop: how far the AUC of the split may fall.
@@ -52,7 +63,8 @@ def compress_tables(model, split, form, *, calibration=None, max_difference=None
         and the AUC, before and after, and the largest difference of a probability.
 
     Raises:
-        ConfigError: an unknown form, a bound below 0, or `model` is no model of ours, or `split` no split.
+        ConfigError: an unknown form, a bound below 0, a `negatives_kept` not in (0, 1], or `model` is no model of ours, or
+            `split` no split.
         DataError: all rows of the split have the same label.
         ExportError: a number of a table is not finite or beyond float16, or a bound is not kept.
 
@@ -64,6 +76,7 @@ def compress_tables(model, split, form, *, calibration=None, max_difference=None
     require_model(model)
     require_split(split)
     max_difference = MAX_DIFFERENCE[form] if max_difference is None else max_difference
+    calibration = all_negatives(calibration, negatives_kept)
     require_number("max_difference", max_difference, least=0)
     require_number("max_auc_drop", max_auc_drop, least=0)
     model.settle()
