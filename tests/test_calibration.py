@@ -166,6 +166,11 @@ def test_a_share_of_non_clicks_lies_in_0_to_1(kept, tiny_schema, tmp_path):
     assert not (tmp_path / "ctr").exists()
 
 
+def test_a_method_is_no_calibration(tiny_schema, tmp_path):
+    with pytest.raises(ConfigError, match=r"`calibration` is 'platt'\.\n  fix: pass fit_calibration\("):
+        tfctr.serving.export(MODELS["LR"](tiny_schema), tmp_path / "ctr", calibration="platt")
+
+
 @pytest.fixture(scope="module")
 def model(tiny_schema):
     return spread(MODELS["LR"](tiny_schema), scale=1.0)

@@ -146,11 +146,13 @@ def all_negatives(calibration, kept):
     `p / (p + (1 - p) / kept)`, which adds `ln(kept)` to the logit. `calibration` None is the model's own sigmoid.
 
     Raises:
-        ConfigError: `kept` is not in (0, 1].
+        ConfigError: `calibration` is of another kind, or `kept` not in (0, 1].
 
     >>> round(float(all_negatives(None, 0.1)(tf.constant([0.0]))[0]), 6)  # 0.5 / (0.5 + 0.5 / 0.1)
     0.090909
     """
+    if not isinstance(calibration, SigmoidCalibration | IsotonicCalibration | None):
+        raise ConfigError(f"`calibration` is {calibration!r}.", fix="pass fit_calibration(model, dataset.valid)")
     require_number("negatives_kept", kept, 0, 1)
     if kept == 0:
         raise ConfigError("`negatives_kept` is 0.", fix="give the share of the non-clicks that training has seen, above 0")
