@@ -160,6 +160,13 @@ def test_what_cannot_be_the_name_of_a_model(name, tmp_path):
         require_base(f"{tmp_path}/{name}" if name != "/" else name)
 
 
+@pytest.mark.parametrize("folder", ["models [new]", "back\\slash", os.fsdecode(b"\xff")])
+def test_a_path_that_tensorflow_cannot_read_is_refused(folder, tmp_path):
+    with pytest.raises(StorageError, match="TensorFlow cannot read files in") as error:
+        require_base(tmp_path / folder / "frappe")
+    assert repr(str(tmp_path / folder / "frappe")) in error.value.problem
+
+
 @pytest.mark.parametrize("entry", ["0", "007", "+7", " 7", "7 ", "9" * 19])
 def test_what_only_looks_like_a_version_is_named(entry, tmp_path):
     base = tmp_path / "frappe"

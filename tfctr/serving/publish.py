@@ -22,6 +22,7 @@ from tfctr.storage import atomic_folder, fsync_folder, locked, read_object, temp
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _READ_AS_VERSION = re.compile(r"\s*\+?[0-9]+\s*", re.ASCII)
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_UNREADABLE = re.compile(r"[\[\\\ud800-\udfff]")  # a pattern to TensorFlow, when it restores variables; no UTF-8
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 RECORD = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
@@ -81,7 +82,8 @@ def require_base(base):
 
     Raises:
         ConfigError: its name cannot be a model's.
-        StorageError: it is a link, a file, or one version; or something in it only looks like a version.
+        StorageError: it is a link, a file, or one version; or something in it only looks like a version; or TensorFlow cannot
+            read files there.
 
     >>> require_base("serving/7")
     Traceback (most recent call last):
@@ -93,6 +95,8 @@ def require_base(base):
         fix = "name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number"
         raise ConfigError(f"{reprlib.repr(name)} cannot be the name of a served model.", fix=fix)
     base = Path(os.path.abspath(base))
+    problem = f"TensorFlow cannot read files in {str(base)!r}."
+    _require(not _UNREADABLE.search(str(base)), problem, "choose a path in UTF-8 without [ and \\")
     for path in (base, base / HISTORY):
         _require(not path.is_symlink(), f"{path} is a link.", f"put what it links to in its place: {os.path.realpath(path)}")
     _require(base.is_dir() or not base.exists(), f"{base} is not a folder.", "give the folder of all versions")
