@@ -86,6 +86,39 @@ def test_gradient_is_sparse_and_the_table_is_never_read_whole(tiny_schema, tiny_
     assert {op.type for op in captured.consumers()} <= {"ResourceGather", "VariableShape"}
 
 
+@pytest.mark.parametrize("rows", [0, 1, 7, 512])
+@pytest.mark.parametrize("length", [1, 3, 20, 1000])
+@pytest.mark.parametrize("pooling", ["mean", "sum", "sqrtn"])
+def test_shared_features_are_embedded_once_with_the_same_bits(rows, length, pooling):
+    history = Sequence("history", max_length=length, pooling=pooling, size=50)
+    age, user, item = (
+        Numeric("age", "scaled", mean=0.0, scale=1.0, size=4),
+        Categorical("user", size=50),
+        Categorical("item", size=50),
+    )
+    layer = FeatureEmbedding(Schema(features=[item, history, age, user], label="click"), embedding_dim=16)
+    rng = np.random.default_rng(rows)
+    ids = np.repeat(rng.integers(1, 50, size=(1, length + 3), dtype="int32"), rows, axis=0)
+    ids[:, 0] = rng.integers(1, 50, size=rows)
+    ids[:, 1:-2] += 50
+    ids[:, length // 2 + 1 : -2] = 50  # padding
+    ids[:, -2] = bits(0.3)
+    ids[:, -1] += 104
+    layer.build(ids.shape)
+    layer.set_weights([rng.normal(size=layer.table.shape)])
+    expected, read = layer(ids).numpy(), []
+
+    def gather(cells):
+        read.append(cells.shape)
+        return tf.nn.embedding_lookup(layer.table.value, cells)
+
+    with layer.sharing({"history", "user"}), layer.reading(gather):
+        fields = layer(ids).numpy()
+    np.testing.assert_array_equal(fields.view("int32"), expected.view("int32"))
+    assert read == [(rows, 2), (min(rows, 1), length + 1)]
+    np.testing.assert_array_equal(layer(ids).numpy(), expected)
+
+
 def test_squared_norm_of_the_table():
     layer = FeatureEmbedding(Schema(features=[Categorical("user", size=4)], label="click"), embedding_dim=1)
     layer.build((None, 1))

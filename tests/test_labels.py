@@ -176,7 +176,7 @@ def test_other_models_stay_as_they_are(frappe, config):
     load_versions(config, frappe, {"stable": 3}, "/ignored")
     assert model(config) == ("/f", [3, 7], {})
     assert read_config(config).model_config_list.config[0] == other
-    with pytest.raises(ConfigError, match="models.config has no model 'third'"):
+    with pytest.raises(ConfigError, match=r"models\.config has no model 'third'"):
         versions_in_use(config, frappe.with_name("third"))
 
 

@@ -40,6 +40,8 @@ class FeatureEmbedding(keras.layers.Layer):
     (1, 2, 4)
     """
 
+    _shared = frozenset()  # names of features: see `sharing`
+
     def __init__(self, schema, embedding_dim, **kwargs):
         super().__init__(**kwargs)
         require_count("embedding_dim", embedding_dim)
@@ -63,9 +65,13 @@ class FeatureEmbedding(keras.layers.Layer):
         self.table.is_table = True  # for optimizers that work by rows
 
     def call(self, ids):
-        ids, factors = self._rows(ids)
-        rows = self._gather(ids)  # (batch, columns, dim)
-        fields = self._pool(ids, rows if factors is None else rows * factors)  # (batch, fields, dim)
+        own = [field for field in self.fields if field.feature.name not in self._shared]
+        fields = self._embed(ids, own)  # (batch, own, dim)
+        if shared := [field for field in self.fields if field not in own]:
+            once = self._embed(ids[:1], shared)  # (1, shared, dim)
+            once = tf.repeat(once, ops.shape(ids)[0], axis=0)  # (batch, shared, dim)
+            place = np.argsort([field.column for field in shared + own])
+            fields = tf.gather(tf.concat([once, fields], axis=1), place, axis=1)  # (batch, fields, dim)
         return ops.cast(fields, self.compute_dtype)
 
     def compute_output_spec(self, ids):
@@ -92,6 +98,15 @@ class FeatureEmbedding(keras.layers.Layer):
         finally:
             del self._gather
 
+    @contextlib.contextmanager
+    def sharing(self, names):
+        """Embed these features of the first row alone, for all rows, in all that is traced within."""
+        self._shared = frozenset(names)
+        try:
+            yield
+        finally:
+            del self._shared
+
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}
 
@@ -108,16 +123,26 @@ class FeatureEmbedding(keras.layers.Layer):
         # On the variable itself: ResourceGather reads rows. `keras.ops.take` would first read the whole table.
         return tf.nn.embedding_lookup(self.table.value, ids)
 
-    def _pool(self, ids, rows):
-        if not any(isinstance(field.feature, Sequence) for field in self.fields):
+    def _embed(self, ids, fields):
+        """These fields alone, of `self.fields`: `(batch, schema.width) -> (batch, len(fields), dim)`."""
+        ids, factors = self._rows(ids)
+        if len(fields) < len(self.fields):
+            columns = np.concatenate([np.arange(self.schema.width)[field.columns] for field in fields])
+            ids, factors = (cells if cells is None else tf.gather(cells, columns, axis=1) for cells in (ids, factors))
+        rows = self._gather(ids)  # (batch, columns, dim)
+        return self._pool(fields, ids, rows if factors is None else rows * factors)
+
+    def _pool(self, fields, ids, rows):
+        if not any(isinstance(field.feature, Sequence) for field in fields):
             return rows  # one column a field already
-        return ops.concatenate([self._field(field, ids, rows) for field in self.fields], axis=1)
+        widths = [field.feature.width for field in fields]
+        parts = zip(fields, tf.split(ids, widths, axis=1), tf.split(rows, widths, axis=1), strict=True)
+        return ops.concatenate([self._field(*part) for part in parts], axis=1)
 
     def _field(self, field, ids, rows):
-        rows = rows[:, field.columns]  # (batch, width, dim)
         if not isinstance(field.feature, Sequence):
             return rows
-        present = ops.cast(ids[:, field.columns] != field.offset, rows.dtype)[..., None]  # (batch, width, 1)
+        present = ops.cast(ids != field.offset, rows.dtype)[..., None]  # (batch, width, 1)
         total = ops.sum(rows * present, axis=1, keepdims=True)  # (batch, 1, dim)
         count = ops.maximum(ops.sum(present, axis=1, keepdims=True), 1.0)  # (batch, 1, 1)
         return total / {"sum": 1.0, "mean": count, "sqrtn": ops.sqrt(count)}[field.feature.pooling]

@@ -1,5 +1,6 @@
 """The functions of a served model, and the answers that each of them must give."""
 
+import contextlib
 import math
 
 import keras
@@ -167,8 +168,14 @@ class ServedGraph:
         return endpoint
 
     def _rank(self):
+        context = set(self.raw.signature).difference(self.candidates)
+
         def endpoint(required, optional=self._absent):
-            return self._probability(self.raw.rank({**required, **optional}, self.candidates))
+            ids = self.raw.rank({**required, **optional}, self.candidates)
+            with contextlib.ExitStack() as stack:
+                for embedding in self.model.embeddings:
+                    stack.enter_context(embedding.sharing(context))
+                return self._answer(ids)
 
         return endpoint
 
