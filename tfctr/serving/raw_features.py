@@ -87,6 +87,7 @@ class RawFeatures(tf.Module):
 
     def _of_equal_length(self, columns, rows=None):
         """The columns, once all are known to have one length; those that may be empty, and are, as missing in every row."""
+        needed = "the same number of rows" if rows is None else "one row"
         columns = {name: tf.ensure_shape(column, (None,)) for name, column in columns.items()}
         required = [name for name in columns if name not in self.optional]
         rows = tf.shape(columns[required[0]])[0] if rows is None else rows
@@ -94,8 +95,8 @@ class RawFeatures(tf.Module):
         lengths = tf.stack([tf.shape(column)[0] for column in columns.values()])
         same = tf.debugging.assert_equal(
             lengths,
-            lengths[:1],
-            message=f"All inputs need the same number of rows: {', '.join(columns)}.",
+            rows,
+            message=f"All inputs need {needed}: {', '.join(columns)}.",
             summarize=len(columns),
         )
         with tf.control_dependencies([same]):
