@@ -140,7 +140,7 @@ def test_label_with_a_server_and_without(tmp_path, base):
         assert printed == {"loaded": [2], "labels": {"stable": 2}}
         result = tfctr_("label", config, base, "stable=1", "--server", server.target, "--timeout", 0.1)
     assert result.exit_code == 6
-    assert f"waiting until {server.target} has read {config}, which `tfctr serve` never does" in result.stderr
+    assert f"waiting until {server.target} has read {config} and serves them all" in result.stderr
     result = tfctr_("label", config, base, "canary=1", "--step", "load", "--base-path", "/models/clicks")
     assert result.stdout.split() == ["loaded", "[1,", "2]"]
     assert "the same with --step label" in result.stderr

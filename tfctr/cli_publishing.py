@@ -178,7 +178,7 @@ def label(
     if step != "label":
         written["loaded"] = load_versions(config, folder, wanted, base_path)
     if server is not None:
-        typer.echo(f"waiting until {server} has read {config}, which `tfctr serve` never does, and serves them all", err=True)
+        typer.echo(f"waiting until {server} has read {config} and serves them all (`tfctr serve` reads no such file)", err=True)
         wait_until_available(server, folder, wanted, timeout)
     if step != "load":
         written["labels"] = move_labels(config, folder, wanted)
