@@ -11,6 +11,7 @@ shape, of which the last four are the candidates', and the items that a user has
 
 import argparse
 import contextlib
+import functools
 import os
 import tempfile
 import time
@@ -29,6 +30,7 @@ from tfctr.serving.loader import SavedModel
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.rows import to_columns
 
+TURN = 20  # calls of one work, before it is the next one's turn
 LINE = "{batch:>6}  {inputs:<22}{encode_ms:>10.3f}{compute_ms:>12.3f}{call_ms:>10.3f}{call_p99_ms:>10.3f}"
 HEADER = f"{'batch':>6}  {'inputs':<22}{'encode ms':>10}{'compute ms':>12}{'call ms':>10}{'p99 ms':>10}"
 
@@ -54,11 +56,10 @@ def main():
                     signature: stack.enter_context(serving.PredictionClient(server.target, signature=signature, **options))
                     for signature in ("serving_default", "ids")
                 }
-                figures = [
-                    measure(batch, inputs, parts, SavedModel(version), arguments.calls)
-                    for batch in arguments.batches
-                    for inputs, parts in requests(made_rows(batch, arguments.history), schema, own, clients).items()
-                ]
+                model, figures = SavedModel(version), []
+                for batch in arguments.batches:
+                    kinds = requests(made_rows(batch, arguments.history), schema, own, clients)
+                    figures += measure(batch, kinds, model, arguments.calls)
     for batch in arguments.batches:
         calls = {line["inputs"]: line["call_ms"] for line in figures if line["batch"] == batch}
         print(f"{batch:>6}  rank: {calls['lists of texts'] / calls['rank']:.2f} times as fast as full rows")
@@ -95,24 +96,32 @@ def requests(rows, schema, own, clients):
     }
 
 
-def measure(batch, inputs, parts, model, calls):
-    encode, signature, arrays, call = parts
-    kinds = {"encode": encode, "compute": lambda: model.run(signature, arrays), "call": call}
-    seconds = {kind: timed(work, calls) for kind, work in kinds.items()}
-    line = {"batch": batch, "inputs": inputs, **{f"{kind}_ms": 1e3 * np.median(times) for kind, times in seconds.items()}}
-    line["call_p99_ms"] = 1e3 * np.quantile(seconds["call"], 0.99)
-    print(LINE.format(**line), flush=True)
-    return line
+def measure(batch, kinds, model, calls):
+    """A line of figures for each kind of inputs."""
+    works = {}
+    for inputs, (encode, signature, arrays, call) in kinds.items():
+        compute = functools.partial(model.run, signature, arrays)
+        works |= {(inputs, "encode"): encode, (inputs, "compute"): compute, (inputs, "call"): call}
+    seconds, lines = timed(works, calls), []
+    for inputs in kinds:
+        line = {"batch": batch, "inputs": inputs}
+        line |= {f"{part}_ms": 1e3 * np.median(seconds[inputs, part]) for part in ("encode", "compute", "call")}
+        line["call_p99_ms"] = 1e3 * np.quantile(seconds[inputs, "call"], 0.99)
+        print(LINE.format(**line), flush=True)
+        lines.append(line)
+    return lines
 
 
-def timed(call, calls):
-    """The seconds of each call, after one that does not count."""
-    call()
-    seconds = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
+def timed(works, calls):
+    """The seconds of each call: all works take turns, `TURN` calls each, after one that does not count."""
+    seconds = {name: [] for name in works}
+    for _ in range(-(-calls // TURN)):
+        for name, work in works.items():
+            work()
+            for _ in range(TURN):
+                start = time.perf_counter()
+                work()
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 

@@ -40,7 +40,7 @@ class FeatureEmbedding(keras.layers.Layer):
     (1, 2, 4)
     """
 
-    _shared = frozenset()  # names of features: see `sharing`
+    _shared = ()  # fields: see `sharing`
 
     def __init__(self, schema, embedding_dim, **kwargs):
         super().__init__(**kwargs)
@@ -65,12 +65,12 @@ class FeatureEmbedding(keras.layers.Layer):
         self.table.is_table = True  # for optimizers that work by rows
 
     def call(self, ids):
-        own = [field for field in self.fields if field.feature.name not in self._shared]
+        own = [field for field in self.fields if field not in self._shared]
         fields = self._embed(ids, own)  # (batch, own, dim)
-        if shared := [field for field in self.fields if field not in own]:
-            once = self._embed(ids[:1], shared)  # (1, shared, dim)
+        if self._shared:
+            once = self._embed(ids[:1], self._shared)  # (1, shared, dim)
             once = tf.repeat(once, ops.shape(ids)[0], axis=0)  # (batch, shared, dim)
-            place = np.argsort([field.column for field in shared + own])
+            place = np.argsort([field.column for field in self._shared + own])
             fields = tf.gather(tf.concat([once, fields], axis=1), place, axis=1)  # (batch, fields, dim)
         return ops.cast(fields, self.compute_dtype)
 
@@ -100,8 +100,11 @@ class FeatureEmbedding(keras.layers.Layer):
 
     @contextlib.contextmanager
     def sharing(self, names):
-        """Embed these features of the first row alone, for all rows, in all that is traced within."""
-        self._shared = frozenset(names)
+        """Pool these features of the first row alone, for all rows, in all that is traced within.
+
+        Features of one column are embedded row by row all the same: to read a row of the table costs less than to copy one.
+        """
+        self._shared = [field for field in self.fields if field.feature.name in names and isinstance(field.feature, Sequence)]
         try:
             yield
         finally:
