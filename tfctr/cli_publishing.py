@@ -305,7 +305,7 @@ def _short(published):
     scores = {f"scores_{name}": comparison[name] for name in ("rows", "psi", "difference") if name in comparison}
     outcome = {name: published[name] for name in ("folder", "compared_with")}
     removed = {"removed": ", ".join(map(str, published["removed"])), "not_removed": published["not_removed"]}
-    despite = "; ".join(comparison.get("failures", ()))
+    despite = "; ".join(comparison.get("failures", ())) or None
     failures = {"forced": published["reason"], "despite": despite} if published["reason"] else {}
     return {**outcome, **metrics, **scores, **failures, **{name: text for name, text in removed.items() if text}}
 
