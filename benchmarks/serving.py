@@ -25,8 +25,8 @@ from kit import made, results
 
 from tfctr import serving
 from tfctr.models import MODELS
-from tfctr.serving.calls import pack
 from tfctr.serving.loader import SavedModel
+from tfctr.serving.protocol import pack
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.serving.rows import to_columns
 

@@ -147,7 +147,7 @@ class BaseClient:
         if not own:
             raise DataError("the candidates have no column that the model takes.", fix="give `user` only what they share")
         columns = to_columns(candidates, own, self._separator, optional)
-        probabilities, _ = await self._probabilities("rank", signature, columns, pack(user))
+        probabilities, _ = await self._probabilities("rank", signature, columns, protocol.pack(user))
         return probabilities
 
     def _columns(self, rows, signature):
@@ -331,19 +331,11 @@ def finished(coroutine):
 def _parts(columns, max_rows, max_bytes):
     """The rows in parts within the limits, at least one row each: pairs of packed columns and how many rows they are."""
     rows = len(next(iter(columns.values())))
-    if 0 < rows <= max_rows and len(packed := pack(columns)) <= max_bytes:
+    if 0 < rows <= max_rows and len(packed := protocol.pack(columns)) <= max_bytes:
         yield packed, rows
         return
     for part in slices(columns, max_rows, max_bytes):
-        yield pack({name: column[part] for name, column in columns.items()}), part.stop - part.start
-
-
-def pack(columns):
-    """The columns, as `to_columns` gives them, as the inputs of a serialized `PredictRequest`."""
-    request = protocol.PredictRequest()
-    for name, column in columns.items():
-        protocol.fill(request.inputs[name], column)
-    return request.SerializeToString()
+        yield protocol.pack({name: column[part] for name, column in columns.items()}), part.stop - part.start
 
 
 def _joined(answers, outputs):

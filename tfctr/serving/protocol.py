@@ -128,6 +128,14 @@ def fill(tensor, column):
         tensor.tensor_content = np.ascontiguousarray(column).tobytes()
 
 
+def pack(columns):
+    """Columns, each as `fill` takes it, as the inputs of a serialized `PredictRequest`."""
+    request = PredictRequest()
+    for name, column in columns.items():
+        fill(request.inputs[name], column)
+    return request.SerializeToString()
+
+
 def from_tensor(tensor):
     """The NumPy array of a `TensorProto`, its values given as bytes or one by one. `ValueError` if it contradicts itself.
 
