@@ -352,6 +352,8 @@ def test_the_metrics_of_the_card_are_numbers(tiny_schema, tmp_path):
     assert card["metrics"] == {"auc": 0.75, "rows": 9.0, "gauc": None, "log_loss": None, "pcoc": None}
     with pytest.raises(ConfigError, match=r"the metric 'auc' is '0\.8'"):
         tfctr.serving.export(model, tmp_path / "ctr", metrics={"auc": "0.8"})
+    with pytest.raises(ConfigError, match=r"`metrics` is \[0\.8\]"):
+        tfctr.serving.export(model, tmp_path / "ctr", metrics=[0.8])
 
 
 def test_a_version_is_no_place_for_versions(tiny_schema, tmp_path):

@@ -6,6 +6,7 @@ import math
 import numbers
 import platform
 import reprlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import keras
@@ -196,6 +197,8 @@ def _refuse_infinite_weights(model):
 
 def _known_metrics(metrics):
     """Plain numbers, None for what is not defined."""
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(f"`metrics` is {reprlib.repr(metrics)}.", fix='give a dict of numbers, such as {"auc": 0.75}')
     known = {}
     for name, value in metrics.items():
         if value is not None and not isinstance(value, numbers.Real):
