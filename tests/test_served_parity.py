@@ -57,7 +57,7 @@ def test_raw_rows_are_served_as_they_are_predicted(name, drawn, tmp_path):
             np.testing.assert_array_equal(answer.view(np.int32), predicted(batch_size).view(np.int32), str(batch_size))
     # Float32 rounds the sums of extreme numbers by more than a probability, in an order that the batch size decides.
     usual = np.array([number is None or abs(number) < 10 for number in columns["scaled"]])
-    assert len(np.unique(answers[ROWS][usual])) > ROWS / 10
+    assert len(np.unique(answers[ROWS][usual])) > ROWS / 20  # about 100 of EDCN's, whose products of products are small
     np.testing.assert_allclose(answers[64][usual], answers[ROWS][usual], rtol=0, atol=2e-7)
 
 
