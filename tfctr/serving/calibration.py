@@ -56,6 +56,8 @@ class SigmoidCalibration:
 class IsotonicCalibration:
     """A non-decreasing function of the logit through knots; constant before the first and behind the last.
 
+    Between knots, too, `p` becomes `p / (p + (1 - p) / kept)`, where `kept` is the share of the non-clicks that were there.
+
     >>> IsotonicCalibration((0.0, 2.0), (0.25, 0.75))(tf.constant([-9.0, 1.0, 9.0])).numpy().tolist()
     [0.25, 0.5, 0.75]
     """
