@@ -23,9 +23,9 @@ class Selection(keras.layers.Layer):
         self.schema, self.embedding_dim = Schema.from_config(schema), embedding_dim
         self.embeddings = [self.table(embedding_dim)]
 
-    def table(self, dim):
+    def table(self, dim, features=None):
         """A `FeatureEmbedding` of this schema, `dim` wide."""
-        return FeatureEmbedding(self.schema, dim, dtype=self.dtype_policy)
+        return FeatureEmbedding(self.schema, dim, features, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         for embedding in self.embeddings:
@@ -91,7 +91,11 @@ class SeparateEmbedding(Selection):
 
 
 class LearnedSelection(Selection):
-    """The base of selections with networks over the embedded fields: their hidden layers are like those of the encoders."""
+    """The base of selections with networks over the embedded fields.
+
+    In the authors' code their hidden layers have the encoders' dropout and batch normalization, and ReLU. A model that gets
+    a selection by name does the same; a layer has what it is given.
+    """
 
     def __init__(self, schema, embedding_dim, activation="relu", dropout=0.0, batch_norm=False, **kwargs):
         super().__init__(schema, embedding_dim, **kwargs)

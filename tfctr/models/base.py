@@ -53,6 +53,8 @@ class CTRModel(keras.Model):
         `(batch, schema.width)` int32 `-> {name: (batch, 1)}` float32; `predict` gives probabilities `(rows, 1)`
     """
 
+    EARLIER = ()  # (argument, value): what a saved config that lacks the argument means, as there was no choice yet
+
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)
         bound = inspect.signature(cls.__init__).bind_partial(model, *args, **kwargs)
@@ -135,9 +137,11 @@ class CTRModel(keras.Model):
         ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         rows = ops.shape(ids)[0]
         if self._exact_lazy_adam:
-            read = self.embeddings[0].distinct_rows(ids)  # of every table: they share one schema
-            for table in self.tables:
-                self._exact_lazy_adam.catch_up(table, read)
+            read = {}  # features of a table: the rows that the batch reads
+            for embedding in self.embeddings:
+                if embedding.features not in read:
+                    read[embedding.features] = embedding.distinct_rows(ids)
+                self._exact_lazy_adam.catch_up(embedding.table, read[embedding.features])
         terms = minimize(
             self.optimizer,
             lambda: self.loss_terms(ids, labels, weights),
@@ -274,7 +278,7 @@ class CTRModel(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
+        config = {**dict(cls.EARLIER), **config}
         outside = keras.config.dtype_policy()
         keras.config.set_dtype_policy(keras.dtype_policies.deserialize(config.pop("dtype")))
         try:

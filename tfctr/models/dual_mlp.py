@@ -1,7 +1,7 @@
 from tfctr.layers import MLP
 from tfctr.models.base import CTRModel, ids_input
 from tfctr.models.registry import register
-from tfctr.models.twin import make_fusion, make_selection, twin_outputs
+from tfctr.models.twin import keep_selection, make_fusion, make_selection, named_plain, twin_outputs
 
 
 @register
@@ -14,7 +14,7 @@ class DualMLP(CTRModel):
         schema: a fitted `Schema`.
         embedding_dim: width of the embedding table.
         simple_hidden_units, complex_hidden_units, activation, dropout, batch_norm: of the two `MLP`s.
-        selection, fusion: as in `TF4CTR`.
+        selection, fusion: as in `TF4CTR`; the networks of a selection by name get `dropout` and `batch_norm`, too.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Mao et al., 2023](https://arxiv.org/abs/2304.00902), section 3.1;
@@ -37,8 +37,13 @@ class DualMLP(CTRModel):
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
-        selection = make_selection(selection, schema, embedding_dim)
         simple = MLP(simple_hidden_units, activation, dropout, batch_norm)
         complex_ = MLP(complex_hidden_units, activation, dropout, batch_norm)
+        selection = make_selection(selection, schema, embedding_dim, simple, complex_)
         outputs = twin_outputs(ids, selection, simple, complex_, make_fusion(fusion))
         super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        keep_selection(self._arguments, selection)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return super().from_config(named_plain(config), custom_objects)

@@ -2,7 +2,7 @@ from tfctr.layers import MLP
 from tfctr.losses import TwinFocusLoss
 from tfctr.models.base import CTRModel, ids_input
 from tfctr.models.registry import register
-from tfctr.models.twin import make_fusion, make_selection, twin_outputs
+from tfctr.models.twin import keep_selection, make_fusion, make_selection, named_plain, twin_outputs
 
 
 @register
@@ -17,7 +17,9 @@ class TF4CTR(CTRModel):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the (larger) embedding table.
-        selection: `"shared"`, `"separate"` (SER), `"gated"` (GM), `"experts"` (MMoE), or a layer from ids to two views.
+        selection: `"shared"`, `"separate"` (SER), `"gated"` (GM), `"experts"` (MMoE), or a layer from ids to two views. The
+            networks of a gate and of experts by name get dropout and batch normalization of the complex encoder where it is an
+            `MLP`, else of the simple one, as in the authors' code, which has one setting for all; a layer keeps its own.
         fusion: `"sum"`, `"weighted_sum"`, `"voting"`, `"concatenation"`, `"experts"`, or a layer from two representations to
             the logits `logit`, `simple` and `complex`.
         simple_encoder, complex_encoder: layers from a view to a representation; by default `MLP([400])` and
@@ -52,14 +54,9 @@ class TF4CTR(CTRModel):
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
-        selection = make_selection(selection, schema, embedding_dim)
-        outputs = twin_outputs(
-            ids,
-            selection,
-            simple_encoder or MLP([400]),
-            complex_encoder or MLP([400, 400, 400]),
-            make_fusion(fusion),
-        )
+        encoders = simple_encoder or MLP([400]), complex_encoder or MLP([400, 400, 400])
+        selection = make_selection(selection, schema, embedding_dim, *encoders)
+        outputs = twin_outputs(ids, selection, *encoders, make_fusion(fusion))
         super().__init__(
             schema,
             ids,
@@ -70,3 +67,8 @@ class TF4CTR(CTRModel):
             l2_scope=l2_scope,
             name=name,
         )
+        keep_selection(self._arguments, selection)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return super().from_config(named_plain(config), custom_objects)

@@ -3,7 +3,8 @@
 import keras
 
 from tfctr.errors import ConfigError, choose
-from tfctr.layers import FUSIONS, SELECTIONS
+from tfctr.layers import FUSIONS, MLP, SELECTIONS
+from tfctr.layers.selection import LearnedSelection
 
 
 def twin_outputs(ids, selection, simple_encoder, complex_encoder, fusion):
@@ -20,11 +21,39 @@ def twin_outputs(ids, selection, simple_encoder, complex_encoder, fusion):
     return fusion([simple, complex_])  # {"logit", "simple", "complex"}: (batch, 1) each
 
 
-def make_selection(selection, schema, embedding_dim):
-    """A selection layer by name, or the layer itself."""
+def make_selection(selection, schema, embedding_dim, *encoders):
+    """A selection layer by name, or the layer itself.
+
+    The networks of one by name have dropout and batch normalization as the last of `encoders` that is an `MLP`, and none
+    where no encoder is; they keep ReLU, as in the authors' code. A layer has its own.
+    """
     if isinstance(selection, keras.layers.Layer):
         return selection
-    return choose(SELECTIONS, selection, "selection")(schema, embedding_dim)
+    layer, networks = choose(SELECTIONS, selection, "selection"), {}
+    if issubclass(layer, LearnedSelection):
+        for mlp in (encoder for encoder in encoders if isinstance(encoder, MLP)):
+            networks = {"dropout": mlp.dropout, "batch_norm": mlp.batch_norm}
+    return layer(schema, embedding_dim, **networks)
+
+
+def keep_selection(arguments, layer):
+    """Write a learned selection into a model's config as the layer it became: a name there means plain networks.
+
+    Models saved before the networks followed the encoders hold the name, and are rebuilt as they were: see `named_plain`.
+    """
+    if isinstance(layer, LearnedSelection) and "selection" in arguments:
+        arguments["selection"] = layer
+
+
+def named_plain(config):
+    """A saved model's config, with a learned selection that it only names as the layer of plain networks it was."""
+    layer = SELECTIONS.get(config["selection"]) if isinstance(config.get("selection"), str) else None
+    if layer is None or not issubclass(layer, LearnedSelection):
+        return config
+    plain = {"schema": config["schema"], "embedding_dim": config["embedding_dim"]}
+    name = keras.saving.get_registered_name(layer)
+    serialized = {"module": layer.__module__, "class_name": layer.__name__, "config": plain, "registered_name": name}
+    return {**config, "selection": serialized}
 
 
 def make_fusion(fusion):
