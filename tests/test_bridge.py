@@ -11,10 +11,13 @@ from tfctr.layers.bridge import BRIDGES
 VIEW = draw(5, 4, 3)
 
 
+FORMS = [*((bridge, "units") for bridge in sorted(BRIDGES)), ("attention", "sides")]
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("bridge", sorted(BRIDGES))
-def test_encoder_contract(bridge, batch_norm):
-    check_encoder(BridgedCross(num_layers=2, bridge=bridge, dropout=0.5, batch_norm=batch_norm), 36)
+@pytest.mark.parametrize(("bridge", "attention"), FORMS)
+def test_encoder_contract(bridge, attention, batch_norm):
+    check_encoder(BridgedCross(num_layers=2, bridge=bridge, dropout=0.5, batch_norm=batch_norm, attention=attention), 36)
 
 
 def bridge_by_hand(layer, x, h):
@@ -27,7 +30,10 @@ def bridge_by_hand(layer, x, h):
 
 
 def attention_by_hand(layer, x, h):
-    scores = [dense(layer.score, np.maximum(dense(hidden, side), 0)) for hidden, side in zip(layer.hidden, (x, h), strict=True)]
+    hidden = [np.maximum(dense(part, side), 0) for part, side in zip(layer.hidden, (x, h), strict=True)]
+    scores = [dense(score, part) for score, part in zip(layer.scores, hidden, strict=True)]
+    if layer.attention == "units":
+        return softmax(scores[0]) * x + softmax(scores[1]) * h
     weights = softmax(np.concatenate(scores, axis=1))
     return weights[:, :1] * x + weights[:, 1:] * h
 
@@ -46,9 +52,9 @@ def regulate(layer, flat):
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("bridge", sorted(BRIDGES))
-def test_against_numpy(bridge, batch_norm):
-    layer = BridgedCross(num_layers=3, bridge=bridge, temperature=0.7, batch_norm=batch_norm)
+@pytest.mark.parametrize(("bridge", "attention"), FORMS)
+def test_against_numpy(bridge, attention, batch_norm):
+    layer = BridgedCross(num_layers=3, bridge=bridge, temperature=0.7, batch_norm=batch_norm, attention=attention)
     layer.build(VIEW.shape)
     randomize(layer)
     bridged = VIEW.reshape(5, 12).astype("float64")
@@ -73,10 +79,21 @@ def test_regulation_by_hand():
     np.testing.assert_allclose(second, [[2, 4, 6, 8]], rtol=1e-6)
 
 
-def test_attention_bridge_reads_both_sides_with_their_own_weights():
+def test_attention_bridge_by_hand():
     layer = BRIDGES["attention"]()
+    layer.build([(None, 2), (None, 2)])
+    same, none = [np.eye(2), np.zeros(2)], np.zeros((2, 2))
+    layer.set_weights([*same, *same, np.eye(2), none])
+    # x = [ln 3, -1]: relu gives [ln 3, 0], of which the softmax is [3/4, 1/4]; h has scores of 0: [1/2, 1/2]
+    bridged = layer([np.array([[np.log(3.0), -1.0]]), np.array([[4.0, 8.0]])])
+    np.testing.assert_allclose(bridged, [[0.75 * np.log(3.0) + 2, -0.25 + 4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("attention", "parameters"), [("units", 2 * (9 + 3) + 2 * 9), ("sides", 2 * (9 + 3) + 3)])
+def test_attention_bridge_reads_both_sides_with_their_own_weights(attention, parameters):
+    layer = BRIDGES["attention"](attention)
     layer.build([(None, 3), (None, 3)])
-    assert len(layer.trainable_variables) == 2 * 2 + 1
+    assert layer.count_params() == parameters
     sides = [draw(5, 3), draw(5, 3, seed=1)]
     assert np.abs(randomize(layer)(sides) - layer(sides[::-1])).max() > 0.1
 
@@ -89,7 +106,7 @@ def test_dropout_is_of_the_dense_layers_in_training():
     assert ((dropped[1] == 0) & (deep != 0)).any()
 
 
-@pytest.mark.parametrize("arguments", [{"num_layers": 0}, {"temperature": 0.0}, {"bridge": "hadamart"}])
+@pytest.mark.parametrize("arguments", [{"num_layers": 0}, {"temperature": 0.0}, {"bridge": "hadamart"}, {"attention": "unit"}])
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(ConfigError):
         BridgedCross(**arguments)

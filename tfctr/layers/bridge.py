@@ -20,21 +20,38 @@ class ConcatenationBridge(keras.layers.Layer):
 
 
 class AttentionBridge(keras.layers.Layer):
-    """`a_x x + a_h h`, `[a_x, a_h] = softmax([p . relu(W_x x + b_x), p . relu(W_h h + b_h)])`: shapes as above."""
+    """`a_x * x + a_h * h`: shapes as above.
+
+    Over `"units"`, each side weighs its own units: `a_x = softmax(P_x relu(W_x x + b_x))`, and `a_h` alike. Over `"sides"`,
+    each side has one weight: `[a_x, a_h] = softmax([p . relu(W_x x + b_x), p . relu(W_h h + b_h)])`.
+    """
+
+    def __init__(self, attention="units", **kwargs):
+        super().__init__(**kwargs)
+        require_one_of(ATTENTIONS, attention, "attention")
+        self.attention = attention
 
     def build(self, input_shape):
-        units = input_shape[0][-1]
-        self.hidden = [linear(units, activation="relu", dtype=self.dtype_policy) for _ in input_shape]
-        self.score = linear(1, use_bias=False, dtype=self.dtype_policy)
-        for layer in [*self.hidden, self.score]:
+        units, policy = input_shape[0][-1], self.dtype_policy
+        self.hidden = [linear(units, activation="relu", dtype=policy) for _ in input_shape]
+        if self.attention == "units":
+            self.scores = [linear(units, use_bias=False, dtype=policy) for _ in input_shape]
+        else:
+            self.score = linear(1, use_bias=False, dtype=policy)
+            self.scores = [self.score] * len(input_shape)
+        for layer in {id(layer): layer for layer in [*self.hidden, *self.scores]}.values():
             layer.build((None, units))
 
     def call(self, inputs):
-        scores = [self.score(hidden(x)) for hidden, x in zip(self.hidden, inputs, strict=True)]
-        weights = ops.softmax(ops.concatenate(scores, axis=-1))  # (batch, 2)
-        return weights[:, :1] * inputs[0] + weights[:, 1:] * inputs[1]
+        scores = [score(hidden(x)) for score, hidden, x in zip(self.scores, self.hidden, inputs, strict=True)]
+        if self.attention == "units":
+            weights = [ops.softmax(score) for score in scores]  # (batch, units) each
+        else:
+            weights = ops.split(ops.softmax(ops.concatenate(scores, axis=-1)), 2, axis=-1)  # (batch, 1) each
+        return weights[0] * inputs[0] + weights[1] * inputs[1]
 
 
+ATTENTIONS = ("units", "sides")
 BRIDGES = {
     "hadamard": keras.layers.Multiply,
     "addition": keras.layers.Add,
@@ -105,12 +122,14 @@ class BridgedCross(keras.layers.Layer):
         temperature, batch_norm: of each `Regulation`; without normalization the Hadamard bridge does not learn from small
             embeddings, as products of products vanish.
         dropout: share of each dense layer's units dropped in training, in [0, 1).
+        attention: of the attention bridge: `"units"`, a softmax over the units of each side, as in FuxiCTR, DeepCTR and
+            torch-rechub (the authors released the Hadamard bridge only), or `"sides"`, one softmax over the two sides.
 
     Shapes:
         `(batch, fields, dim) -> (batch, 3 * fields * dim)`
 
     Raises:
-        ConfigError: `num_layers` is below 1, an unknown bridge, a temperature not above 0.
+        ConfigError: `num_layers` is below 1, an unknown bridge or attention, a temperature not above 0.
 
     >>> tuple(BridgedCross(num_layers=2)(ops.ones((8, 3, 4))).shape)
     (8, 36)
@@ -118,12 +137,22 @@ class BridgedCross(keras.layers.Layer):
     Reference: [Chen et al., 2021](https://doi.org/10.1145/3459637.3481915), bridge and regulation modules.
     """
 
-    def __init__(self, num_layers=3, bridge="hadamard", temperature=1.0, dropout=0.0, batch_norm=True, **kwargs):
+    def __init__(
+        self,
+        num_layers=3,
+        bridge="hadamard",
+        temperature=1.0,
+        dropout=0.0,
+        batch_norm=True,
+        attention="units",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         require_count("num_layers", num_layers)
         require_one_of(BRIDGES, bridge, "bridge")
+        require_one_of(ATTENTIONS, attention, "attention")
         self.num_layers, self.bridge, self.temperature = num_layers, bridge, temperature
-        self.dropout, self.batch_norm = dropout, batch_norm
+        self.dropout, self.batch_norm, self.attention = dropout, batch_norm, attention
         self.regulations = [Regulation(temperature, batch_norm, dtype=self.dtype_policy) for _ in range(num_layers)]
 
     def build(self, input_shape):
@@ -133,7 +162,8 @@ class BridgedCross(keras.layers.Layer):
         self.biases = [self.add_weight(name=f"bias_{layer}", shape=(units,), initializer="zeros") for layer in layers]
         self.denses = [linear(units, activation="relu", dtype=policy) for _ in layers]
         self.drops = [keras.layers.Dropout(self.dropout, dtype=policy) for _ in layers]
-        self.bridges = [BRIDGES[self.bridge](dtype=policy) for _ in layers]
+        options = {"attention": self.attention} if self.bridge == "attention" else {}
+        self.bridges = [BRIDGES[self.bridge](**options, dtype=policy) for _ in layers]
         for layer in layers:
             self.regulations[layer].build(input_shape)
             self.crosses[layer].build((None, units))
@@ -149,3 +179,11 @@ class BridgedCross(keras.layers.Layer):
             deep = self.drops[layer](self.denses[layer](deep), training=training)
             bridged = self.bridges[layer]([cross, deep])
         return ops.concatenate([cross, deep, bridged], axis=-1)
+
+    def get_config(self):
+        arguments = ("num_layers", "bridge", "temperature", "dropout", "batch_norm", "attention")
+        return {**super().get_config(), **{name: getattr(self, name) for name in arguments}}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({"attention": "sides", **config})  # what "attention" was before there was a choice

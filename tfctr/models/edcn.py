@@ -12,12 +12,15 @@ class EDCN(CTRModel):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the embedding table.
-        num_layers, bridge, temperature, dropout, batch_norm: of `BridgedCross`; three layers with the Hadamard bridge are the
-            paper's.
+        num_layers, bridge, temperature, dropout, batch_norm, attention: of `BridgedCross`; three layers with the Hadamard
+            bridge are the paper's. The cross layer is that of the authors, of DeepCTR and torch-rechub, `x_0 (w . x) + b + x`;
+            FuxiCTR's lacks the last `x`.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Chen et al., 2021](https://doi.org/10.1145/3459637.3481915).
     """
+
+    EARLIER = (("attention", "sides"),)
 
     def __init__(
         self,
@@ -28,12 +31,13 @@ class EDCN(CTRModel):
         temperature=1.0,
         dropout=0.0,
         batch_norm=True,
+        attention="units",
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
-        encoder = BridgedCross(num_layers, bridge, temperature, dropout, batch_norm)
+        encoder = BridgedCross(num_layers, bridge, temperature, dropout, batch_norm, attention)
         logit = linear(1, dtype="float32")(encoder(embedding(ids)))  # (batch, 1)
         super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
