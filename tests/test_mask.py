@@ -9,9 +9,10 @@ from tfctr.layers import MaskBlocks
 VIEW = draw(5, 4, 3)
 
 
+@pytest.mark.parametrize("field_norms", [False, True])
 @pytest.mark.parametrize(("arrangement", "units"), [("serial", 5), ("parallel", 13)])
-def test_encoder_contract(arrangement, units):
-    check_encoder(MaskBlocks((8, 5), arrangement, dropout=0.5), units)
+def test_encoder_contract(arrangement, units, field_norms):
+    check_encoder(MaskBlocks((8, 5), arrangement, dropout=0.5, field_norms=field_norms), units)
 
 
 def mask_block(block, instance, hidden):
@@ -19,17 +20,34 @@ def mask_block(block, instance, hidden):
     return np.maximum(normalize(dense(block.feed_forward, mask * hidden), block.norm), 0)
 
 
+def normalize_fields(view, norm):
+    """Each field by itself; its gain and bias are those of all fields, or row `i` of a matrix."""
+    normal = (view - view.mean(-1, keepdims=True)) / np.sqrt(view.var(-1, keepdims=True) + 1e-5)
+    gain, bias = (weight.astype("float64") for weight in norm.get_weights())
+    return np.stack(
+        [normal[:, i] * (gain[i] if gain.ndim > 1 else gain) + (bias[i] if bias.ndim > 1 else bias) for i in range(4)], axis=1
+    )
+
+
+@pytest.mark.parametrize("field_norms", [False, True])
 @pytest.mark.parametrize("arrangement", ["serial", "parallel"])
-def test_against_numpy(arrangement):
-    layer = MaskBlocks((6, 7), arrangement)
+def test_against_numpy(arrangement, field_norms):
+    layer = MaskBlocks((6, 7), arrangement, field_norms=field_norms)
     layer.build(VIEW.shape)
     randomize(layer)
     instance = VIEW.reshape(5, 12).astype("float64")
-    fields = np.concatenate([normalize(VIEW[:, field].astype("float64"), layer.norm) for field in range(4)], axis=1)
+    fields = normalize_fields(VIEW.astype("float64"), layer.norm).reshape(5, 12)
     first = mask_block(layer.blocks[0], instance, fields)
     second = mask_block(layer.blocks[1], instance, first if arrangement == "serial" else fields)
     expected = second if arrangement == "serial" else np.concatenate([first, second], axis=1)
     np.testing.assert_allclose(layer(VIEW), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("field_norms", "parameters"), [(False, 2 * 3), (True, 2 * 4 * 3)])
+def test_parameters_of_the_norm_of_4_fields_of_3(field_norms, parameters):
+    layer = MaskBlocks((6,), field_norms=field_norms)
+    layer.build(VIEW.shape)
+    assert layer.norm.count_params() == parameters
 
 
 def test_the_mask_is_made_from_the_fields_as_they_are():

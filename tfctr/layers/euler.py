@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError
-from tfctr.layers.mask import layer_normalization
+from tfctr.errors import ConfigError, require_number
+from tfctr.layers.normalization import layer_normalization
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -23,14 +23,15 @@ class EulerInteraction(keras.layers.Layer):
     Args:
         num_layers: at least 1.
         num_orders: how many products a layer makes; None is as many as there are fields.
-        dropout: share of the inputs of both parts dropped in training, in [0, 1).
+        dropout: share of the inputs of both parts dropped in training, in [0, 0.99].
         layer_norm: whether to normalize each product over its components.
+        explicit_dropout, implicit_dropout: the share of each part, as the authors' `drop_ex` and `drop_im`; None is `dropout`.
 
     Shapes:
         `(batch, fields, dim) -> (batch, num_orders * dim)`
 
     Raises:
-        ConfigError: `num_layers` or `num_orders` is below 1.
+        ConfigError: `num_layers` or `num_orders` is below 1, or a dropout out of range.
 
     >>> tuple(EulerInteraction(num_orders=5)(ops.ones((8, 3, 4))).shape)
     (8, 20)
@@ -38,11 +39,26 @@ class EulerInteraction(keras.layers.Layer):
     Reference: [Tian et al., 2023](https://arxiv.org/abs/2304.10711), Euler interaction layer.
     """
 
-    def __init__(self, num_layers=2, num_orders=None, dropout=0.0, layer_norm=True, **kwargs):
+    def __init__(
+        self,
+        num_layers=2,
+        num_orders=None,
+        dropout=0.0,
+        layer_norm=True,
+        explicit_dropout=None,
+        implicit_dropout=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        rates = {"dropout": dropout, "explicit_dropout": explicit_dropout, "implicit_dropout": implicit_dropout}
+        for name, rate in rates.items():
+            if name == "dropout" or rate is not None:
+                require_number(name, rate, 0, 0.99)
         if num_layers < 1 or (num_orders is not None and num_orders < 1):
             raise ConfigError(f"`num_layers` is {num_layers}, `num_orders` {num_orders}.", fix="use at least 1")
         self.num_layers, self.num_orders, self.dropout, self.layer_norm = num_layers, num_orders, dropout, layer_norm
+        self.explicit_dropout = dropout if explicit_dropout is None else explicit_dropout
+        self.implicit_dropout = dropout if implicit_dropout is None else implicit_dropout
 
     def build(self, input_shape):
         _, fields, dim = input_shape
@@ -50,7 +66,7 @@ class EulerInteraction(keras.layers.Layer):
         self.modulus = self.add_weight(name="modulus", shape=(fields, 1), initializer="ones")
         self.steps = []
         for _ in range(self.num_layers):
-            step = EulerStep(orders, self.dropout, self.layer_norm, dtype="float32")
+            step = EulerStep(orders, self.explicit_dropout, self.layer_norm, self.implicit_dropout, dtype="float32")
             step.build([(None, fields, dim)] * 2)
             self.steps.append(step)
             fields = orders
@@ -67,11 +83,15 @@ class EulerInteraction(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfctr")
 class EulerStep(keras.layers.Layer):
-    """One layer: `[(batch, fields, dim), (batch, fields, dim)] -> [(batch, orders, dim), (batch, orders, dim)]`."""
+    """One layer: `[(batch, fields, dim), (batch, fields, dim)] -> [(batch, orders, dim), (batch, orders, dim)]`.
 
-    def __init__(self, orders, dropout, layer_norm, **kwargs):
+    `dropout` is of the explicit part, and of the implicit one, too, where `implicit_dropout` is None.
+    """
+
+    def __init__(self, orders, dropout, layer_norm, implicit_dropout=None, **kwargs):
         super().__init__(**kwargs)
         self.orders, self.dropout, self.layer_norm = orders, dropout, layer_norm
+        self.implicit_dropout = dropout if implicit_dropout is None else implicit_dropout
 
     def build(self, input_shape):
         _, fields, dim = input_shape[0]
@@ -85,6 +105,9 @@ class EulerStep(keras.layers.Layer):
         self.implicit = keras.layers.Dense(self.orders * dim, activation="relu", dtype=policy)
         self.implicit.build((None, fields * dim))
         self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        # One layer for both where the shares are one: a model saved with one source of noise has no place for two.
+        same = self.implicit_dropout == self.dropout
+        self.drop_implicit = self.drop if same else keras.layers.Dropout(self.implicit_dropout, dtype=policy)
         self.norms = [layer_normalization(dtype=policy) for _ in range(2 * self.layer_norm)]
         for norm in self.norms:
             norm.build((None, self.orders, dim))
@@ -95,7 +118,7 @@ class EulerStep(keras.layers.Layer):
         _, fields, dim = real.shape
         outputs = []
         for x, product in zip(inputs, explicit, strict=True):
-            flat = self.drop(ops.reshape(x, (-1, fields * dim)), training=training)
+            flat = self.drop_implicit(ops.reshape(x, (-1, fields * dim)), training=training)
             outputs.append(ops.reshape(self.implicit(flat), (-1, self.orders, dim)) + product)
         return [norm(x) for norm, x in zip(self.norms, outputs, strict=True)] if self.layer_norm else outputs
 

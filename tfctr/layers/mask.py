@@ -5,13 +5,9 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.mlp import linear
+from tfctr.layers.normalization import FieldNormalization, layer_normalization
 
 ARRANGEMENTS = {"serial": lambda outputs: outputs[-1], "parallel": lambda outputs: ops.concatenate(outputs, axis=-1)}
-
-
-def layer_normalization(**kwargs):
-    """Layer normalization with PyTorch's epsilon."""
-    return keras.layers.LayerNormalization(epsilon=1e-5, **kwargs)
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -28,6 +24,9 @@ class MaskBlocks(keras.layers.Layer):
         arrangement: `"serial"` or `"parallel"`.
         reduction_ratio: width of a mask's hidden layer for each unit of the mask.
         dropout: share of a block's units dropped in training, in [0, 1).
+        field_norms: whether the norm of each field has a gain and a bias of its own, as in FuxiCTR. The paper's eq. 9 does not
+            say. One gain for all is no less, as the block's projection follows; one bias for all is: the ratio of bias to gain
+            is that of all fields.
 
     Shapes:
         `(batch, fields, dim) -> (batch, hidden_units[-1])`, or `(batch, sum(hidden_units))` in parallel
@@ -43,7 +42,7 @@ class MaskBlocks(keras.layers.Layer):
     Reference: [Wang et al., 2021](https://arxiv.org/abs/2102.07619), eq. 5-15.
     """
 
-    def __init__(self, hidden_units, arrangement="serial", reduction_ratio=2.0, dropout=0.0, **kwargs):
+    def __init__(self, hidden_units, arrangement="serial", reduction_ratio=2.0, dropout=0.0, field_norms=False, **kwargs):
         super().__init__(**kwargs)
         require_one_of(ARRANGEMENTS, arrangement, "arrangement")
         if not hidden_units or min(hidden_units) < 1 or reduction_ratio <= 0:
@@ -52,14 +51,14 @@ class MaskBlocks(keras.layers.Layer):
                 fix="list the width of each block, and use a ratio above 0",
             )
         self.hidden_units, self.arrangement = tuple(hidden_units), arrangement
-        self.reduction_ratio, self.dropout = reduction_ratio, dropout
+        self.reduction_ratio, self.dropout, self.field_norms = reduction_ratio, dropout, field_norms
 
     def build(self, input_shape):
         _, fields, dim = input_shape
         policy = self.dtype_policy
         self.flatten = keras.layers.Flatten(dtype=policy)
-        # Eq. 9 normalizes each field by itself; one gain and bias serve them all, as the block's projection follows.
-        self.norm = layer_normalization(dtype=policy)
+        # Eq. 9 normalizes each field by itself.
+        self.norm = FieldNormalization(dtype=policy) if self.field_norms else layer_normalization(dtype=policy)
         self.norm.build(input_shape)
         self.blocks, width = [], fields * dim
         for units in self.hidden_units:

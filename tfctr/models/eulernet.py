@@ -12,8 +12,8 @@ class EulerNet(CTRModel):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the embedding table.
-        num_layers, num_orders, dropout, layer_norm: of `EulerInteraction`; two normalized layers with as many products as
-            fields are the released settings for Criteo.
+        num_layers, num_orders, dropout, layer_norm, explicit_dropout, implicit_dropout: of `EulerInteraction`; two normalized
+            layers with as many products as fields, and the dropouts 0.1 and 0.2, are the released settings for Criteo.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Tian et al., 2023](https://arxiv.org/abs/2304.10711).
@@ -27,12 +27,14 @@ class EulerNet(CTRModel):
         num_orders=None,
         dropout=0.0,
         layer_norm=True,
+        explicit_dropout=None,
+        implicit_dropout=None,
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
-        encoder = EulerInteraction(num_layers, num_orders, dropout, layer_norm)
+        encoder = EulerInteraction(num_layers, num_orders, dropout, layer_norm, explicit_dropout, implicit_dropout)
         logit = linear(1, dtype="float32")(encoder(embedding(ids)))  # (batch, 1)
         super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

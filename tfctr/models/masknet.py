@@ -14,7 +14,7 @@ class MaskNet(CTRModel):
         embedding_dim: width of the embedding table.
         arrangement: `"serial"` (SerMaskNet) or `"parallel"` (ParaMaskNet).
         block_units: width of each mask block.
-        reduction_ratio, dropout: of `MaskBlocks`; 2, and 400 units, are the paper's.
+        reduction_ratio, dropout, field_norms: of `MaskBlocks`; a ratio of 2, and 400 units, are the paper's.
         hidden_units: of the `MLP` above parallel blocks.
         embedding_l2, l2_scope: see `CTRModel`.
 
@@ -30,13 +30,15 @@ class MaskNet(CTRModel):
         reduction_ratio=2.0,
         hidden_units=(400, 400, 400),
         dropout=0.0,
+        field_norms=False,
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
-        deep = MaskBlocks(block_units, arrangement, reduction_ratio, dropout)(embedding(ids))  # (batch, units)
+        blocks = MaskBlocks(block_units, arrangement, reduction_ratio, dropout, field_norms)
+        deep = blocks(embedding(ids))  # (batch, units)
         if arrangement == "parallel":
             deep = MLP(hidden_units, dropout=dropout)(deep)
         logit = linear(1, dtype="float32")(deep)  # (batch, 1)

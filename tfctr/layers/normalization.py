@@ -1,0 +1,36 @@
+"""Layer normalization, of vectors and of fields."""
+
+import keras
+
+
+def layer_normalization(**kwargs):
+    """Layer normalization with PyTorch's epsilon."""
+    return keras.layers.LayerNormalization(epsilon=1e-5, **kwargs)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class FieldNormalization(keras.layers.Layer):
+    """Layer normalization of each field over its components, with a gain and a bias of its own a field.
+
+    `(e - mean(e)) / sqrt(variance(e) + epsilon) * gain_i + bias_i` for field `i`
+
+    Shapes:
+        `(batch, fields, dim) -> (batch, fields, dim)`
+
+    >>> FieldNormalization()(keras.ops.convert_to_tensor([[[1.0, 3.0], [0.0, 0.0]]])).numpy().round(3).tolist()
+    [[[-1.0, 1.0], [0.0, 0.0]]]
+    """
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        _, fields, dim = input_shape
+        self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, center=False, scale=False, dtype=self.dtype_policy)
+        self.norm.build(input_shape)
+        self.gain = self.add_weight(name="gain", shape=(fields, dim), initializer="ones")
+        self.bias = self.add_weight(name="bias", shape=(fields, dim), initializer="zeros")
+
+    def call(self, fields):
+        return self.norm(fields) * self.gain + self.bias
