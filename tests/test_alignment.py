@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfctr import losses
 
@@ -29,6 +30,23 @@ def test_uniformity_is_the_mean_over_all_pairs_of_fields():
     np.testing.assert_allclose(losses.field_uniformity(FIELDS), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_released_uniformity_is_the_mean_over_all_pairs_with_a_guard():
+    for scale in (1.0, 0.01):  # of the order of the guard: cosines are halved where |a| |b| is 1e-4
+        expected = []
+        for row in scale * FIELDS.astype("float64"):
+            guarded = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-4) for a, b in itertools.product(row, row)]
+            expected.append([np.mean(guarded)])
+        found = losses.released_uniformity(np.float32(scale) * FIELDS)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_released_uniformity_has_a_finite_gradient_at_zero():
+    fields = tf.Variable(np.concatenate([np.zeros((2, 1, 3)), np.ones((2, 1, 3))], axis=1), dtype="float32")
+    with tf.GradientTape() as tape:
+        loss = losses.released_uniformity(fields)
+    assert np.isfinite(tape.gradient(loss, fields)).all()
+
+
 def test_squared_distance_by_hand():
     np.testing.assert_allclose(losses.squared_distance([[1.0, 2.0], [0.0, 0.0]], [[1.0, 5.0], [0.0, 0.0]]), [[9.0], [0.0]])
 
@@ -43,7 +61,7 @@ def test_embeddings_at_zero_stay_finite():
     assert np.isfinite(losses.field_uniformity(np.zeros((2, 3, 4), "float32"))).all()
 
 
-@pytest.mark.parametrize("loss", [losses.feature_alignment, losses.field_uniformity])
+@pytest.mark.parametrize("loss", [losses.feature_alignment, losses.field_uniformity, losses.released_uniformity])
 def test_half_precision_is_computed_in_float32(loss):
     narrow = FIELDS.astype("float16")
     np.testing.assert_array_equal(loss(narrow), loss(narrow.astype("float32")))

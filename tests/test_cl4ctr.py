@@ -40,6 +40,21 @@ def test_loss_terms_against_loops(tiny_schema, tiny_ids, tiny_labels):
     np.testing.assert_allclose(terms["uniformity"], 0.3 * np.mean(cosines), rtol=1e-4)
 
 
+def test_uniformity_of_the_released_code(tiny_schema, tiny_ids, tiny_labels):
+    model = randomize(build("CL4CTR", tiny_schema, regularization_weight=0.3, uniformity="released", **OPTIONS))
+    model.compile()
+    ids = tiny_ids(6)
+    fields = numbers(model(ids)["fields"]).reshape(6, len(tiny_schema.fields), 3)
+    guarded = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-4) for row in fields for a, b in itertools.product(row, row)]
+    terms = model.loss_terms(ids, tiny_labels(6)[:, None], training=False)
+    np.testing.assert_allclose(terms["uniformity"], 0.3 * np.mean(guarded), rtol=1e-4)
+
+
+def test_unknown_uniformity_gives_the_closest_name(tiny_schema):
+    with pytest.raises(ConfigError, match="Did you mean 'released'"):
+        CL4CTR(tiny_schema, uniformity="release")
+
+
 def test_the_two_views_differ_by_mask_and_projection_but_share_the_transformer(tiny_schema):
     model = CL4CTR(tiny_schema, **OPTIONS)
     transformers = [layer for layer in model.layers if isinstance(layer, layers.FieldTransformer)]

@@ -46,7 +46,7 @@ def test_against_a_loop_over_fields_and_heads():
 
 
 def test_rows_do_not_see_each_other():
-    """The code of CL4CTR's authors attends over the batch, since its layer takes the first axis for the sequence."""
+    """The first code of CL4CTR's authors attends over the batch, since its layer takes the first axis for the sequence."""
     layer = FieldTransformer(num_layers=1)
     together = numbers(layer(VIEW))
     np.testing.assert_allclose(layer(VIEW[:1]), together[:1], rtol=1e-5, atol=1e-6)

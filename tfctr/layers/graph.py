@@ -5,9 +5,10 @@ import math
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.interactions import require_pairs
 from tfctr.layers.mlp import linear
+from tfctr.layers.normalization import FieldNormalization
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -18,16 +19,26 @@ class FieldGraph(keras.layers.Layer):
     - edges: `A_ij = softmax over j != i of leaky_relu(w . [h0_i, h0_j])`, computed from two scores a node, not from pairs
     - steps: `a_i = W_in[i] (sum_j A_ji W_out[j] h_j) + b`, then `h_i <- GRU(h_i, a_i) + h0_i`
 
+    This is the paper's form, and that of the authors' code until July 2020, which made 3 steps. Their code of today, in
+    GraphCTR, has matrices of their own for each step and weighs all edges alike; FuxiCTR has matrices for each step, weighs
+    those that a node hears, resets after the GRU's matrix, and starts from the fields.
+
     Args:
         num_steps: how many times messages are passed; at least 1.
         state_dim: width of a node's state.
-        num_heads: of the self-attention that makes the first states; divides `state_dim`.
+        num_heads: of the self-attention that makes the first states; divides `state_dim`. 0 leaves it out: the first states are
+            the fields, whose width must be `state_dim`.
+        shared_steps: whether all steps have the same matrices and bias, or each its own.
+        edges: `"sent"`, where a node weighs those that it sends to, `A_ij` as above; `"heard"`, where it weighs those that it
+            hears, `sum_j A_ij W_out[j] h_j`; or `"equal"`, where each edge weighs 1.
+        reset_after: whether the GRU's reset gate multiplies the state behind its matrix, as PyTorch's does, or before.
 
     Shapes:
         `(batch, fields, dim) -> (batch, fields * state_dim)`
 
     Raises:
-        ConfigError: an argument below 1, heads that do not divide the state, or one field alone.
+        ConfigError: an argument below 1, heads that do not divide the state, unknown edges, a width of the fields that no
+            attention makes `state_dim`, or one field alone.
 
     >>> tuple(FieldGraph(num_steps=2, state_dim=6)(ops.ones((8, 3, 4))).shape)
     (8, 18)
@@ -35,39 +46,56 @@ class FieldGraph(keras.layers.Layer):
     Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), sections 3.4 to 3.6.
     """
 
-    def __init__(self, num_steps=3, state_dim=16, num_heads=2, **kwargs):
+    def __init__(
+        self,
+        num_steps=3,
+        state_dim=16,
+        num_heads=2,
+        shared_steps=True,
+        edges="sent",
+        reset_after=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        if min(num_steps, state_dim, num_heads) < 1 or state_dim % num_heads:
+        if min(num_steps, state_dim) < 1 or num_heads < 0 or (num_heads and state_dim % num_heads):
             raise ConfigError(
                 f"`num_steps` is {num_steps}, `state_dim` {state_dim}, `num_heads` {num_heads}.",
-                fix="use at least 1 each, and heads that divide the state",
+                fix="use at least 1 each, and heads that divide the state, or 0 heads",
             )
+        require_one_of(EDGES, edges, "edges")
         self.num_steps, self.state_dim, self.num_heads = num_steps, state_dim, num_heads
+        self.shared_steps, self.edges, self.reset_after = shared_steps, edges, reset_after
 
     def build(self, input_shape):
         require_pairs(input_shape)
-        fields = input_shape[1]
+        _, fields, dim = input_shape
         policy, state = self.dtype_policy, self.state_dim
-        self.projections = [linear(state, use_bias=False, dtype=policy) for _ in range(3)]
+        if not self.num_heads and dim != state:
+            raise ConfigError(
+                f"`state_dim` is {state}, and the fields are {dim} wide.", fix=f"use `state_dim={dim}`, or attention heads"
+            )
+        self.projections = [linear(state, use_bias=False, dtype=policy) for _ in range(3 if self.num_heads else 0)]
         for projection in self.projections:
             projection.build(input_shape)
-        self.edge_scores = linear(2, use_bias=False, dtype=policy)
-        self.edge_scores.build((None, fields, state))
-        # The paper has one pair of matrices a node for all steps; the authors' code has one a node and step.
+        if self.edges != "equal":
+            self.edge_scores = linear(2, use_bias=False, dtype=policy)
+            self.edge_scores.build((None, fields, state))
+        steps = () if self.shared_steps else (self.num_steps,)
         start = keras.initializers.RandomNormal(stddev=state**-0.5)
-        self.outgoing = self.add_weight(name="outgoing", shape=(fields, state, state), initializer=start)
-        self.incoming = self.add_weight(name="incoming", shape=(fields, state, state), initializer=start)
-        self.bias = self.add_weight(name="bias", shape=(state,), initializer="zeros")
-        self.update = keras.layers.GRUCell(state, reset_after=False, dtype=policy)
+        self.outgoing = self.add_weight(name="outgoing", shape=(*steps, fields, state, state), initializer=start)
+        self.incoming = self.add_weight(name="incoming", shape=(*steps, fields, state, state), initializer=start)
+        self.bias = self.add_weight(name="bias", shape=(*steps, state), initializer="zeros")
+        self.update = keras.layers.GRUCell(state, reset_after=self.reset_after, dtype=policy)
         self.update.build((None, state))
 
     def call(self, fields):
-        states = first = self.attend(fields)  # (batch, fields, state)
-        # A node weighs those that it sends to, as in the paper; other code weighs those that it hears.
-        edges = ops.transpose(self.weigh(first), (0, 2, 1))  # (batch, fields, fields)
-        for _ in range(self.num_steps):
-            messages = ops.matmul(edges, ops.einsum("bfs,fst->bft", states, self.outgoing))
-            messages = ops.einsum("bfs,fst->bft", messages, self.incoming) + self.bias
+        states = first = self.attend(fields) if self.num_heads else fields  # (batch, fields, state)
+        edges = EDGES[self.edges](self, first)  # (batch or 1, fields, fields): what each row's node hears of each other
+        for step in range(self.num_steps):
+            weights = self.outgoing, self.incoming, self.bias
+            outgoing, incoming, bias = weights if self.shared_steps else (weight[step] for weight in weights)
+            messages = ops.matmul(edges, by_field(states, outgoing))
+            messages = by_field(messages, incoming) + bias
             flat = [ops.reshape(x, (-1, self.state_dim)) for x in (messages, states)]  # (batch * fields, state) each
             states = ops.reshape(self.update(*flat)[0], ops.shape(first)) + first
         return ops.reshape(states, (-1, first.shape[1] * self.state_dim))
@@ -85,6 +113,17 @@ class FieldGraph(keras.layers.Layer):
         scores = self.edge_scores(states)  # (batch, fields, 2): w . [h_i, h_j] is a sum of two parts
         scores = ops.leaky_relu(scores[:, :, :1] + ops.transpose(scores[:, :, 1:], (0, 2, 1)), negative_slope=0.01)
         return masked_softmax(scores, ops.logical_not(ops.eye(states.shape[1], dtype="bool")))
+
+
+def _all_others(graph, states):
+    return (1.0 - ops.eye(states.shape[1], dtype=states.dtype))[None]
+
+
+EDGES = {
+    "sent": lambda graph, states: ops.transpose(graph.weigh(states), (0, 2, 1)),
+    "heard": lambda graph, states: graph.weigh(states),
+    "equal": _all_others,
+}
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -139,17 +178,26 @@ class FactorizationGraph(keras.layers.Layer):
 
     The representation is the mean over the fields of all layers' outputs side by side.
 
+    The paper has neither `U` nor the normalization; without them products of small embeddings vanish layer by layer. They are
+    from the authors' code, which is another function, `form="released"`:
+
+    - attend: `a_ij = softmax over all j of p_ij relu(a . (e_i * e_j) + c)`, with `p_ij = 0` for the dropped ones, which keep a
+      weight
+    - aggregate: `e_i <- norm_i(relu(W_i sum_j a_ij (e_i * e_j) + relu(U_i e_i + u_i)))`, with matrices, bias and norm of its
+      own for each field
+
     Args:
         hidden_units: width of each layer's fields; each a multiple of `num_heads`.
         kept: share of the fields that each layer keeps as neighbours, rounded up.
         num_heads: attention heads of each layer.
         selection_units: width of the hidden layer that scores an edge.
+        form: `"paper"` or `"released"`.
 
     Shapes:
         `(batch, fields, dim) -> (batch, sum(hidden_units))`
 
     Raises:
-        ConfigError: not one share in (0, 1] a layer, heads that do not divide a width, or one field alone.
+        ConfigError: not one share in (0, 1] a layer, heads that do not divide a width, an unknown form, or one field alone.
 
     >>> tuple(FactorizationGraph(hidden_units=(8, 6), kept=(1.0, 0.5))(ops.ones((5, 3, 4))).shape)
     (5, 14)
@@ -157,21 +205,30 @@ class FactorizationGraph(keras.layers.Layer):
     Reference: [Li et al., 2021](https://arxiv.org/abs/2105.11866), interaction selection and aggregation.
     """
 
-    def __init__(self, hidden_units=(64, 64, 64), kept=(1.0, 0.5, 0.125), num_heads=2, selection_units=16, **kwargs):
+    def __init__(
+        self,
+        hidden_units=(64, 64, 64),
+        kept=(1.0, 0.5, 0.125),
+        num_heads=2,
+        selection_units=16,
+        form="paper",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        require_one_of(FORMS, form, "form")
         if not hidden_units or len(kept) != len(hidden_units) or not all(0 < share <= 1 for share in kept):
             raise ConfigError(f"`hidden_units` is {hidden_units}, `kept` {kept}.", fix="give one share in (0, 1] a layer")
         if num_heads < 1 or selection_units < 1 or any(units < 1 or units % num_heads for units in hidden_units):
             raise ConfigError(f"{num_heads} heads do not divide {hidden_units}.", fix="use multiples of `num_heads`")
         self.hidden_units, self.kept = tuple(hidden_units), tuple(kept)
-        self.num_heads, self.selection_units = num_heads, selection_units
+        self.num_heads, self.selection_units, self.form = num_heads, selection_units, form
 
     def build(self, input_shape):
         require_pairs(input_shape)
         _, fields, dim = input_shape
         self.steps = []
         for units, share in zip(self.hidden_units, self.kept, strict=True):
-            step = FactorizationStep(
+            step = FORMS[self.form](
                 units, math.ceil(share * fields), self.num_heads, self.selection_units, dtype=self.dtype_policy
             )
             step.build((None, fields, dim))
@@ -195,18 +252,19 @@ class FactorizationStep(keras.layers.Layer):
         self.units, self.neighbors, self.num_heads, self.selection_units = units, neighbors, num_heads, selection_units
 
     def build(self, input_shape):
-        _, _, dim = input_shape
-        policy, selection = self.dtype_policy, self.selection_units
+        dim, selection = input_shape[-1], self.selection_units
         self.products = self.add_weight(name="products", shape=(selection, dim), initializer="glorot_normal")
         self.products_bias = self.add_weight(name="products_bias", shape=(selection,), initializer="zeros")
         self.score = self.add_weight(name="score", shape=(selection, 1), initializer="glorot_normal")
         self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer="zeros")
         self.attention = self.add_weight(name="attention", shape=(self.num_heads, dim), initializer="glorot_normal")
-        self.kernel = self.add_weight(
-            name="kernel", shape=(self.num_heads, dim, self.units // self.num_heads), initializer="glorot_normal"
-        )
-        self.residual = linear(self.units, dtype=policy)
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-8, dtype=policy)
+        self.build_aggregation(input_shape)
+
+    def build_aggregation(self, input_shape):
+        shape = (self.num_heads, input_shape[-1], self.units // self.num_heads)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_normal")
+        self.residual = linear(self.units, dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-8, dtype=self.dtype_policy)
         self.residual.build(input_shape)
         self.norm.build((*input_shape[:2], self.units))
 
@@ -217,7 +275,6 @@ class FactorizationStep(keras.layers.Layer):
             scores = ops.leaky_relu(products_of_pairs(fields, attention), negative_slope=0.01)
             weights = masked_softmax(scores, edges > 0) * edges  # (batch, fields, fields)
             heads.append(ops.matmul(fields * ops.matmul(weights, fields), kernel))  # (batch, fields, units / heads)
-        # Residual and norm are the authors' code's: without them products of small embeddings vanish layer by layer.
         return self.norm(ops.relu(ops.concatenate(heads, axis=-1) + self.residual(fields)))
 
     def edges(self, fields):
@@ -227,13 +284,46 @@ class FactorizationStep(keras.layers.Layer):
         for vector, bias, weight in units:  # one at a time: all together would be pairs times units
             scores = scores + weight * ops.relu(products_of_pairs(fields, vector) + bias)
         scores = ops.sigmoid(scores)
-        # The authors' code lets dropped neighbours into the softmax with a logit of 0; here, as in the paper, they are out.
         return ops.where(scores >= ops.top_k(scores, self.neighbors)[0][..., -1:], scores, 0.0)
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class ReleasedFactorizationStep(FactorizationStep):
+    """One layer of `FactorizationGraph` as in the authors' code: shapes as above."""
+
+    def build_aggregation(self, input_shape):
+        _, fields, dim = input_shape
+        heads, units = self.num_heads, self.units
+        start = keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / (dim + units)))  # Glorot's, of one field's matrix
+        self.attention_bias = self.add_weight(name="attention_bias", shape=(heads,), initializer="zeros")
+        self.kernel = self.add_weight(name="kernel", shape=(heads, fields, dim, units // heads), initializer=start)
+        self.residual = self.add_weight(name="residual", shape=(fields, dim, units), initializer=start)
+        self.residual_bias = self.add_weight(name="residual_bias", shape=(fields, units), initializer="zeros")
+        self.norm = FieldNormalization(epsilon=1e-8, dtype=self.dtype_policy)
+        self.norm.build((*input_shape[:2], units))
+
+    def call(self, fields):
+        edges = self.edges(fields)  # (batch, fields, fields)
+        heads, weights_of_heads = [], (self.attention, self.attention_bias, self.kernel)
+        for attention, bias, kernel in zip(*map(ops.unstack, weights_of_heads), strict=True):
+            scores = edges * ops.relu(products_of_pairs(fields, attention) + bias)
+            weights = masked_softmax(scores, True)  # (batch, fields, fields)
+            heads.append(by_field(fields * ops.matmul(weights, fields), kernel))  # (batch, fields, units / heads)
+        residual = ops.relu(by_field(fields, self.residual) + self.residual_bias)
+        return self.norm(ops.relu(ops.concatenate(heads, axis=-1) + residual))
+
+
+FORMS = {"paper": FactorizationStep, "released": ReleasedFactorizationStep}
 
 
 def products_of_pairs(fields, vector):
     """`vector . (e_i * e_j)` of all pairs: `(batch, fields, dim), (dim,) -> (batch, fields, fields)`."""
     return ops.matmul(fields * vector, ops.transpose(fields, (0, 2, 1)))
+
+
+def by_field(fields, kernel):
+    """Each field times its own matrix: `(batch, fields, dim), (fields, dim, units) -> (batch, fields, units)`."""
+    return ops.einsum("bfd,fdu->bfu", fields, kernel)
 
 
 def masked_softmax(scores, mask):

@@ -4,9 +4,13 @@ import keras
 from keras import ops
 
 from tfctr.errors import require_one_of
-from tfctr.losses.alignment import feature_alignment, field_uniformity, squared_distance
+from tfctr.losses.alignment import feature_alignment, field_uniformity, released_uniformity, squared_distance
 
-SIGNALS = {"alignment": feature_alignment, "uniformity": field_uniformity}
+SIGNALS = {
+    "alignment": feature_alignment,
+    "uniformity": field_uniformity,
+    "released_uniformity": released_uniformity,
+}
 
 
 @keras.saving.register_keras_serializable("tfctr")

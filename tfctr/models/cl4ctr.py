@@ -8,6 +8,8 @@ from tfctr.models.registry import register
 
 MASKS = {"random": None, "feature": (None, None, 1), "dimension": (None, 1, None)}  # what falls together
 
+UNIFORMITIES = {"pairs": "uniformity", "released": "released_uniformity"}
+
 
 @register
 class CL4CTR(CTRModel):
@@ -25,10 +27,15 @@ class CL4CTR(CTRModel):
         mask: what a mask drops together: `"random"` components, a whole `"feature"`, or a `"dimension"` of all features.
         mask_share: share that each of the two masks drops.
         num_layers, num_heads, hidden_dim, dropout: of the `FieldTransformer`, which is for training only.
+        uniformity: `"pairs"`, `tfctr.losses.field_uniformity`, the mean cosine of the pairs of two fields; or `"released"`,
+            `tfctr.losses.released_uniformity`, that of the authors' code.
         embedding_l2, l2_scope: see `CTRModel`.
 
+    Alignment and uniformity are of a batch's rows, as in the authors' faster form. Their code flattens `(fields, batch, dim)`
+    as if it were `(batch, fields, dim)`, so that a row's view holds other rows' fields; here it holds its own.
+
     Raises:
-        ConfigError: an unknown mask.
+        ConfigError: an unknown mask or uniformity.
 
     Reference: [Wang et al., 2023](https://arxiv.org/abs/2212.00522); its contrast as in
     [Li et al., 2023](https://arxiv.org/abs/2312.09715), eq. 21.
@@ -47,6 +54,7 @@ class CL4CTR(CTRModel):
         num_heads=1,
         hidden_dim=128,
         dropout=0.2,
+        uniformity="pairs",
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
@@ -66,7 +74,7 @@ class CL4CTR(CTRModel):
         auxiliary = {
             "contrast": ViewDistance("first_view", "second_view", contrast_weight),
             "alignment": FieldSignal("fields", count, "alignment", regularization_weight),
-            "uniformity": FieldSignal("fields", count, "uniformity", regularization_weight),
+            "uniformity": FieldSignal("fields", count, choose(UNIFORMITIES, uniformity, "uniformity"), regularization_weight),
         }
         tables = [weights, vectors]
         super().__init__(schema, ids, outputs, tables, auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

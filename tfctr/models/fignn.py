@@ -12,7 +12,9 @@ class FiGNN(CTRModel):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the embedding table.
-        num_steps, state_dim, num_heads: of `FieldGraph`; 3 steps, 16 and 2 are the released code's.
+        num_steps, state_dim, num_heads, shared_steps, edges, reset_after: of `FieldGraph`. 3 steps are those of the authors'
+            first code and FuxiCTR's default; their code of today makes 1, and 2 in its README, with 2 heads and 16 wide states.
+            `edges="heard", shared_steps=False, reset_after=True, num_heads=0` is FuxiCTR's function.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), section 3.
@@ -25,12 +27,16 @@ class FiGNN(CTRModel):
         num_steps=3,
         state_dim=16,
         num_heads=2,
+        shared_steps=True,
+        edges="sent",
+        reset_after=False,
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
-        states = FieldGraph(num_steps, state_dim, num_heads)(embedding(ids))  # (batch, fields * state_dim)
+        graph = FieldGraph(num_steps, state_dim, num_heads, shared_steps, edges, reset_after)
+        states = graph(embedding(ids))  # (batch, fields * state_dim)
         logit = AttentiveScore(len(schema.fields))(states)  # (batch, 1)
         super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

@@ -12,8 +12,9 @@ class GraphFM(CTRModel):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the embedding table.
-        hidden_units, kept, num_heads: of `FactorizationGraph`; three layers of 64, 2 heads, and the 39, 20 and 5 neighbours of
-            Criteo's 39 fields are the paper's.
+        hidden_units, kept, num_heads, form: of `FactorizationGraph`; three layers of 64, 2 heads, and the 39, 20 and 5
+            neighbours of Criteo's 39 fields are the paper's. `form="released"` is the authors' code: it has matrices of its own
+            for each field, about as many times the parameters as there are fields.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Li et al., 2021](https://arxiv.org/abs/2105.11866).
@@ -26,12 +27,14 @@ class GraphFM(CTRModel):
         hidden_units=(64, 64, 64),
         kept=(1.0, 0.5, 0.125),
         num_heads=2,
+        form="paper",
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
-        pooled = FactorizationGraph(hidden_units, kept, num_heads)(embedding(ids))  # (batch, sum(hidden_units))
+        graph = FactorizationGraph(hidden_units, kept, num_heads, form=form)
+        pooled = graph(embedding(ids))  # (batch, sum(hidden_units))
         logit = linear(1, dtype="float32")(pooled)  # (batch, 1)
         super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
