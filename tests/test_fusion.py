@@ -4,7 +4,15 @@ import pytest
 from encoder_contract import round_trip
 
 from tfctr.errors import ConfigError
-from tfctr.layers import FUSIONS, ConcatenationFusion, ExpertFusion, SumFusion, VotingFusion, WeightedSumFusion
+from tfctr.layers import (
+    FUSIONS,
+    ConcatenationFusion,
+    ExpertFusion,
+    StackedFusion,
+    SumFusion,
+    VotingFusion,
+    WeightedSumFusion,
+)
 
 generator = np.random.default_rng(0)
 REPRESENTATIONS = [generator.normal(size=(6, 3)).astype("float32"), generator.normal(size=(6, 5)).astype("float32")]
@@ -155,6 +163,17 @@ def test_voting_refuses_a_bad_temperature(temperature):
         VotingFusion(temperature=temperature)
 
 
+def test_stacked():
+    fusion = StackedFusion()
+    outputs = built(fusion)
+    first, second = fusion.shares.numpy()
+    expected = first * outputs["simple"] + second * outputs["complex"] + fusion.bias.numpy()
+    np.testing.assert_allclose(outputs["logit"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fusion.weigh(REPRESENTATIONS), [[first, second]] * 6, rtol=1e-6)
+    fresh = StackedFusion()([np.float32([[1.0]]), np.float32([[3.0]])])
+    np.testing.assert_allclose(fresh["logit"], [[0.5 * 1 + 0.5 * 3 + 0]])
+
+
 def test_concatenation():
     fusion = ConcatenationFusion()
     outputs = built(fusion)
@@ -171,7 +190,8 @@ def test_experts():
 
 # by hand, for representations of 3 and 5 units: the heads' 4 + 6, then the fusion's own
 @pytest.mark.parametrize(
-    ("name", "own"), [("sum", 0), ("weighted_sum", 2), ("voting", 4 + 6), ("concatenation", 9), ("experts", 18 + 18)]
+    ("name", "own"),
+    [("sum", 0), ("weighted_sum", 2), ("voting", 4 + 6), ("concatenation", 9), ("experts", 18 + 18), ("stacked", 3)],
 )
 def test_parameter_counts(name, own):
     fusion = FUSIONS[name]()

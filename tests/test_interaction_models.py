@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from randomized import dense, numbers, randomize
 
 from tfctr import layers
@@ -115,16 +116,49 @@ def test_autoint(tiny_schema, ids):
 
 def test_afn(tiny_schema, ids):
     options = {"neurons": 4, "logarithmic_hidden_units": [6]}
-    model = randomize(AFN(tiny_schema, **SMALL, **options))
-    network, mlp, fusion = parts(model, layers.LogarithmicNetwork, layers.MLP, layers.SumFusion)
-    ours, its = model.embeddings
-    views = [network(ours(ids)), mlp(its(ids))]
-    close(logit(model, ids), sum(dense(head, numbers(view)) for head, view in zip(fusion.heads, views, strict=True)))
-    assert np.any(ours.table.numpy() != its.table.numpy())
+    for joint, kind in [(False, layers.StackedFusion), (True, layers.SumFusion)]:
+        model = randomize(AFN(tiny_schema, **SMALL, **options, joint=joint))
+        network, mlp, fusion = parts(model, layers.LogarithmicNetwork, layers.MLP, kind)
+        ours, its = model.embeddings
+        views = [network(ours(ids)), mlp(its(ids))]
+        logits = [dense(head, numbers(view)) for head, view in zip(fusion.heads, views, strict=True)]
+        first, second = (1, 1) if joint else numbers(fusion.shares)
+        close(logit(model, ids), first * logits[0] + second * logits[1] + (0 if joint else numbers(fusion.bias)))
+        assert np.any(ours.table.numpy() != its.table.numpy())
 
     alone = randomize(AFN(tiny_schema, embedding_dim=3, hidden_units=None, **options))
     network, head = parts(alone, layers.LogarithmicNetwork, keras.layers.Dense)
     close(logit(alone, ids), dense(head, numbers(network(alone.embeddings[0](ids)))))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_networks_of_afn_learn_by_their_own_losses_unless_jointly(joint, tiny_schema, ids, tiny_labels):
+    options = {"neurons": 4, "logarithmic_hidden_units": [6], "joint": joint}
+    model = randomize(AFN(tiny_schema, **SMALL, **options))
+    model.compile()
+    labels = tiny_labels(20)[:, None]
+    outputs = {name: numbers(value) for name, value in model(ids).items()}
+    bce = {name: np.logaddexp(0, np.where(labels == 1, -z, z)).mean() for name, z in outputs.items()}
+    with tf.GradientTape(persistent=True) as tape:
+        terms = model.loss_terms(ids, labels, training=False)
+        total = sum(terms.values())
+    assert float(terms["ctr"]) == pytest.approx(bce["logit"], rel=1e-5)
+    reached = [v for v in model.trainable_variables if tape.gradient(terms["ctr"], v) is not None]
+    if joint:
+        assert set(terms) == {"ctr"}
+        assert len(reached) == len(model.trainable_variables)
+        return
+    assert set(terms) == {"ctr", "heads"}
+    assert float(terms["heads"]) == pytest.approx(bce["simple"] + bce["complex"], rel=1e-5)
+    (fusion,) = parts(model, layers.StackedFusion)
+    assert {id(v) for v in reached} == {id(fusion.shares), id(fusion.bias)}
+    assert all(tape.gradient(total, v) is not None for v in model.trainable_variables)
+
+
+def test_afn_without_a_second_network_has_one_loss(tiny_schema, ids, tiny_labels):
+    model = AFN(tiny_schema, embedding_dim=3, hidden_units=None, neurons=4, logarithmic_hidden_units=[6])
+    model.compile()
+    assert set(model.loss_terms(ids, tiny_labels(20)[:, None])) == {"ctr"}
 
 
 def test_fibinet(tiny_schema, ids):

@@ -10,7 +10,14 @@ from tfctr.layers.cross import CrossNetwork, GatedCrossNetwork, LowRankCrossNetw
 from tfctr.layers.embedding import FeatureEmbedding
 from tfctr.layers.euler import EulerInteraction
 from tfctr.layers.final_block import FinalBlock
-from tfctr.layers.fusion import ConcatenationFusion, ExpertFusion, SumFusion, VotingFusion, WeightedSumFusion
+from tfctr.layers.fusion import (
+    ConcatenationFusion,
+    ExpertFusion,
+    StackedFusion,
+    SumFusion,
+    VotingFusion,
+    WeightedSumFusion,
+)
 from tfctr.layers.gating import FeatureGating, FieldGate
 from tfctr.layers.graph import AttentiveScore, FactorizationGraph, FieldGraph
 from tfctr.layers.interactions import BiInteraction, FactorizationMachine, LinearTerms
@@ -64,6 +71,7 @@ FUSIONS = {
     "concatenation": ConcatenationFusion,
     "experts": ExpertFusion,
     "bilinear": BilinearFusion,
+    "stacked": StackedFusion,
 }
 
 __all__ = [
@@ -111,6 +119,7 @@ __all__ = [
     "SharedEmbedding",
     "SpaceFusion",
     "SqueezeExcitation",
+    "StackedFusion",
     "SumFusion",
     "ThroughConnection",
     "ThroughNetwork",

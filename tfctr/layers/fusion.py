@@ -83,6 +83,23 @@ class WeightedSumFusion(Fusion):
 
 
 @keras.saving.register_keras_serializable("tfctr")
+class StackedFusion(WeightedSumFusion):
+    """`logit = w_1 * simple + w_2 * complex + b`, through which no gradient reaches the encoders (AFN+).
+
+    The heads are trained by auxiliary losses alone, each by its own. The weights start at 0.5, the bias at 0.
+
+    Reference: [AFN](https://arxiv.org/abs/1909.03276), section "Ensemble AFN with DNN".
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
+
+    def fuse(self, logits, representations, training):
+        return super().fuse(ops.stop_gradient(logits), representations, training) + self.bias
+
+
+@keras.saving.register_keras_serializable("tfctr")
 class VotingFusion(Fusion):
     """`logit = p_1 * simple + p_2 * complex`, with `p` a Gumbel softmax of one vote an encoder (VF).
 

@@ -5,9 +5,9 @@ weights. `loss.call(labels, logits)` is the value of each example; `loss(labels,
 `sum(weight * value) / batch`.
 """
 
-from tfctr.losses.alignment import feature_alignment, field_uniformity, squared_distance
+from tfctr.losses.alignment import feature_alignment, field_uniformity, released_uniformity, squared_distance
 from tfctr.losses.contrast import ContrastLoss, CosineLoss, cosine_distance, do_info_nce, info_nce
-from tfctr.losses.cross_entropy import LogLoss, RobustCrossEntropy, log_loss, robust_cross_entropy
+from tfctr.losses.cross_entropy import HeadLoss, LogLoss, RobustCrossEntropy, log_loss, robust_cross_entropy
 from tfctr.losses.focus import FocalLoss, TwinFocusLoss, complex_focus, focal, simple_focus, twin_focus
 
 LOSSES = {"log_loss": LogLoss, "focal": FocalLoss, "robust_cross_entropy": RobustCrossEntropy}
@@ -17,6 +17,7 @@ __all__ = [
     "ContrastLoss",
     "CosineLoss",
     "FocalLoss",
+    "HeadLoss",
     "LogLoss",
     "RobustCrossEntropy",
     "TwinFocusLoss",
@@ -28,6 +29,7 @@ __all__ = [
     "focal",
     "info_nce",
     "log_loss",
+    "released_uniformity",
     "robust_cross_entropy",
     "simple_focus",
     "squared_distance",

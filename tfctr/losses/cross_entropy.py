@@ -72,3 +72,23 @@ class RobustCrossEntropy(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "exponent": self.exponent}
+
+
+@keras.saving.register_keras_serializable("tfctr")
+class HeadLoss(keras.losses.Loss):
+    """The sum of `log_loss` of some of a model's named logits: each of these heads learns by itself.
+
+    >>> loss = HeadLoss(["simple", "complex"])
+    >>> loss.call([[1.0]], {"simple": [[0.0]], "complex": [[0.0]]}).numpy().round(4)  # 2 ln 2
+    array([[1.3863]], dtype=float32)
+    """
+
+    def __init__(self, heads, name="heads", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.heads = list(heads)
+
+    def call(self, y_true, y_pred):
+        return sum(log_loss(y_true, y_pred[head]) for head in self.heads)
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}

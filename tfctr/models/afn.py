@@ -1,4 +1,5 @@
-from tfctr.layers import MLP, FeatureEmbedding, LogarithmicNetwork, SeparateEmbedding, SumFusion, linear
+from tfctr.layers import MLP, FeatureEmbedding, LogarithmicNetwork, SeparateEmbedding, StackedFusion, SumFusion, linear
+from tfctr.losses import HeadLoss
 from tfctr.models.base import CTRModel, ids_input
 from tfctr.models.registry import register
 from tfctr.models.twin import twin_outputs
@@ -8,19 +9,26 @@ from tfctr.models.twin import twin_outputs
 class AFN(CTRModel):
     """Crosses of learned degree, beside an MLP with an embedding table of its own (AFN+).
 
-    `logit = w_l . MLP(exp(sum_i w_ij ln |e_i|)) + w_d . MLP(fields) + b`; without the second MLP it is AFN
+    `logit = w_1 z_l + w_2 z_d + b`, `z_l = head(MLP(exp(sum_i w_ij ln |e_i|)))`, `z_d = head(MLP(fields))`; without the second
+    MLP it is AFN. Each network learns by its own loss, `loss = ctr(logit) + log_loss(z_l) + log_loss(z_d)`: no gradient of the
+    first reaches them.
 
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of each embedding table.
         neurons, logarithmic_hidden_units: of the `LogarithmicNetwork`; the paper has 600 neurons for Frappe, 1,500 for Criteo.
         hidden_units: of the `MLP` beside it; None leaves it out.
-        activation, dropout, batch_norm: of both; the paper normalizes.
+        activation, dropout, batch_norm: of both; the paper normalizes. The authors' code does so after the activation, this one
+            before, as FuxiCTR.
+        joint: whether both networks learn by the loss of `logit = z_l + z_d` alone, as in FuxiCTR (the two weights are in the
+            heads then), and not each by its own, as in the paper and its authors' code.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Cheng et al., 2020](https://arxiv.org/abs/1909.03276), sections "Logarithmic Transformation Layer" and
-    "Ensemble AFN with DNN", whose two weights of the logits are in the linear heads here.
+    "Ensemble AFN with DNN".
     """
+
+    EARLIER = (("joint", True),)
 
     def __init__(
         self,
@@ -32,17 +40,21 @@ class AFN(CTRModel):
         activation="relu",
         dropout=0.0,
         batch_norm=True,
+        joint=False,
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
         logarithmic = LogarithmicNetwork(neurons, logarithmic_hidden_units, activation, dropout, batch_norm)
+        auxiliary = {}
         if hidden_units is None:
             embeddings = [FeatureEmbedding(schema, embedding_dim)]
             outputs = {"logit": linear(1, dtype="float32")(logarithmic(embeddings[0](ids)))}  # (batch, 1)
         else:
             selection = SeparateEmbedding(schema, embedding_dim, simple_dim=embedding_dim)
             deep = MLP(hidden_units, activation, dropout, batch_norm)
-            embeddings, outputs = selection.embeddings, twin_outputs(ids, selection, logarithmic, deep, SumFusion())
-        super().__init__(schema, ids, outputs, embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+            fusion = SumFusion() if joint else StackedFusion()
+            embeddings, outputs = selection.embeddings, twin_outputs(ids, selection, logarithmic, deep, fusion)
+            auxiliary = {} if joint else {"heads": HeadLoss(["simple", "complex"])}
+        super().__init__(schema, ids, outputs, embeddings, auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
