@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from encoder_contract import round_trip
 
 from tfctr.errors import ConfigError
 from tfctr.features import Categorical, Numeric, Sequence
@@ -158,3 +159,34 @@ def test_refuses_an_unfitted_schema_and_no_width(tiny_schema):
         FeatureEmbedding(Schema(features=[Categorical("user")], label="click"), embedding_dim=2)
     with pytest.raises(ConfigError, match="embedding_dim"):
         FeatureEmbedding(tiny_schema, embedding_dim=0)
+
+
+@pytest.mark.parametrize("names", [["item"], ["price", "genres"], ["age", "user", "genres"]])
+def test_a_table_of_some_features_has_their_rows_only(names, tiny_schema, tiny_ids):
+    ids = tiny_ids(64)
+    whole = FeatureEmbedding(tiny_schema, embedding_dim=3)
+    whole.build(ids.shape)
+    table = np.random.default_rng(0).normal(size=(tiny_schema.table_rows, 3))
+    whole.set_weights([table])
+    some = FeatureEmbedding(tiny_schema, embedding_dim=3, features=names)
+    positions = [position for position, field in enumerate(tiny_schema.fields) if field.feature.name in names]
+    fields = [tiny_schema.fields[position] for position in positions]
+    some.build(ids.shape)
+    some.set_weights([np.concatenate([table[field.offset :][: field.feature.size] for field in fields])])
+    expected = whole(ids).numpy()[:, positions]
+    np.testing.assert_array_equal(some(ids), expected)
+    assert some(keras.Input((tiny_schema.width,), dtype="int32")).shape == (None, len(names), 3)
+    with some.sharing(["genres"]), whole.sharing(["genres"]):
+        np.testing.assert_array_equal(some(ids), whole(ids).numpy()[:, positions])
+    assert round_trip(some).features == tuple(names)
+
+    with tf.GradientTape() as tape:
+        loss = keras.ops.sum(some(ids))
+    gradient = tape.gradient(loss, some.table.value)
+    read = some.distinct_rows(ids).numpy()
+    assert sorted(read) == sorted(set(gradient.indices.numpy()))
+
+
+def test_a_table_of_an_unknown_feature_gives_the_closest_name(tiny_schema):
+    with pytest.raises(ConfigError, match="Did you mean 'item'"):
+        FeatureEmbedding(tiny_schema, 3, features=["itme"])

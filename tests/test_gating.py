@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from encoder_contract import round_trip
@@ -17,19 +18,65 @@ def embedded(layer, schema, ids):
     return numbers(embedding(ids))
 
 
-def test_feature_gating_against_numpy(tiny_schema, tiny_ids):
+@pytest.mark.parametrize("separate", [True, False])
+def test_feature_gating_against_numpy(separate, tiny_schema, tiny_ids):
     ids = tiny_ids(6)
-    layer = FeatureGating(tiny_schema, 3, complex_context=["item", "age"], hidden_units=[7])
+    layer = FeatureGating(tiny_schema, 3, complex_context=["item", "age"], hidden_units=[7], separate_contexts=separate)
     layer.build(ids.shape)
     randomize(layer)
     fields = embedded(layer, tiny_schema, ids)
     names = [field.feature.name for field in tiny_schema.fields]
     learned = np.repeat(numbers(layer.learned_contexts[0]).reshape(1, 3), 6, axis=0)
-    named = np.concatenate([fields[:, names.index("item")], fields[:, names.index("age")]], axis=1)
+    of_gate = fields
+    if separate:
+        whole = FeatureEmbedding(tiny_schema, 3)  # the table of the two features in the place of their rows
+        whole.build(ids.shape)
+        table = np.full(whole.table.shape, np.nan, "float32")
+        rows = [row for field in tiny_schema.fields if field.feature.name in ("item", "age") for row in rows_of(field)]
+        table[rows] = layer.embeddings[1].table.numpy()
+        whole.set_weights([table])
+        of_gate = numbers(whole(ids))
+    named = np.concatenate([of_gate[:, names.index("item")], of_gate[:, names.index("age")]], axis=1)
     for view, gate, context in zip(layer(ids), layer.gates, (learned, named), strict=True):
         hidden = np.maximum(dense(gate.layers[0].steps[1], context), 0)
         weights = 2 * sigmoid(dense(gate.layers[1], hidden)).reshape(fields.shape)
         np.testing.assert_allclose(view, weights * fields, rtol=1e-5, atol=1e-6)
+
+
+def rows_of(field):
+    return range(field.offset, field.offset + field.feature.size)
+
+
+def test_parameters_of_separate_contexts(tiny_schema):
+    sizes = {field.feature.name: field.feature.size for field in tiny_schema.fields}
+    separate, shared = (
+        FinalMLP(tiny_schema, 4, [10], [20], simple_context=["user"], complex_context=["genres", "age"], separate_contexts=one)
+        for one in (True, False)
+    )
+    more = 4 * (sizes["user"] + sizes["genres"] + sizes["age"])
+    assert separate.count_params() == shared.count_params() + more
+    assert [embedding.features for embedding in separate.embeddings] == [None, ("user",), ("genres", "age")]
+
+
+@pytest.mark.parametrize("optimizer", ["exact_lazy_adam", "lazy_adam"])
+def test_tables_of_contexts_train_by_rows(optimizer, tiny_schema, tiny_ids, tiny_labels):
+    """Rows that no batch reads stay; the exact one gives Adam's weights."""
+    weights = {}
+    for name in ("adam", optimizer):
+        keras.utils.set_random_seed(1)
+        model = FinalMLP(tiny_schema, 4, [10], [20], simple_context=["user"], complex_context=["item", "genres"])
+        model.compile(optimizer=name)
+        before = [table.numpy() for table in model.tables]
+        for seed in range(4):
+            model.train_on_batch(tiny_ids(3, seed), tiny_labels(3, seed))
+        weights[name] = model.get_weights()
+    if optimizer == "exact_lazy_adam":
+        for ours, its in zip(weights[optimizer], weights["adam"], strict=True):
+            np.testing.assert_allclose(ours, its, rtol=1e-3, atol=1e-5)
+    read = {row for seed in range(4) for row in model.embeddings[2].distinct_rows(tiny_ids(3, seed)).numpy()}
+    moved = set(np.flatnonzero((model.tables[2].numpy() != before[2]).any(axis=1)))
+    assert moved
+    assert moved <= read < set(range(len(before[2])))
 
 
 def test_a_learned_context_makes_one_gate_for_all_samples(tiny_schema, tiny_ids):
@@ -53,7 +100,9 @@ def test_fresh_gates_are_open(tiny_schema, tiny_ids):
 
 def test_feature_gating_config(tiny_schema):
     layer = FeatureGating(tiny_schema, 4, simple_context=["user"], complex_context=("item", "age"), hidden_units=(3,))
-    twin = round_trip(layer)
+    twin = round_trip(round_trip(layer))
+    assert twin.separate_contexts
+    assert [table.features for table in twin.embeddings] == [None, ("user",), ("item", "age")]
     assert (twin.simple_context, twin.complex_context) == (("user",), ("item", "age"))
     assert (twin.hidden_units, twin.positions) == ((3,), layer.positions)
 

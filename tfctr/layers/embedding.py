@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfctr.errors import require_count
+from tfctr.errors import require_count, require_one_of
 from tfctr.features import FIRST_KNOWN, MISSING, Numeric, Sequence
 from tfctr.schema import Schema
 
@@ -23,6 +23,7 @@ class FeatureEmbedding(keras.layers.Layer):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the table.
+        features: names of the features to embed, in the schema's order; None is all. The table has their rows only.
 
     Shapes:
         `(batch, schema.width)` int32 `-> (batch, fields, embedding_dim)`
@@ -32,7 +33,7 @@ class FeatureEmbedding(keras.layers.Layer):
         as in the authors' code.
 
     Raises:
-        ConfigError: the schema is not fitted, or `embedding_dim` is below 1.
+        ConfigError: the schema is not fitted, `embedding_dim` is below 1, or no feature has one of the names.
 
     >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
@@ -42,22 +43,32 @@ class FeatureEmbedding(keras.layers.Layer):
 
     _shared = ()  # fields: see `sharing`
 
-    def __init__(self, schema, embedding_dim, **kwargs):
+    def __init__(self, schema, embedding_dim, features=None, **kwargs):
         super().__init__(**kwargs)
         require_count("embedding_dim", embedding_dim)
         self.schema, self.embedding_dim = Schema.from_config(schema), embedding_dim
-        self.fields = self.schema.fields
+        every = self.schema.fields
+        for name in features or ():
+            require_one_of([field.feature.name for field in every], name, "feature")
+        self.features = None if features is None else tuple(features)
+        self.fields = tuple(field for field in every if features is None or field.feature.name in features)
+        sizes = [field.feature.size for field in self.fields]
+        self.rows = sum(sizes)
+        before = np.cumsum([0, *sizes[:-1]])  # rows of the table before each field's
+        self.shifts = np.zeros(self.schema.width, "int32")
+        for field, first in zip(self.fields, before, strict=True):
+            self.shifts[field.columns] = field.offset - first
         scaled = np.full(self.schema.width, False)
-        for field in self.fields:
+        for field in every:
             scaled[field.columns] = isinstance(field.feature, Numeric) and field.feature.transform == "scaled"
         self.scaled_columns = scaled
-        self.column_offsets = np.repeat([f.offset for f in self.fields], [f.feature.width for f in self.fields]).astype("int32")
+        self.column_offsets = np.repeat([f.offset for f in every], [f.feature.width for f in every]).astype("int32")
 
     def build(self, input_shape):
         # Not autocast: a mixed-precision policy would cast the whole table at each read; the rows are cast instead.
         self.table = self.add_weight(
             name="table",
-            shape=(self.schema.table_rows, self.embedding_dim),
+            shape=(self.rows, self.embedding_dim),
             initializer=keras.initializers.RandomNormal(stddev=1e-4),
             dtype="float32",
             autocast=False,
@@ -86,6 +97,9 @@ class FeatureEmbedding(keras.layers.Layer):
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             ids = tf.distribute.get_replica_context().all_gather(ids, axis=0)
         rows, _ = self._rows(ids)
+        if self.features is not None:
+            columns = self._columns(self.fields)
+            rows = tf.gather(rows, columns, axis=1) - self.shifts[columns]
         # Made flat as the gradient of the gather does it: TensorFlow then looks for a batch's duplicates once, for all tables.
         return tf.unique(tf.reshape(rows, tf.expand_dims(tf.size(rows), 0)))[0]
 
@@ -111,10 +125,15 @@ class FeatureEmbedding(keras.layers.Layer):
             del self._shared
 
     def get_config(self):
-        return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}
+        arguments = {"schema": self.schema.get_config(), "embedding_dim": self.embedding_dim, "features": self.features}
+        return {**super().get_config(), **arguments}
+
+    def _columns(self, fields):
+        """The columns of these fields in the id matrix."""
+        return np.concatenate([np.arange(self.schema.width)[field.columns] for field in fields])
 
     def _rows(self, ids):
-        """The table row of each cell, and what to multiply it by: `(batch, columns)` and `(batch, columns, 1)` or None."""
+        """The row of each cell in a table of all features `(batch, columns)`, and its factor `(batch, columns, 1)` or None."""
         if not self.scaled_columns.any():
             return ids, None
         numbers = tf.bitcast(ids, tf.float32)
@@ -129,10 +148,10 @@ class FeatureEmbedding(keras.layers.Layer):
     def _embed(self, ids, fields):
         """These fields alone, of `self.fields`: `(batch, schema.width) -> (batch, len(fields), dim)`."""
         ids, factors = self._rows(ids)
-        if len(fields) < len(self.fields):
-            columns = np.concatenate([np.arange(self.schema.width)[field.columns] for field in fields])
+        columns = self._columns(fields)
+        if len(columns) < self.schema.width:
             ids, factors = (cells if cells is None else tf.gather(cells, columns, axis=1) for cells in (ids, factors))
-        rows = self._gather(ids)  # (batch, columns, dim)
+        rows = self._gather(ids if self.features is None else ids - self.shifts[columns])  # (batch, columns, dim)
         return self._pool(fields, ids, rows if factors is None else rows * factors)
 
     def _pool(self, fields, ids, rows):

@@ -13,13 +13,17 @@ class FeatureGating(Selection):
     """Each encoder reads the fields through its own gate in (0, 2) (FinalMLP's stream-specific feature selection).
 
     `view = 2 sigmoid(W MLP(context) + b) * fields`, one number a component of a field. The context is the embeddings of the
-    features named, or a learned vector, which makes one gate for all samples.
+    features named, or a learned vector, which makes one gate for all samples. The released code starts that vector at zero,
+    where the rectified units behind it, without a bias yet, are dead: it never learns. Here it starts with a standard deviation
+    of 1e-4.
 
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the table.
         simple_context, complex_context: names of features of the schema, for the two gates; none for a learned vector.
         hidden_units: of each gate's `MLP`.
+        separate_contexts: whether the features of a context have a table of their own for their gate, as in the released code,
+            or the gate reads the fields themselves.
 
     Raises:
         ConfigError: a name that is not a feature of the schema.
@@ -33,13 +37,25 @@ class FeatureGating(Selection):
     Reference: [Mao et al., 2023](https://arxiv.org/abs/2304.00902), figure 1a.
     """
 
-    def __init__(self, schema, embedding_dim, simple_context=(), complex_context=(), hidden_units=(64,), **kwargs):
+    def __init__(
+        self,
+        schema,
+        embedding_dim,
+        simple_context=(),
+        complex_context=(),
+        hidden_units=(64,),
+        separate_contexts=True,
+        **kwargs,
+    ):
         super().__init__(schema, embedding_dim, **kwargs)
         self.simple_context, self.complex_context = tuple(simple_context), tuple(complex_context)
         self.hidden_units = tuple(hidden_units)
         index = {field.feature.name: position for position, field in enumerate(self.schema.fields)}
         contexts = (self.simple_context, self.complex_context)
         self.positions = [[choose(index, name, "feature") for name in context] for context in contexts]
+        self.separate_contexts = separate_contexts
+        self.context_tables = [self.table(embedding_dim, names) if names and separate_contexts else None for names in contexts]
+        self.embeddings = [*self.embeddings, *filter(None, self.context_tables)]
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -50,23 +66,35 @@ class FeatureGating(Selection):
             for positions in self.positions
         ]
         self.gates = []
-        for positions in self.positions:
+        for positions, table in zip(self.positions, self.context_tables, strict=True):
+            names = len(positions) if table is None else len(table.fields)
             gate = keras.Sequential([MLP(self.hidden_units, dtype=policy), linear(fields * dim, dtype=policy)])
-            gate.build((None, max(1, len(positions)), dim))
+            gate.build((None, max(1, names), dim))
             self.gates.append(gate)
 
     def call(self, ids):
         fields = self.embeddings[0](ids)  # (batch, fields, dim)
         views = []
-        for gate, positions, learned in zip(self.gates, self.positions, self.learned_contexts, strict=True):
-            context = ops.take(fields, positions, axis=1) if positions else learned  # (batch or 1, names, dim)
-            weights = 2.0 * ops.sigmoid(gate(context))  # (batch or 1, fields * dim)
+        for number, gate in enumerate(self.gates):
+            weights = 2.0 * ops.sigmoid(gate(self._context(number, ids, fields)))  # (batch or 1, fields * dim)
             views.append(fields * ops.reshape(weights, (-1, *fields.shape[1:])))
         return tuple(views)
 
+    def _context(self, number, ids, fields):
+        """What a gate reads: `(batch or 1, names, dim)`."""
+        if not self.positions[number]:
+            return self.learned_contexts[number]
+        table = self.context_tables[number]
+        return ops.take(fields, self.positions[number], axis=1) if table is None else table(ids)
+
     def get_config(self):
         contexts = {"simple_context": self.simple_context, "complex_context": self.complex_context}
-        return {**super().get_config(), **contexts, "hidden_units": self.hidden_units}
+        others = {"hidden_units": self.hidden_units, "separate_contexts": self.separate_contexts}
+        return {**super().get_config(), **contexts, **others}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({"separate_contexts": False, **config})  # as it was before there was a choice
 
 
 @keras.saving.register_keras_serializable("tfctr")

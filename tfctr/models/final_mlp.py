@@ -16,13 +16,15 @@ class FinalMLP(CTRModel):
         schema: a fitted `Schema`.
         embedding_dim: width of the embedding table.
         simple_hidden_units, complex_hidden_units, activation, dropout, batch_norm: of the two `MLP`s.
-        simple_context, complex_context, gate_hidden_units: of `FeatureGating`; such as the user's features for one gate and the
-            item's for the other.
+        simple_context, complex_context, gate_hidden_units, separate_contexts: of `FeatureGating`; such as the user's features
+            for one gate and the item's for the other.
         num_heads: of `BilinearFusion`; the paper finds several cheaper than one, and no worse.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Mao et al., 2023](https://arxiv.org/abs/2304.00902), figure 1.
     """
+
+    EARLIER = (("separate_contexts", False),)
 
     def __init__(
         self,
@@ -36,13 +38,15 @@ class FinalMLP(CTRModel):
         simple_context=(),
         complex_context=(),
         gate_hidden_units=(64,),
+        separate_contexts=True,
         num_heads=10,
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
     ):
         ids = ids_input(schema)  # (batch, columns)
-        selection = FeatureGating(schema, embedding_dim, simple_context, complex_context, gate_hidden_units)
+        contexts = simple_context, complex_context
+        selection = FeatureGating(schema, embedding_dim, *contexts, gate_hidden_units, separate_contexts)
         simple = MLP(simple_hidden_units, activation, dropout, batch_norm)
         complex_ = MLP(complex_hidden_units, activation, dropout, batch_norm)
         outputs = twin_outputs(ids, selection, simple, complex_, BilinearFusion(num_heads))
