@@ -108,3 +108,13 @@ def test_bad_dropout_is_refused(dropout):
 def test_mixed_precision_computes_in_half_precision():
     layer = MLP([4], batch_norm=True, dtype="mixed_bfloat16")
     assert keras.backend.standardize_dtype(layer(VIEW).dtype) == "bfloat16"
+
+
+def test_running_variance_divides_by_the_rows():
+    """Of outputs 0 and 2 by 2: 1, where PyTorch has 2; then 0.9 of the start, 1, and 0.1 of it."""
+    layer = MLP([1], batch_norm=True)
+    layer.build((None, 1))
+    layer.steps[1].set_weights([np.array([[1.0]]), np.array([0.0])])
+    layer(np.array([[0.0], [2.0]]), training=True)
+    *_, mean, variance = (weight.numpy() for weight in layer.steps[2].weights)
+    np.testing.assert_allclose([mean, variance], [[0.1], [0.9 + 0.1 * 1]], rtol=1e-6)

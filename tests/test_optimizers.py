@@ -163,3 +163,10 @@ def test_minimize_holds_small_the_rows_that_are_read(scale):
     terms = minimize(optimizer, read, [table], row_l2=0.1, tables=[table])
     assert float(terms["l2"]) == pytest.approx(0.1 / 2 * 2.0**2)  # each row once
     np.testing.assert_allclose(table.numpy().ravel(), [1.0, 2.0 - (2 + 0.1 * 2.0), 3.0], rtol=1e-6)
+
+
+def test_epsilon_is_in_the_place_of_tensorflow():
+    """`g / (|g| + epsilon / sqrt(1 - b2))` at step 1; PyTorch's would be `g / (|g| + epsilon)`."""
+    variable, gradient = keras.Variable([0.0]), 1e-7
+    Adam(1.0).apply([tf.constant([gradient])], [variable])
+    np.testing.assert_allclose(variable.numpy(), [-gradient / (gradient + 1e-8 / np.sqrt(0.001))], rtol=1e-4)

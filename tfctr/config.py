@@ -52,7 +52,7 @@ class Training(_Section):
     Args:
         batch_size: rows of one gradient step.
         epochs: passes over the training table, at most.
-        optimizer: `"adam"`, with PyTorch's epsilon; `"lazy_adam"`, `"exact_lazy_adam"`, `"adagrad"` or `"ftrl"`, by rows; or
+        optimizer: `"adam"`, with an epsilon of 1e-8; `"lazy_adam"`, `"exact_lazy_adam"`, `"adagrad"` or `"ftrl"`, by rows; or
             `"auto"`: Adam's result, by rows where tables are large.
         learning_rate: before the first drop.
         loss: what the prediction is trained on.

@@ -114,7 +114,8 @@ class BridgedCross(keras.layers.Layer):
     - cross and dense: `x = x_0 (w . x) + b + x`; `h = dropout(relu(W h + c))`
     - bridge: `f_{l+1} = bridge(x, h)`
 
-    The representation is the last `x`, `h` and `f` side by side.
+    The representation is the last `x`, `h` and `f` side by side. In the authors' MindSpore code a dense layer rectifies its
+    input and not its output, and one mean and variance normalize a whole view; here it is as in FuxiCTR.
 
     Args:
         num_layers: at least 1.

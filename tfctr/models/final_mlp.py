@@ -17,7 +17,8 @@ class FinalMLP(CTRModel):
         embedding_dim: width of the embedding table.
         simple_hidden_units, complex_hidden_units, activation, dropout, batch_norm: of the two `MLP`s.
         simple_context, complex_context, gate_hidden_units, separate_contexts: of `FeatureGating`; such as the user's features
-            for one gate and the item's for the other.
+            for one gate and the item's for the other. The features of a context have a table of their own for their gate, as in
+            the released code; `separate_contexts=False` lets it read the fields.
         num_heads: of `BilinearFusion`; the paper finds several cheaper than one, and no worse.
         embedding_l2, l2_scope: see `CTRModel`.
 

@@ -15,7 +15,8 @@ class Adam(keras.optimizers.Adam):
     `m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + epsilon)`
 
     The same result as `keras.optimizers.Adam` with a dense gradient, and with a sparse one that of the dense gradient it stands
-    for. `epsilon` is that of the papers' PyTorch code.
+    for. `epsilon` is the number of the papers' code in the place that TensorFlow and Keras have it in ("epsilon hat"): beside
+    the root of the uncorrected `v`. In PyTorch's place it would be `epsilon / sqrt(1-b2^t)`, 3.2e-7 for 1e-8 at the first step.
 
     Raises:
         ConfigError: `amsgrad=True`, which the kernel does not know.
