@@ -123,8 +123,9 @@ class BridgedCross(keras.layers.Layer):
         temperature, batch_norm: of each `Regulation`; without normalization the Hadamard bridge does not learn from small
             embeddings, as products of products vanish.
         dropout: share of each dense layer's units dropped in training, in [0, 1).
-        attention: of the attention bridge: `"units"`, a softmax over the units of each side, as in FuxiCTR, DeepCTR and
-            torch-rechub (the authors released the Hadamard bridge only), or `"sides"`, one softmax over the two sides.
+        attention: of the attention bridge: `"units"`, a softmax over the units of each side, as in DeepCTR, torch-rechub and
+            FuxiCTR (which has one network for both sides; the authors released the Hadamard bridge only), or `"sides"`, one
+            softmax over the two sides.
 
     Shapes:
         `(batch, fields, dim) -> (batch, 3 * fields * dim)`
