@@ -4,10 +4,13 @@ import pytest
 from encoder_contract import round_trip
 from randomized import dense, draw, numbers, randomize, sigmoid
 
+import tfctr
 from tfctr import layers
 from tfctr.errors import ConfigError
 from tfctr.layers import BilinearFusion, FeatureEmbedding, FeatureGating, FieldGate
 from tfctr.models import TF4CTR, FinalMLP
+from tfctr.serving.loader import SavedModel
+from tfctr.serving.tables import CompressedTables
 
 
 def embedded(layer, schema, ids):
@@ -125,6 +128,18 @@ def test_final_mlp_is_the_twin_sentence(tiny_schema, tiny_ids):
     )
     twin.set_weights(randomize(model).get_weights())
     np.testing.assert_array_equal(twin(tiny_ids(9))["logit"], model(tiny_ids(9))["logit"])
+
+
+def test_tables_of_contexts_are_served_and_compressed(tiny_schema, tiny_ids, tmp_path):
+    model = randomize(FinalMLP(tiny_schema, 4, [10], [20], simple_context=["user"], complex_context=["genres", "age"]))
+    model.compile()
+    ids = tiny_ids(20)
+    served = SavedModel(tfctr.serving.export(model, tmp_path / "ctr")).run("ids", {"ids": ids})
+    np.testing.assert_allclose(served["probability"], model.predict(ids, verbose=0)[:, 0], rtol=0, atol=2e-7)
+    tables = CompressedTables(model, "float16", max_difference=0.1)
+    exact, halved = tables.probabilities(ids)
+    assert 0 < np.abs(exact - halved).max() < 0.1
+    assert tables.bytes == 2 * sum(table.shape.num_elements() for table in model.tables)
 
 
 # FinalNet's
