@@ -86,7 +86,8 @@ class FieldGraph(ViewLayer):
         self.outgoing = self.add_weight(name="outgoing", shape=(*steps, fields, state, state), initializer=start)
         self.incoming = self.add_weight(name="incoming", shape=(*steps, fields, state, state), initializer=start)
         self.bias = self.add_weight(name="bias", shape=(*steps, state), initializer="zeros")
-        self.update = keras.layers.GRUCell(state, reset_after=self.reset_after, dtype=policy)
+        options = {"reset_after": self.reset_after, "recurrent_initializer": _orthogonal, "dtype": policy}
+        self.update = keras.layers.GRUCell(state, **options)
         self.update.build((None, state))
 
     def call(self, fields):
@@ -342,6 +343,11 @@ def products_of_pairs(fields, vector):
 def by_field(fields, kernel):
     """Each field times its own matrix: `(batch, fields, dim), (fields, dim, units) -> (batch, fields, units)`."""
     return ops.einsum("bfd,fdu->bfu", fields, kernel)
+
+
+def _orthogonal(shape, dtype=None):
+    """Keras' start of a GRU, in float32 first: TensorFlow has no QR decomposition in bfloat16."""
+    return ops.cast(keras.initializers.Orthogonal()(shape, dtype="float32"), dtype)
 
 
 def masked_softmax(scores, mask):

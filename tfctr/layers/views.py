@@ -1,6 +1,7 @@
 """What the layers take, and the one error for anything else."""
 
 import keras
+from keras import ops
 
 from tfctr.errors import ConfigError
 
@@ -28,11 +29,7 @@ class ViewLayer(keras.layers.Layer):
     needs = ("fields", "dim", "units")
 
     def __call__(self, *args, **kwargs):
-        for view in args[:1]:
-            require_floats(self, view)
-            if hasattr(view, "shape"):  # else Keras says that it is no tensor
-                require_shape(self, view.shape, self.takes)
-        return super().__call__(*args, **kwargs)
+        return super().__call__(*map(self._checked, args[:1]), *args[1:], **kwargs)
 
     def build(self, input_shape):
         self.view_shape(input_shape)
@@ -43,6 +40,14 @@ class ViewLayer(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return self.view_shape(input_shape)
+
+    def _checked(self, view):
+        require_floats(self, view)
+        if hasattr(view, "shape"):  # else Keras says that it is no tensor
+            require_shape(self, view.shape, self.takes)
+            half = "float16" in (self.compute_dtype, keras.backend.standardize_dtype(view.dtype))
+            return _overflow_as_a_whole(view) if half and not isinstance(view, keras.KerasTensor) else view
+        return view
 
 
 class IdsLayer(keras.layers.Layer):
@@ -106,6 +111,21 @@ def require_floats(layer, *tensors):
         if not keras.backend.is_float_dtype(dtype):
             problem = _refusal(layer, (), f"a tensor of {dtype}", "floats")
             raise ConfigError(problem, fix="embed ids with FeatureEmbedding; make numbers floats: keras.ops.cast(x, 'float32')")
+
+
+@ops.custom_gradient
+def _overflow_as_a_whole(view):
+    """The view; where one number of its gradient is not finite, none is.
+
+    Loss scaling skips a step whose gradient has overflowed. But of a table's row that a batch reads several times, Keras looks
+    at one reading only: the step would be taken, and the table would become NaN.
+    """
+
+    def gradient(*upstream, **named):
+        (upstream,) = upstream or named.values()
+        return ops.where(ops.all(ops.isfinite(upstream)), upstream, ops.full_like(upstream, float("inf")))
+
+    return view, gradient
 
 
 def _refusal(layer, takes, received, wanted=""):
