@@ -48,7 +48,7 @@ def test_an_overflow_in_the_gradient_is_seen(layer):
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(factors * tf.cast(layer(embedding(ids)), "float32") * 1e3)
     gradient = tape.gradient(loss, embedding.embeddings.value)
-    optimizer = keras.optimizers.LossScaleOptimizer("sgd")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
     before = embedding.get_weights()[0]
     optimizer.apply([gradient], embedding.trainable_variables)
     np.testing.assert_array_equal(embedding.get_weights()[0], before)  # the step is left out

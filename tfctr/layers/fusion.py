@@ -5,10 +5,11 @@ from keras import ops
 
 from tfctr.errors import require_positive
 from tfctr.layers.mlp import linear
+from tfctr.layers.nested import Nested
 from tfctr.layers.views import require_floats, require_representations, shapes_of
 
 
-class Fusion(keras.layers.Layer):
+class Fusion(Nested):
     """The base of all fusions: one head an encoder, and `fuse`, which each fusion defines.
 
     A representation one unit wide is a logit already and passes as it is; any other gets a linear head. All of it is float32

@@ -5,6 +5,7 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers.mlp import linear
+from tfctr.layers.nested import Nested
 from tfctr.layers.views import ViewLayer, require_floats, require_representations, shapes_of
 
 
@@ -100,7 +101,7 @@ class Perturbation(ViewLayer):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class SpaceFusion(keras.layers.Layer):
+class SpaceFusion(Nested):
     """The logit of several spaces: the sum of linear heads, each times the weight of its space.
 
     `logit = sum_i K_i * (w_i . V_i + b_i)`; without weights, all `K_i` are 1. All of it is float32 under every policy.

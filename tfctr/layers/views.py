@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError
+from tfctr.layers.nested import Nested
 
 IDS = ("batch", "columns")
 VIEW = ("batch", "fields", "dim")
@@ -15,7 +16,7 @@ _SOURCES = {
 }
 
 
-class ViewLayer(keras.layers.Layer):
+class ViewLayer(Nested):
     """The base of the layers over one view: refuses anything else before it is worked on.
 
     A subclass says which forms it `takes`, and which of their sizes it `needs` to know; its `build` and its
@@ -50,7 +51,7 @@ class ViewLayer(keras.layers.Layer):
         return view
 
 
-class IdsLayer(keras.layers.Layer):
+class IdsLayer(Nested):
     """The base of the layers over the ids of `self.schema`: whole numbers, as many columns as the schema has."""
 
     def __call__(self, ids, **kwargs):
