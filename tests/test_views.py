@@ -190,6 +190,13 @@ def test_scaled_numbers_are_read_from_wider_ids(tiny_schema, tiny_ids, dtype):
     np.testing.assert_array_equal(layer(tiny_ids(5).astype(dtype)), layer(tiny_ids(5)))
 
 
+def test_tables_of_contexts_are_no_views():
+    gating = layers.FeatureGating(SCHEMA, DIM, simple_context=["a"], complex_context=["a", "b"])
+    symbolic = gating(keras.KerasTensor((None, 3), "int32"))
+    assert shapes(symbolic) == ((None, FIELDS, DIM), (None, FIELDS, DIM))
+    assert shapes(gating(*rows_for("FeatureGating"))) == ((8, FIELDS, DIM), (8, FIELDS, DIM))
+
+
 @pytest.mark.parametrize("name", sorted(layers.FUSIONS))
 @pytest.mark.parametrize(
     ("given", "match"),

@@ -33,8 +33,9 @@ class Selection(IdsLayer):
             embedding.build(input_shape)
 
     def compute_output_shape(self, input_shape):
-        self.ids_shape(input_shape)
-        return tuple(self.embeddings[view].compute_output_shape(input_shape) for view in (0, -1))
+        batch, _ = self.ids_shape(input_shape)
+        view = batch, len(self.schema.fields), self.embedding_dim
+        return view, view
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}
@@ -90,6 +91,10 @@ class SeparateEmbedding(Selection):
 
     def call(self, ids):
         return tuple(embedding(ids) for embedding in self.embeddings)
+
+    def compute_output_shape(self, input_shape):
+        self.ids_shape(input_shape)
+        return tuple(embedding.compute_output_shape(input_shape) for embedding in self.embeddings)
 
     def get_config(self):
         return {**super().get_config(), "simple_dim": self.simple_dim}
