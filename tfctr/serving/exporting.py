@@ -224,7 +224,7 @@ def _model_card(model, metrics):
 
 
 def _without_schemas(config):
-    """The config without the schemas in it: `schema.json` has the one there is, and not the folders of this machine."""
+    """The arguments without the schemas in them: `schema.json` has the one there is, and not the folders of this machine."""
     if isinstance(config, dict):
-        return {key: _without_schemas(value) for key, value in config.items() if key != "schema"}
+        return {key: _without_schemas(value) for key, value in config.items() if key not in ("schema", "nested")}
     return [_without_schemas(value) for value in config] if isinstance(config, list | tuple) else config
