@@ -102,10 +102,24 @@ def test_the_best_has_the_least_log_loss():
     labels, logits = clicks()
     found = calibration_of(labels, logits)
     after = found.figures["after"]
-    assert sorted(after) == sorted(METHODS)
+    assert sorted(after) == sorted([*METHODS, "none"])
     assert found.method == min(after, key=lambda name: after[name]["log_loss"]) == "platt"
     assert after["platt"]["log_loss"] < found.figures["before"]["log_loss"]
     assert after["platt"]["pcoc"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_no_calibration_is_a_candidate_too():
+    """On 60 rows of probabilities that are right already, what is fitted only follows the noise."""
+    labels, logits = clicks(rows=60, slope=1.0, intercept=0.0)
+    for method in METHODS:
+        alone = calibration_of(labels, logits, method=method).figures
+        assert alone["after"][method]["log_loss"] > alone["before"]["log_loss"]
+    best = calibration_of(labels, logits)
+    assert best.method == "none"
+    assert best.figures["after"]["none"] == best.figures["before"]
+    assert best.describe()["method"] == "none"
+    assert best.describe()["after"]["platt"]["log_loss"] > best.describe()["before"]["log_loss"]
+    np.testing.assert_array_equal(best(tf.constant(logits, tf.float32)), tf.sigmoid(tf.constant(logits, tf.float32)))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,23 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
         assert "rank" in card["signatures"]
 
 
+@pytest.mark.parametrize("command", ["export", "publish"])
+def test_a_folder_of_other_models_is_refused(command, folder, tmp_path):
+    publish(tmp_path / "serving" / "frappe", lambda folder: (folder / "model").write_text(""))
+    before = sorted(tmp_path.rglob("*"))
+    result = tfctr_(command, folder / "run", tmp_path / "serving")
+    assert (result.exit_code, f"fix: give the new version's model a folder: {tmp_path}/serving/NAME" in result.stderr) == (
+        6,
+        True,
+    )
+    result = tfctr_(command, folder / "run", "")
+    assert (result.exit_code, "name is empty" in result.stderr) == (2, True)
+    for other in ("versions", "serve"):
+        result = tfctr_(other, tmp_path / "serving")
+        assert (result.exit_code, f"give the folder of one model: {tmp_path}/serving/frappe" in result.stderr) == (6, True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(("option", "problem"), [("--calibrate", "calibration method ''"), ("--tables", "form of tables ''")])
 def test_an_empty_name_is_no_silent_default(option, problem, folder, tmp_path):
     result = tfctr_("export", folder / "run", tmp_path / "clicks", option, "")

@@ -63,15 +63,43 @@ def test_zero_is_taken_for_a_small_number():
     np.testing.assert_allclose(layer(np.array([[[0.0]], [[1e-6]], [[-1e-4]]])), [[1e-5], [1e-5], [1e-4]], rtol=1e-4)
 
 
-def test_transform_stays_in_float32_under_a_mixed_policy():
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_it_is_all_in_float32_whatever_the_policy(policy):
+    """A cross of 30 fields near 1e-4 may be e^20, and float16 ends at e^11."""
+    tiny = np.full((2, 30, 4), 1e-4, "float16")
+    for cls, arguments in ((LogarithmicTransform, [5]), (LogarithmicNetwork, [5, [2]])):
+        keras.config.set_dtype_policy(policy)
+        try:
+            layer = cls(*arguments)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        layer.build(tiny.shape)
+        twin = cls(*arguments)
+        twin.build(tiny.shape)
+        twin.set_weights(layer.get_weights())
+        found = layer(tiny)
+        assert keras.backend.standardize_dtype(found.dtype) == "float32"
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(found, twin(tiny.astype("float32")))
+
+
+def test_it_learns_over_a_stock_embedding_in_float16():
+    """Gradients of logarithms overflow first where Keras' loss scaling does not look: in a table's row that is read twice."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        network = LogarithmicNetwork(3, [2])
-        network.build((None, 3, 4))
+        inputs = keras.Input((20,), dtype="int32")
+        crosses = LogarithmicNetwork(50, [16, 8])(keras.layers.Embedding(50, 8)(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(1, dtype="float32")(crosses))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert keras.backend.standardize_dtype(network.transform(VIEW).dtype) == "float32"
-    assert keras.backend.standardize_dtype(network(VIEW).dtype) == "float16"
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    ids = np.random.default_rng(0).integers(0, 50, (256, 20))
+    labels = (ids[:, :1] % 2).astype("float32")
+    losses = model.fit(ids, labels, epochs=5, batch_size=64, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert np.isfinite(model.predict(ids, verbose=0)).all()
+    assert int(model.optimizer.iterations) > 5  # of 20 steps, the first ones find the scale
 
 
 def test_network_is_the_mlp_over_the_transform():

@@ -14,7 +14,18 @@ import pytest
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.manifest import MANIFEST, verify
-from tfctr.serving.publish import HISTORY, RECORD, latest, prune, publish, require_base, version_folder, versions
+from tfctr.serving.publish import (
+    HISTORY,
+    RECORD,
+    latest,
+    models_below,
+    prune,
+    publish,
+    require_base,
+    require_place,
+    version_folder,
+    versions,
+)
 from tfctr.storage import sha256, write_json
 
 
@@ -204,6 +215,40 @@ def test_links_and_files_where_versions_should_be(tmp_path, monkeypatch):
         require_base(base)
     monkeypatch.chdir(tmp_path)
     assert require_base("new") == tmp_path / "new"
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_name_is_not_the_working_directory(text):
+    with pytest.raises(ConfigError, match="name is empty"):
+        require_base(text)
+
+
+def test_a_folder_of_models_is_no_place_for_a_version(tmp_path):
+    publish(tmp_path / "serving" / "frappe", write("a"))
+    publish(tmp_path / "serving" / "ml1m", write("a"))
+    with pytest.raises(
+        StorageError, match=r"holds the models frappe, ml1m.*\n  fix: .*serving/NAME.*serving/frappe, .*serving/ml1m"
+    ):
+        require_place(tmp_path / "serving")
+    with pytest.raises(StorageError, match=r"no published version\.\n  fix: .*one model: .*serving/frappe, .*serving/ml1m"):
+        latest(tmp_path / "serving")
+    assert models_below(tmp_path / "serving") == ["frappe", "ml1m"]
+    assert require_place(tmp_path / "serving" / "frappe") == tmp_path / "serving" / "frappe"
+    assert require_place(tmp_path / "serving" / "new") == tmp_path / "serving" / "new"
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_first_version(tmp_path):
+    base = tmp_path / "clicks"
+    base.mkdir()
+    (base / ".hidden").write_text("")
+    assert require_place(base) == base
+    (base / "clicks.csv").write_text("")
+    with pytest.raises(StorageError, match=r"other files: \['clicks.csv'\].\n  fix: .*clicks/NAME"):
+        require_place(base)
+    (base / "clicks.csv").unlink()
+    publish(base, write("a"))
+    (base / "README.md").write_text("")  # beside versions it is nobody's mistake
+    assert require_place(base) == base
 
 
 def numbered(base, count):

@@ -246,17 +246,30 @@ def predict(
 
 
 @command
-def models(json: Json = False):
-    """List the models: name, year, paper, idea; with --json the link and the encoders, too.
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model: its arguments, defaults, meaning.")] = None,
+    json: Json = False,
+):
+    """List the models: name, year, paper, idea; with --json the link and the encoders, too. With NAME, one model's arguments.
 
-    Example: tfctr models
+    Example: tfctr models DeepFM
     """
-    from tfctr.models import MODELS, describe
+    from tfctr.models import MODELS, describe, describe_arguments
 
+    if name is not None:
+        model, arguments = describe(name), describe_arguments(name)
+        if not json:
+            typer.echo(f"{name}: {model['idea']} {model['paper'] or ''} {model['link'] or ''}".rstrip())
+            arguments = {argument: _default_and_meaning(**found) for argument, found in arguments.items()}
+        return show({**model, "arguments": arguments} if json else arguments, json)
     models = {name: describe(name) for name in sorted(MODELS)}
     if not json:
         models = {name: f"{model['year']}  {model['paper'] or '':<22}  {model['idea']}" for name, model in models.items()}
     show(models, json)
+
+
+def _default_and_meaning(meaning, default=...):
+    return f"{'required' if default is ... else repr(default):<16}  {meaning or ''}".rstrip()
 
 
 def _share(option, text):

@@ -19,7 +19,8 @@ Absent = Annotated[
     list[str] | None, typer.Option("--optional", metavar="FEATURE", help="Requests may leave it out. May be repeated.")
 ]
 Calibrate = Annotated[
-    str | None, typer.Option(metavar="METHOD", help="Fit on the valid split: temperature, platt, isotonic or best.")
+    str | None,
+    typer.Option(metavar="METHOD", help="Fit on the valid split: temperature, platt, isotonic or best of them and none."),
 ]
 Kept = Annotated[float, typer.Option(help="The share of the non-clicks that the run's rows were left with.")]
 Tables = Annotated[
@@ -266,7 +267,8 @@ def _calibrated(run, data, method):
     before, after = calibration.figures["before"], calibration.figures["after"][calibration.method]
     loss = f"log loss {after['log_loss']:.6g}, {before['log_loss']:.6g} before"
     clicks = f"predicted over observed clicks {after['pcoc']:.4g}, {before['pcoc']:.4g} before"
-    typer.echo(f"{calibration.method} calibration: on the valid split {loss}; {clicks}", err=True)
+    what = "no" if calibration.method == "none" else calibration.method
+    typer.echo(f"{what} calibration: on the valid split {loss}; {clicks}", err=True)
     return calibration
 
 

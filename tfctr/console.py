@@ -12,7 +12,15 @@ from tfctr.errors import ConfigError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
-Versions = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of all versions.")]
+
+
+def _folder(text):
+    if not str(text).strip():  # as a path it would be the working directory
+        raise typer.BadParameter("the folder's name is empty.")
+    return Path(text)
+
+
+Versions = Annotated[Path, typer.Argument(metavar="DIR", parser=_folder, help="The folder of all versions.")]
 
 
 def show(values, json):

@@ -72,7 +72,10 @@ def suggest(name, options):
     "Did you mean 'pooling'? Expected one of: name, pooling."
     """
     options = sorted(options)
-    close = difflib.get_close_matches(str(name), options, n=1)
+    folded = {option.casefold(): option for option in options}
+    close = difflib.get_close_matches(str(name), options, n=1) or [
+        folded[option] for option in difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    ]
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Expected one of: {', '.join(options)}."
 

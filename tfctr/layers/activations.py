@@ -5,16 +5,18 @@ import functools
 import keras
 from keras import ops
 
+from tfctr.layers.views import UNITS, VIEW, ViewLayer
+
 
 @keras.saving.register_keras_serializable("tfctr")
-class Dice(keras.layers.Layer):
+class Dice(ViewLayer):
     """A PReLU whose bend follows the data: `p * x + (1 - p) * alpha * x`, with `p = sigmoid((x - mean) / sqrt(var + 1e-8))`.
 
     Mean and variance are those of the batch in training and their moving averages otherwise; `alpha` is learned, one number a
     unit, from 0 on.
 
     Shapes:
-        `(batch, units) -> (batch, units)`
+        `(batch, units) -> (batch, units)`, or `(batch, fields, dim) -> (batch, fields, dim)`
 
     >>> Dice()(ops.zeros((2, 3))).numpy().tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
@@ -22,19 +24,19 @@ class Dice(keras.layers.Layer):
     Reference: [Zhou et al., 2018](https://arxiv.org/abs/1706.06978), eq. 3.
     """
 
+    takes = (UNITS, VIEW)
+
     def build(self, input_shape):
+        units = self.view_shape(input_shape)[-1]
         self.normalization = keras.layers.BatchNormalization(
             momentum=0.9, epsilon=1e-8, center=False, scale=False, dtype=self.dtype_policy
         )
         self.normalization.build(input_shape)
-        self.alpha = self.add_weight(name="alpha", shape=(input_shape[-1],), initializer="zeros")
+        self.alpha = self.add_weight(name="alpha", shape=(units,), initializer="zeros")
 
     def call(self, x):
         p = ops.sigmoid(self.normalization(x))
         return (p + (1.0 - p) * self.alpha) * x
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 # Slopes as in the papers' code: PyTorch's LeakyReLU; PReLU has one slope a unit, from 0.01 on.

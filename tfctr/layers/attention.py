@@ -6,10 +6,11 @@ from keras import ops
 from tfctr.errors import require_count
 from tfctr.layers.interactions import require_pairs, rows_of_pairs
 from tfctr.layers.mlp import linear
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(ViewLayer):
     """Each field attends to all fields, several times over (AutoInt's interacting layers).
 
     For each head, with `a = softmax_k(<Q e_m, K e_k>)`, `e'_m = sum_k a_k V e_k`; the heads are concatenated, and the layer
@@ -40,7 +41,7 @@ class SelfAttention(keras.layers.Layer):
         self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, head_dim
 
     def build(self, input_shape):
-        require_pairs(input_shape)
+        require_pairs(self.view_shape(input_shape))
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
         self.steps = [InteractingLayer(self.num_heads, self.head_dim, dtype=self.dtype_policy) for _ in range(self.num_layers)]
         shape = input_shape
@@ -52,6 +53,10 @@ class SelfAttention(keras.layers.Layer):
         for step in self.steps:
             fields = step(fields)  # (batch, fields, heads * head_dim)
         return self.flatten(fields)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, _ = self.view_shape(input_shape)
+        return batch, fields * self.num_heads * self.head_dim
 
 
 class InteractingLayer(keras.layers.Layer):
@@ -80,7 +85,7 @@ class InteractingLayer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class PairAttention(keras.layers.Layer):
+class PairAttention(ViewLayer):
     """The element-wise products of all pairs of fields, weighted by how much each pair matters (AFM's attention-based pooling).
 
     `sum_{i<j} a_ij e_i * e_j`, with `a = softmax(h . relu(W (e_i * e_j) + b))` over all pairs. The sum is taken as
@@ -107,7 +112,7 @@ class PairAttention(keras.layers.Layer):
         self.attention_dim = attention_dim
 
     def build(self, input_shape):
-        require_pairs(input_shape)
+        require_pairs(self.view_shape(input_shape))
         self.hidden = linear(self.attention_dim, activation="relu", dtype=self.dtype_policy)
         self.score = linear(1, use_bias=False, dtype=self.dtype_policy)
         self.hidden.build((None, None, input_shape[-1]))
@@ -122,3 +127,7 @@ class PairAttention(keras.layers.Layer):
             for score, (first, rest) in zip(scores, rows, strict=True)
         ]  # (batch, 1, dim) each
         return ops.sum(ops.concatenate(sums, axis=1), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, dim = self.view_shape(input_shape)
+        return batch, dim

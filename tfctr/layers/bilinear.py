@@ -6,6 +6,7 @@ from keras import ops
 from tfctr.errors import require_count, require_one_of
 from tfctr.layers.interactions import require_pairs, rows_of_pairs
 from tfctr.layers.mlp import linear
+from tfctr.layers.views import ViewLayer
 
 # How many matrices there are, a list entry for each first field that has its own.
 KINDS = {
@@ -17,7 +18,7 @@ KINDS = {
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class SqueezeExcitation(keras.layers.Layer):
+class SqueezeExcitation(ViewLayer):
     """Each field times a weight that all fields decide (FiBiNET's SENET layer).
 
     `v_i = a_i e_i`, with `a = relu(W_2 relu(W_1 z))` and `z_i` the mean of field `i`'s components.
@@ -43,7 +44,8 @@ class SqueezeExcitation(keras.layers.Layer):
         self.reduction = reduction
 
     def build(self, input_shape):
-        fields, reduced = input_shape[1], max(1, input_shape[1] // self.reduction)
+        _, fields, _ = self.view_shape(input_shape)
+        reduced = max(1, fields // self.reduction)
         options = {"activation": "relu", "use_bias": False, "dtype": self.dtype_policy}
         self.squeeze, self.excite = linear(reduced, **options), linear(fields, **options)
         self.squeeze.build((None, fields))
@@ -55,7 +57,7 @@ class SqueezeExcitation(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class BilinearInteraction(keras.layers.Layer):
+class BilinearInteraction(ViewLayer):
     """The element-wise products of all pairs of fields, the first of each pair turned by a matrix.
 
     `p_ij = (e_i W) * e_j` for `i < j`
@@ -82,21 +84,25 @@ class BilinearInteraction(keras.layers.Layer):
         self.kind = kind
 
     def build(self, input_shape):
+        _, fields, dim = self.view_shape(input_shape)
         require_pairs(input_shape)
-        firsts, dim = input_shape[1] - 1, input_shape[2]
         self.matrices = [
             self.add_weight(
                 name=f"matrix_{row}",
                 shape=(count, dim, dim),
                 initializer=keras.initializers.RandomNormal(stddev=dim**-0.5),  # Glorot's, for each matrix
             )
-            for row, count in enumerate(KINDS[self.kind](firsts))
+            for row, count in enumerate(KINDS[self.kind](fields - 1))
         ]
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
 
     def call(self, fields):
         rows = [self.turn(i, first) * rest for i, (first, rest) in enumerate(rows_of_pairs(fields))]
         return self.flatten(ops.concatenate(rows, axis=1))
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, fields * (fields - 1) // 2 * dim
 
     def turn(self, i, first):
         """Field `i` as it meets the fields behind it: `(batch, 1, dim)`, or `(batch, fields - 1 - i, dim)`, one for each."""

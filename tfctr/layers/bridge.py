@@ -5,6 +5,7 @@ from keras import ops
 
 from tfctr.errors import require_count, require_one_of, require_positive
 from tfctr.layers.mlp import batch_normalization, linear
+from tfctr.layers.views import ViewLayer
 
 
 class ConcatenationBridge(keras.layers.Layer):
@@ -61,7 +62,7 @@ BRIDGES = {
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class Regulation(keras.layers.Layer):
+class Regulation(ViewLayer):
     """Two gates that decide how much of each field the cross and the dense layer read (EDCN).
 
     `view_k = softmax(g_k / temperature) * fields`, one learned number a field and view, equal at the start.
@@ -89,7 +90,7 @@ class Regulation(keras.layers.Layer):
         self.temperature, self.batch_norm = temperature, batch_norm
 
     def build(self, input_shape):
-        _, fields, dim = input_shape
+        _, fields, dim = self.view_shape(input_shape)
         self.gates = self.add_weight(name="gates", shape=(2, fields), initializer="ones")
         self.norms = [batch_normalization(dtype=self.dtype_policy) for _ in range(2 * self.batch_norm)]
         for norm in self.norms:
@@ -103,9 +104,13 @@ class Regulation(keras.layers.Layer):
             views = [norm(view, training=training) for norm, view in zip(self.norms, views, strict=True)]
         return tuple(views)
 
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return (batch, fields * dim), (batch, fields * dim)
+
 
 @keras.saving.register_keras_serializable("tfctr")
-class BridgedCross(keras.layers.Layer):
+class BridgedCross(ViewLayer):
     """A cross network and an MLP of equal width that share what they learn after each layer (EDCN).
 
     Layer `l` of `num_layers`, from `f_0` = fields:
@@ -158,7 +163,7 @@ class BridgedCross(keras.layers.Layer):
         self.regulations = [Regulation(temperature, batch_norm, dtype=self.dtype_policy) for _ in range(num_layers)]
 
     def build(self, input_shape):
-        _, fields, dim = input_shape
+        _, fields, dim = self.view_shape(input_shape)
         policy, units, layers = self.dtype_policy, fields * dim, range(self.num_layers)
         self.crosses = [linear(1, use_bias=False, dtype=policy) for _ in layers]
         self.biases = [self.add_weight(name=f"bias_{layer}", shape=(units,), initializer="zeros") for layer in layers]
@@ -181,6 +186,10 @@ class BridgedCross(keras.layers.Layer):
             deep = self.drops[layer](self.denses[layer](deep), training=training)
             bridged = self.bridges[layer]([cross, deep])
         return ops.concatenate([cross, deep, bridged], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, 3 * fields * dim
 
     def get_config(self):
         arguments = ("num_layers", "bridge", "temperature", "dropout", "batch_norm", "attention")

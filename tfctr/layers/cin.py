@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_count
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class CIN(keras.layers.Layer):
+class CIN(ViewLayer):
     """Crosses of whole fields, one degree more in every layer, pooled over their components (xDeepFM).
 
     `x[k]_h = sum_i sum_j W[k]_hij x[k-1]_i * x[0]_j`, where `x[0]` are the fields and `*` is element-wise; the output is the
@@ -39,7 +40,8 @@ class CIN(keras.layers.Layer):
         self.units = tuple(units)
 
     def build(self, input_shape):
-        fields, before = input_shape[1], input_shape[1]
+        _, fields, _ = self.view_shape(input_shape)
+        before = fields
         self.kernels = []
         for layer, units in enumerate(self.units):
             shape = (fields * before, units)
@@ -56,6 +58,10 @@ class CIN(keras.layers.Layer):
             maps = sum(_cross(first, maps, weight) for first, weight in zip(firsts, weights, strict=True))
             pooled.append(ops.sum(maps, axis=1))  # (batch, maps)
         return ops.concatenate(pooled, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, _ = self.view_shape(input_shape)
+        return batch, sum(self.units)
 
 
 # Computed again in the backward pass: kept for it, each layer's `fields` products would fill as much as all `i` and `j`.

@@ -7,21 +7,24 @@ from keras import ops
 
 from tfctr.errors import require_count, require_one_of
 from tfctr.layers.mlp import linear
+from tfctr.layers.views import UNITS, VIEW, ViewLayer
 
 NONLINEARITIES = {"hard_tanh": ops.hard_tanh, "linear": lambda x: x, "relu": ops.relu, "tanh": ops.tanh}
 
 
-class CrossSteps(keras.layers.Layer):
+class CrossSteps(ViewLayer):
     """The base of all cross networks: `x[0]` is the flattened view, `x[l+1] = cross(l, x[0], x[l]) + x[l]`.
 
     `num_layers` steps reach crosses of degree `num_layers + 1`.
 
     Shapes:
-        `(batch, fields, dim) -> (batch, fields * dim)`
+        `(batch, fields, dim) -> (batch, fields * dim)`, or `(batch, units) -> (batch, units)`
 
     Raises:
         ConfigError: `num_layers` is below 1.
     """
+
+    takes = (VIEW, UNITS)
 
     def __init__(self, num_layers=3, **kwargs):
         super().__init__(**kwargs)
@@ -29,7 +32,7 @@ class CrossSteps(keras.layers.Layer):
         self.num_layers = num_layers
 
     def build(self, input_shape):
-        self.units = math.prod(input_shape[1:])
+        _, self.units = self.compute_output_shape(input_shape)
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
 
     def call(self, fields):
@@ -37,6 +40,10 @@ class CrossSteps(keras.layers.Layer):
         for step in range(self.num_layers):
             x = self.cross(step, x0, x) + x
         return x
+
+    def compute_output_shape(self, input_shape):
+        batch, *sizes = self.view_shape(input_shape)
+        return batch, math.prod(sizes)
 
     def cross(self, step, x0, x):
         """The new crosses of one step, `(batch, fields * dim)`."""
@@ -60,7 +67,7 @@ class VectorCrossNetwork(CrossSteps):
         num_layers: how many crossing steps; at least 1.
 
     Shapes:
-        `(batch, fields, dim) -> (batch, fields * dim)`
+        `(batch, fields, dim) -> (batch, fields * dim)`, or `(batch, units) -> (batch, units)`
 
     Raises:
         ConfigError: `num_layers` is below 1.
@@ -92,7 +99,7 @@ class CrossNetwork(CrossSteps):
         num_layers: how many crossing steps; at least 1.
 
     Shapes:
-        `(batch, fields, dim) -> (batch, fields * dim)`
+        `(batch, fields, dim) -> (batch, fields * dim)`, or `(batch, units) -> (batch, units)`
 
     Raises:
         ConfigError: `num_layers` is below 1.
@@ -121,7 +128,7 @@ class GatedCrossNetwork(CrossSteps):
         num_layers: how many crossing steps; at least 1.
 
     Shapes:
-        `(batch, fields, dim) -> (batch, fields * dim)`
+        `(batch, fields, dim) -> (batch, fields * dim)`, or `(batch, units) -> (batch, units)`
 
     Raises:
         ConfigError: `num_layers` is below 1.
@@ -155,7 +162,7 @@ class LowRankCrossNetwork(CrossSteps):
         activation: `g`, a name in `NONLINEARITIES`; `"linear"` with one expert is plain low rank.
 
     Shapes:
-        `(batch, fields, dim) -> (batch, fields * dim)`
+        `(batch, fields, dim) -> (batch, fields * dim)`, or `(batch, units) -> (batch, units)`
 
     Raises:
         ConfigError: a number below 1, or an unknown activation.

@@ -9,11 +9,12 @@ from keras import ops
 
 from tfctr.errors import require_count, require_one_of
 from tfctr.features import FIRST_KNOWN, MISSING, Numeric, Sequence
+from tfctr.layers.views import IdsLayer
 from tfctr.schema import Schema
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class FeatureEmbedding(keras.layers.Layer):
+class FeatureEmbedding(IdsLayer):
     """One table for all features: one gather, then one vector a field.
 
     A token's field is its row of the table. A `Sequence`'s field is the mean, sum or sum / sqrt(count) of the rows of what is
@@ -65,6 +66,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.column_offsets = np.repeat([f.offset for f in every], [f.feature.width for f in every]).astype("int32")
 
     def build(self, input_shape):
+        self.compute_output_shape(input_shape)
         # Not autocast: a mixed-precision policy would cast the whole table at each read; the rows are cast instead.
         self.table = self.add_weight(
             name="table",
@@ -76,6 +78,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.table.is_table = True  # for optimizers that work by rows
 
     def call(self, ids):
+        ids = ops.cast(ids, "int32")  # whatever integers came: the bits of numbers are those of int32
         own = [field for field in self.fields if field not in self._shared]
         fields = self._embed(ids, own)  # (batch, own, dim)
         if self._shared:
@@ -85,8 +88,9 @@ class FeatureEmbedding(keras.layers.Layer):
             fields = tf.gather(tf.concat([once, fields], axis=1), place, axis=1)  # (batch, fields, dim)
         return ops.cast(fields, self.compute_dtype)
 
-    def compute_output_spec(self, ids):
-        return keras.KerasTensor((ids.shape[0], len(self.fields), self.embedding_dim), dtype=self.compute_dtype)
+    def compute_output_shape(self, input_shape):
+        batch, _ = self.ids_shape(input_shape)
+        return batch, len(self.fields), self.embedding_dim
 
     def squared_norm(self):
         """Sum of squares of the whole table."""

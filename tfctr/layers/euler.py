@@ -5,10 +5,11 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers.normalization import layer_normalization
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class EulerInteraction(keras.layers.Layer):
+class EulerInteraction(ViewLayer):
     """Products of powers of the fields, with learned exponents, next to a dense layer, in the complex plane (EulerNet).
 
     - mapping: field `e_j` becomes `mu_j exp(i e_j)`, that is `r_j = mu_j cos(e_j)`, `p_j = mu_j sin(e_j)`
@@ -61,7 +62,7 @@ class EulerInteraction(keras.layers.Layer):
         self.implicit_dropout = dropout if implicit_dropout is None else implicit_dropout
 
     def build(self, input_shape):
-        _, fields, dim = input_shape
+        _, fields, dim = self.view_shape(input_shape)
         orders = self.num_orders or fields
         self.modulus = self.add_weight(name="modulus", shape=(fields, 1), initializer="ones")
         self.steps = []
@@ -79,6 +80,10 @@ class EulerInteraction(keras.layers.Layer):
             pair = step(pair, training=training)  # (batch, orders, dim) each
         sums = ops.reshape(pair[0] + pair[1], (-1, pair[0].shape[1] * pair[0].shape[2]))
         return ops.cast(sums, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, (self.num_orders or fields) * dim
 
 
 @keras.saving.register_keras_serializable("tfctr")

@@ -5,12 +5,13 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.mlp import ACTIVATIONS, batch_normalization, linear
+from tfctr.layers.views import UNITS, VIEW, ViewLayer
 
 RESIDUALS = {"sum": sum, "concatenation": lambda terms: ops.concatenate(terms, axis=-1)}
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class FinalBlock(keras.layers.Layer):
+class FinalBlock(ViewLayer):
     """An MLP whose linear layers are factorized interactions (FINAL).
 
     `h_1 = W_1 x + b_1`, `h_n = h_{n-1} * g(W_n x + b_n)`, and the layer gives `h_1 + ... + h_N`; then batch normalization,
@@ -34,6 +35,8 @@ class FinalBlock(keras.layers.Layer):
 
     Reference: [Zhu et al., 2023](https://doi.org/10.1145/3539618.3591988), FINAL layer and block.
     """
+
+    takes = (VIEW, UNITS)
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class FinalBlock(keras.layers.Layer):
     def build(self, input_shape):
         policy = self.dtype_policy
         self.flatten = keras.layers.Flatten(dtype=policy)
-        shape = self.flatten.compute_output_shape(input_shape)
+        shape = self.flatten.compute_output_shape(self.view_shape(input_shape))
         self.projections, self.gates, self.rests = [], [], []
         for units in self.hidden_units:
             width = units // self.order if self.residual == "concatenation" else units
@@ -92,3 +95,7 @@ class FinalBlock(keras.layers.Layer):
                 terms.append(terms[-1] * gate(factor))
             x = rest(RESIDUALS[self.residual](terms), training=training)
         return x
+
+    def compute_output_shape(self, input_shape):
+        batch, *_ = self.view_shape(input_shape)
+        return batch, self.hidden_units[-1]

@@ -3,11 +3,13 @@
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError, require_positive
+from tfctr.errors import require_positive
 from tfctr.layers.mlp import linear
+from tfctr.layers.nested import Nested
+from tfctr.layers.views import require_floats, require_representations, shapes_of
 
 
-class Fusion(keras.layers.Layer):
+class Fusion(Nested):
     """The base of all fusions: one head an encoder, and `fuse`, which each fusion defines.
 
     A representation one unit wide is a logit already and passes as it is; any other gets a linear head. All of it is float32
@@ -17,24 +19,29 @@ class Fusion(keras.layers.Layer):
         `[(batch, simple units), (batch, complex units)] -> {"logit": (batch, 1), "simple": (batch, 1), "complex": (batch, 1)}`
 
     Raises:
-        ConfigError: not two representations of rank 2.
+        ConfigError: not two representations of rank 2 with the same rows.
     """
 
     def __init__(self, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
 
+    def __call__(self, representations, *args, **kwargs):
+        require_floats(self, *keras.tree.flatten(representations))
+        require_representations(self, shapes_of(representations), count=2, needs=())
+        return super().__call__(representations, *args, **kwargs)
+
     def build(self, input_shape):
-        if len(input_shape) != 2 or any(len(shape) != 2 for shape in input_shape):
-            raise ConfigError(
-                f"a fusion takes two representations (batch, units). Received the shapes {input_shape}.",
-                fix="give it the outputs of two encoders",
-            )
+        require_representations(self, input_shape, count=2)
         self.heads = [self.head(shape) for shape in input_shape]
 
     def call(self, representations, training=False):
         simple, complex_ = (head(representation) for head, representation in zip(self.heads, representations, strict=True))
         logits = ops.concatenate([simple, complex_], axis=-1)  # (batch, 2)
         return {"logit": self.fuse(logits, representations, training), "simple": simple, "complex": complex_}
+
+    def compute_output_shape(self, input_shape):
+        (batch, _), _ = require_representations(self, input_shape, count=2)
+        return dict.fromkeys(("logit", "simple", "complex"), (batch, 1))
 
     def fuse(self, logits, representations, training):
         """The prediction's logit `(batch, 1)` from both heads' logits `(batch, 2)` and the representations."""

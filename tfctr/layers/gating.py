@@ -6,6 +6,7 @@ from keras import ops
 from tfctr.errors import choose
 from tfctr.layers.mlp import MLP, linear
 from tfctr.layers.selection import Selection
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -98,7 +99,7 @@ class FeatureGating(Selection):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class FieldGate(keras.layers.Layer):
+class FieldGate(ViewLayer):
     """The fields, and behind them the fields times gates that are linear in all fields (FinalNet).
 
     `[e_i, e_i * (sum_j W_ij e_j + b_i)]`, component by component; it starts with `W = 0` and `b = 1`.
@@ -113,10 +114,14 @@ class FieldGate(keras.layers.Layer):
     """
 
     def build(self, input_shape):
-        _, fields, _ = input_shape
+        _, fields, _ = self.view_shape(input_shape)
         self.gate = keras.layers.Dense(fields, kernel_initializer="zeros", bias_initializer="ones", dtype=self.dtype_policy)
         self.gate.build((None, None, fields))
 
     def call(self, fields):
         gates = ops.transpose(self.gate(ops.transpose(fields, (0, 2, 1))), (0, 2, 1))  # (batch, fields, dim)
         return ops.concatenate([fields, fields * gates], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, 2 * fields, dim

@@ -5,14 +5,15 @@ import math
 import keras
 from keras import ops
 
-from tfctr.errors import ConfigError, require_one_of
+from tfctr.errors import ConfigError, require_count, require_one_of
 from tfctr.layers.interactions import require_pairs
 from tfctr.layers.mlp import linear
 from tfctr.layers.normalization import FieldNormalization
+from tfctr.layers.views import UNITS, ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class FieldGraph(keras.layers.Layer):
+class FieldGraph(ViewLayer):
     """A complete graph of the fields, whose nodes pass messages along weighted edges (Fi-GNN).
 
     - nodes: `h_i = relu(concat over heads of softmax_j(q_i . k_j / sqrt(width)) v_j)`, kept as `h0_i`
@@ -67,8 +68,8 @@ class FieldGraph(keras.layers.Layer):
         self.shared_steps, self.edges, self.reset_after = shared_steps, edges, reset_after
 
     def build(self, input_shape):
+        _, fields, dim = self.view_shape(input_shape)
         require_pairs(input_shape)
-        _, fields, dim = input_shape
         policy, state = self.dtype_policy, self.state_dim
         if not self.num_heads and dim != state:
             raise ConfigError(
@@ -85,7 +86,8 @@ class FieldGraph(keras.layers.Layer):
         self.outgoing = self.add_weight(name="outgoing", shape=(*steps, fields, state, state), initializer=start)
         self.incoming = self.add_weight(name="incoming", shape=(*steps, fields, state, state), initializer=start)
         self.bias = self.add_weight(name="bias", shape=(*steps, state), initializer="zeros")
-        self.update = keras.layers.GRUCell(state, reset_after=self.reset_after, dtype=policy)
+        options = {"reset_after": self.reset_after, "recurrent_initializer": _orthogonal, "dtype": policy}
+        self.update = keras.layers.GRUCell(state, **options)
         self.update.build((None, state))
 
     def call(self, fields):
@@ -99,6 +101,10 @@ class FieldGraph(keras.layers.Layer):
             flat = [ops.reshape(x, (-1, self.state_dim)) for x in (messages, states)]  # (batch * fields, state) each
             states = ops.reshape(self.update(*flat)[0], ops.shape(first)) + first
         return ops.reshape(states, (-1, first.shape[1] * self.state_dim))
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, _ = self.view_shape(input_shape)
+        return batch, fields * self.state_dim
 
     def attend(self, fields):
         """The first states, by multi-head self-attention: `(batch, fields, state_dim)`."""
@@ -127,7 +133,7 @@ EDGES = {
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class AttentiveScore(keras.layers.Layer):
+class AttentiveScore(ViewLayer):
     """A logit from the states of a graph: each node's own score, weighed by all nodes together.
 
     `sum_i sigmoid(V h)_i * (u . h_i)`, `h` the concatenation of all `h_i`. Computed in float32 under every policy: a logit.
@@ -148,12 +154,17 @@ class AttentiveScore(keras.layers.Layer):
     Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), section 3.7.
     """
 
+    takes = (UNITS,)
+
     def __init__(self, num_fields, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
+        require_count("num_fields", num_fields)
         self.num_fields = num_fields
 
     def build(self, input_shape):
-        units = input_shape[-1]
+        _, units = self.view_shape(input_shape)
+        if units % self.num_fields:
+            raise ConfigError(f"{units} units are no {self.num_fields} nodes of one width.", fix="give the nodes side by side")
         self.score = linear(1, use_bias=False, dtype=self.dtype_policy)
         self.weight = linear(self.num_fields, use_bias=False, activation="sigmoid", dtype=self.dtype_policy)
         self.score.build((None, self.num_fields, units // self.num_fields))
@@ -163,9 +174,13 @@ class AttentiveScore(keras.layers.Layer):
         nodes = ops.reshape(states, (-1, self.num_fields, states.shape[1] // self.num_fields))
         return ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
 
+    def compute_output_shape(self, input_shape):
+        batch, _ = self.view_shape(input_shape)
+        return batch, 1
+
 
 @keras.saving.register_keras_serializable("tfctr")
-class FactorizationGraph(keras.layers.Layer):
+class FactorizationGraph(ViewLayer):
     """Factorization machines stacked on a graph that keeps each field's best neighbours (GraphFM).
 
     A layer takes the fields `e` to the next ones, one degree higher:
@@ -224,8 +239,8 @@ class FactorizationGraph(keras.layers.Layer):
         self.num_heads, self.selection_units, self.form = num_heads, selection_units, form
 
     def build(self, input_shape):
+        _, fields, dim = self.view_shape(input_shape)
         require_pairs(input_shape)
-        _, fields, dim = input_shape
         self.steps = []
         for units, share in zip(self.hidden_units, self.kept, strict=True):
             step = FORMS[self.form](
@@ -241,6 +256,10 @@ class FactorizationGraph(keras.layers.Layer):
             fields = step(fields)  # (batch, fields, units)
             pooled.append(ops.mean(fields, axis=1))
         return ops.concatenate(pooled, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, _ = self.view_shape(input_shape)
+        return batch, sum(self.hidden_units)
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -324,6 +343,11 @@ def products_of_pairs(fields, vector):
 def by_field(fields, kernel):
     """Each field times its own matrix: `(batch, fields, dim), (fields, dim, units) -> (batch, fields, units)`."""
     return ops.einsum("bfd,fdu->bfu", fields, kernel)
+
+
+def _orthogonal(shape, dtype=None):
+    """Keras' start of a GRU, in float32 first: TensorFlow has no QR decomposition in bfloat16."""
+    return ops.cast(keras.initializers.Orthogonal()(shape, dtype="float32"), dtype)
 
 
 def masked_softmax(scores, mask):

@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class LinearTerms(keras.layers.Layer):
+class LinearTerms(ViewLayer):
     """The sum of all components of a view, plus one bias.
 
     Over a table one unit wide this is logistic regression. Computed in float32 under every policy: it is a logit.
@@ -19,18 +20,25 @@ class LinearTerms(keras.layers.Layer):
     [[12.0], [12.0]]
     """
 
+    needs = ()
+
     def __init__(self, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
 
     def build(self, input_shape):
+        self.view_shape(input_shape)
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
 
     def call(self, fields):
         return ops.sum(fields, axis=(1, 2))[:, None] + self.bias
 
+    def compute_output_shape(self, input_shape):
+        batch, _, _ = self.view_shape(input_shape)
+        return batch, 1
+
 
 @keras.saving.register_keras_serializable("tfctr")
-class BiInteraction(keras.layers.Layer):
+class BiInteraction(ViewLayer):
     """The sum of the element-wise products of all pairs of fields, in time linear in the fields.
 
     `sum_{i<j} e_i * e_j = ((sum_i e_i)^2 - sum_i e_i^2) / 2`. Computed in float32 under every policy: a difference of large
@@ -45,6 +53,8 @@ class BiInteraction(keras.layers.Layer):
     Reference: [He and Chua, 2017](https://arxiv.org/abs/1708.05027), eq. 3-4.
     """
 
+    needs = ()
+
     def __init__(self, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
 
@@ -52,6 +62,10 @@ class BiInteraction(keras.layers.Layer):
         square_of_sum = ops.square(ops.sum(fields, axis=1))  # (batch, dim)
         sum_of_squares = ops.sum(ops.square(fields), axis=1)  # (batch, dim)
         return 0.5 * (square_of_sum - sum_of_squares)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, dim = self.view_shape(input_shape)
+        return batch, dim
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -72,6 +86,10 @@ class FactorizationMachine(BiInteraction):
 
     def call(self, fields):
         return ops.sum(super().call(fields), axis=-1, keepdims=True)  # (batch, 1)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, _ = self.view_shape(input_shape)
+        return batch, 1
 
 
 def require_pairs(input_shape):

@@ -4,10 +4,11 @@ import keras
 
 from tfctr.layers.activations import ACTIVATIONS
 from tfctr.layers.mlp import MLP, linear
+from tfctr.layers.views import UNITS, VIEW, ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class KeyValueBlock(keras.layers.Layer):
+class KeyValueBlock(ViewLayer):
     """Two networks over one view: the value read there, and one number a sample that weighs it.
 
     `V = MLP_v(view)`, `K = leaky_relu(w . MLP_k(view) + b)`. The weight is not normalized, and can be slightly negative.
@@ -31,6 +32,8 @@ class KeyValueBlock(keras.layers.Layer):
     Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 8, 10. As in the authors' code, the value's last layer has its
     activation and dropout too.
     """
+
+    takes = (VIEW, UNITS)
 
     def __init__(
         self,
@@ -61,8 +64,17 @@ class KeyValueBlock(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        input_shape = self.view_shape(input_shape)
         self.value.build(input_shape)
         self.weight.build(input_shape)
 
     def call(self, view):
         return self.value(view), self.weight(view)
+
+    def compute_output_shape(self, input_shape):
+        batch, *_ = self.view_shape(input_shape)
+        return (batch, self.hidden_units[-1]), (batch, 1)
+
+    def compute_output_spec(self, view):
+        value, weight = self.compute_output_shape(view.shape)
+        return keras.KerasTensor(value, self.compute_dtype), keras.KerasTensor(weight, "float32")

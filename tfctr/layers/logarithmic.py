@@ -5,12 +5,13 @@ from keras import ops
 
 from tfctr.errors import require_count
 from tfctr.layers.mlp import MLP, batch_normalization, linear
+from tfctr.layers.views import ViewLayer
 
 SMALLEST = 1e-5  # The paper says only "a small positive number"; fresh embeddings are about 1e-4.
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class LogarithmicTransform(keras.layers.Layer):
+class LogarithmicTransform(ViewLayer):
     """Crosses of learned degree: each neuron multiplies all fields, each field to a power of its own (AFN).
 
     `y_j = exp(sum_i w_ij ln |e_i|) = prod_i |e_i|^w_ij`, component by component. The logarithms are batch-normalized field by
@@ -37,25 +38,31 @@ class LogarithmicTransform(keras.layers.Layer):
         self.neurons = neurons
 
     def build(self, input_shape):
-        policy = self.dtype_policy
-        self.log_norm, self.norm = batch_normalization(dtype=policy), batch_normalization(dtype=policy)
-        self.powers = linear(self.neurons, use_bias=False, dtype=policy)
-        self.flatten = keras.layers.Flatten(dtype=policy)
-        shape = (None, input_shape[2], input_shape[1])
+        _, fields, dim = self.view_shape(input_shape)
+        self.log_norm, self.norm = batch_normalization(dtype="float32"), batch_normalization(dtype="float32")
+        self.powers = linear(self.neurons, use_bias=False, dtype="float32")
+        self.flatten = keras.layers.Flatten(dtype="float32")
+        shape = (None, dim, fields)
         self.log_norm.build(shape)
         self.powers.build(shape)
         self.norm.build((*shape[:2], self.neurons))
 
     def call(self, fields):
-        logs = ops.log(ops.maximum(ops.abs(fields), SMALLEST))
+        logs = ops.log(ops.maximum(ops.abs(ops.cast(fields, "float32")), SMALLEST))
         logs = self.log_norm(ops.transpose(logs, (0, 2, 1)))  # (batch, dim, fields)
         crosses = ops.exp(self.powers(logs))  # (batch, dim, neurons)
-        return self.flatten(self.norm(crosses))
+        return ops.cast(self.flatten(self.norm(crosses)), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, dim = self.view_shape(input_shape)
+        return batch, dim * self.neurons
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class LogarithmicNetwork(keras.layers.Layer):
+class LogarithmicNetwork(ViewLayer):
     """An `MLP` over the crosses of a `LogarithmicTransform`: AFN without its last linear layer.
+
+    Computed in float32 under every policy: before training has seen the sizes of the crosses, they can be of any.
 
     Args:
         neurons: of the `LogarithmicTransform`.
@@ -73,16 +80,29 @@ class LogarithmicNetwork(keras.layers.Layer):
     Reference: [Cheng et al., 2020](https://arxiv.org/abs/1909.03276).
     """
 
-    def __init__(self, neurons=600, hidden_units=(400, 400, 400), activation="relu", dropout=0.0, batch_norm=True, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        neurons=600,
+        hidden_units=(400, 400, 400),
+        activation="relu",
+        dropout=0.0,
+        batch_norm=True,
+        dtype="float32",
+        **kwargs,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
         self.transform = LogarithmicTransform(neurons)
-        self.mlp = MLP(hidden_units, activation, dropout, batch_norm, dtype=self.dtype_policy)
+        self.mlp = MLP(hidden_units, activation, dropout, batch_norm, dtype="float32")
         self.neurons, self.hidden_units, self.activation = neurons, tuple(hidden_units), activation
         self.dropout, self.batch_norm = dropout, batch_norm
 
     def build(self, input_shape):
-        self.transform.build(input_shape)
-        self.mlp.build((None, input_shape[2] * self.neurons))
+        self.transform.build(self.view_shape(input_shape))
+        self.mlp.build(self.transform.compute_output_shape(input_shape))
 
     def call(self, fields):
-        return self.mlp(self.transform(fields))
+        return ops.cast(self.mlp(self.transform(fields)), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, _ = self.view_shape(input_shape)
+        return batch, self.hidden_units[-1]

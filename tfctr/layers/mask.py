@@ -6,12 +6,13 @@ from keras import ops
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.mlp import linear
 from tfctr.layers.normalization import FieldNormalization, layer_normalization
+from tfctr.layers.views import ViewLayer
 
 ARRANGEMENTS = {"serial": lambda outputs: outputs[-1], "parallel": lambda outputs: ops.concatenate(outputs, axis=-1)}
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class MaskBlocks(keras.layers.Layer):
+class MaskBlocks(ViewLayer):
     """Blocks that multiply their input, feature by feature, by a mask made from all fields, and then project it.
 
     `block(x) = relu(norm(W (mask(v) * x)))`, `mask(v) = W_2 relu(W_1 v + b_1) + b_2`, `v` the fields side by side.
@@ -54,7 +55,7 @@ class MaskBlocks(keras.layers.Layer):
         self.reduction_ratio, self.dropout, self.field_norms = reduction_ratio, dropout, field_norms
 
     def build(self, input_shape):
-        _, fields, dim = input_shape
+        _, fields, dim = self.view_shape(input_shape)
         policy = self.dtype_policy
         self.flatten = keras.layers.Flatten(dtype=policy)
         # Eq. 9 normalizes each field by itself.
@@ -75,6 +76,10 @@ class MaskBlocks(keras.layers.Layer):
             outputs.append(block([instance, hidden], training=training))
             hidden = outputs[-1] if self.arrangement == "serial" else normalized
         return ARRANGEMENTS[self.arrangement](outputs)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, _ = self.view_shape(input_shape)
+        return batch, self.hidden_units[-1] if self.arrangement == "serial" else sum(self.hidden_units)
 
 
 @keras.saving.register_keras_serializable("tfctr")

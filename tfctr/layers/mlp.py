@@ -4,6 +4,7 @@ import keras
 
 from tfctr.errors import ConfigError, require_number, require_one_of
 from tfctr.layers.activations import ACTIVATIONS
+from tfctr.layers.views import UNITS, VIEW, ViewLayer
 
 
 def linear(units, **kwargs):
@@ -21,7 +22,7 @@ def batch_normalization(**kwargs):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class MLP(keras.layers.Layer):
+class MLP(ViewLayer):
     """Dense, batch normalization, activation, dropout, in this order, on every hidden layer.
 
     Args:
@@ -43,6 +44,8 @@ class MLP(keras.layers.Layer):
     (2, 5)
     """
 
+    takes = (VIEW, UNITS)
+
     def __init__(self, hidden_units, activation="relu", dropout=0.0, batch_norm=False, use_bias=True, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(hidden_units, list | tuple) or not hidden_units or not all(map(_is_width, hidden_units)):
@@ -62,7 +65,7 @@ class MLP(keras.layers.Layer):
                 ACTIVATIONS[self.activation](dtype=policy),
                 keras.layers.Dropout(self.dropout, dtype=policy),
             ]
-        shape = input_shape
+        shape = self.view_shape(input_shape)
         for step in self.steps:
             step.build(shape)
             shape = step.compute_output_shape(shape)
@@ -71,6 +74,10 @@ class MLP(keras.layers.Layer):
         for step in self.steps:
             view = step(view)
         return view
+
+    def compute_output_shape(self, input_shape):
+        batch, *_ = self.view_shape(input_shape)
+        return batch, self.hidden_units[-1]
 
 
 def _is_width(units):

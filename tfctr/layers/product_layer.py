@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from tfctr.layers.interactions import require_pairs
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class ProductLayer(keras.layers.Layer):
+class ProductLayer(ViewLayer):
     """The fields, and the inner product of every pair of fields (IPNN's product layer).
 
     `[e_1, ..., e_n, <e_1, e_2>, <e_1, e_3>, ..., <e_{n-1}, e_n>]`; the linear maps that the paper's layer has behind are the
@@ -26,10 +27,14 @@ class ProductLayer(keras.layers.Layer):
     """
 
     def build(self, input_shape):
-        require_pairs(input_shape)
+        require_pairs(self.view_shape(input_shape))
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
 
     def call(self, fields):
         products = ops.matmul(fields, ops.transpose(fields, (0, 2, 1)))  # (batch, fields, fields)
         rows = ops.unstack(products, axis=1)  # (batch, fields) each
         return ops.concatenate([self.flatten(fields), *(row[:, i + 1 :] for i, row in enumerate(rows[:-1]))], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, fields * dim + fields * (fields - 1) // 2

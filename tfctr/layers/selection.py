@@ -8,10 +8,11 @@ from keras import ops
 from tfctr.errors import ConfigError
 from tfctr.layers.embedding import FeatureEmbedding
 from tfctr.layers.mlp import MLP, linear
+from tfctr.layers.views import IdsLayer
 from tfctr.schema import Schema
 
 
-class Selection(keras.layers.Layer):
+class Selection(IdsLayer):
     """The base of all selections: `embeddings`, one `FeatureEmbedding` a table, whose L2 the model may add.
 
     Shapes:
@@ -30,6 +31,11 @@ class Selection(keras.layers.Layer):
     def build(self, input_shape):
         for embedding in self.embeddings:
             embedding.build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        batch, _ = self.ids_shape(input_shape)
+        view = batch, len(self.schema.fields), self.embedding_dim
+        return view, view
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}
@@ -85,6 +91,10 @@ class SeparateEmbedding(Selection):
 
     def call(self, ids):
         return tuple(embedding(ids) for embedding in self.embeddings)
+
+    def compute_output_shape(self, input_shape):
+        self.ids_shape(input_shape)
+        return tuple(embedding.compute_output_shape(input_shape) for embedding in self.embeddings)
 
     def get_config(self):
         return {**super().get_config(), "simple_dim": self.simple_dim}

@@ -5,10 +5,12 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers.mlp import linear
+from tfctr.layers.nested import Nested
+from tfctr.layers.views import ViewLayer, require_floats, require_representations, shapes_of
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class ElementwiseProducts(keras.layers.Layer):
+class ElementwiseProducts(ViewLayer):
     """The element-wise product of each pair of fields, squares included: `e_i * e_j` for i <= j, in the order of (i, j).
 
     Shapes:
@@ -20,12 +22,18 @@ class ElementwiseProducts(keras.layers.Layer):
     Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 9, 13.
     """
 
+    needs = ("fields",)
+
     def call(self, fields):
         return ops.concatenate(_products(fields), axis=1)
 
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, fields * (fields + 1) // 2, dim
+
 
 @keras.saving.register_keras_serializable("tfctr")
-class InnerProducts(keras.layers.Layer):
+class InnerProducts(ViewLayer):
     """The inner product of each pair of fields, squared lengths included: `<e_i, e_j>` for i <= j, in the order of (i, j).
 
     These are the sums of `ElementwiseProducts` over the last axis: where those are at hand, sum them.
@@ -39,8 +47,14 @@ class InnerProducts(keras.layers.Layer):
     Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 9, 13.
     """
 
+    needs = ("fields",)
+
     def call(self, fields):
         return ops.concatenate([ops.sum(products, axis=-1) for products in _products(fields)], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, _ = self.view_shape(input_shape)
+        return batch, fields * (fields + 1) // 2
 
 
 def _products(fields):
@@ -49,7 +63,7 @@ def _products(fields):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class Perturbation(keras.layers.Layer):
+class Perturbation(ViewLayer):
     """Noise that moves each component away from zero, in training only: `e + scale * u * sign(e)`, with `u ~ U(0, 1)`.
 
     Args:
@@ -71,6 +85,8 @@ class Perturbation(keras.layers.Layer):
     # The authors' code adds the noise to the products, scaled to a length of 1e-5, at evaluation too, and has it off in all
     # published results.
 
+    takes = ()
+
     def __init__(self, scale=1.0, seed=None, **kwargs):
         super().__init__(**kwargs)
         require_number("scale", scale, least=0)
@@ -85,7 +101,7 @@ class Perturbation(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class SpaceFusion(keras.layers.Layer):
+class SpaceFusion(Nested):
     """The logit of several spaces: the sum of linear heads, each times the weight of its space.
 
     `logit = sum_i K_i * (w_i . V_i + b_i)`; without weights, all `K_i` are 1. All of it is float32 under every policy.
@@ -112,9 +128,7 @@ class SpaceFusion(keras.layers.Layer):
         self.shared_projection = shared_projection
 
     def build(self, values_shape, weights_shape=None):
-        widths = [shape[-1] for shape in values_shape]
-        if not widths or (weights_shape is not None and len(weights_shape) != len(widths)):
-            raise ConfigError(f"{len(widths)} spaces and {len(weights_shape or ())} weights.", fix="give one weight a space")
+        widths = [units for _, units in self._require(values_shape, weights_shape)]
         if self.shared_projection and len(set(widths)) > 1:
             raise ConfigError(f"the spaces are {widths} units wide.", fix="a shared projection needs equal widths")
         heads = [linear(1, dtype=self.dtype_policy) for _ in (widths[:1] if self.shared_projection else widths)]
@@ -122,11 +136,29 @@ class SpaceFusion(keras.layers.Layer):
             head.build(shape)
         self.heads = heads * len(widths) if self.shared_projection else heads
 
+    def __call__(self, values, weights=None, **kwargs):
+        require_floats(self, *keras.tree.flatten([values, weights or []]))
+        self._require(shapes_of(values), weights and shapes_of(weights), needs=())
+        return super().__call__(values, weights, **kwargs)
+
+    def compute_output_shape(self, values_shape, weights_shape=None):
+        (batch, _), *_ = self._require(values_shape, weights_shape)
+        return batch, 1
+
     def call(self, values, weights=None):
         logits = [head(value) for head, value in zip(self.heads, values, strict=True)]  # (batch, 1) each
         if weights is not None:
             logits = [weight * logit for weight, logit in zip(weights, logits, strict=True)]
         return sum(logits)
+
+    def _require(self, values, weights, needs=("units",)):
+        shapes = require_representations(self, values, needs=needs)
+        if weights is not None and len(weights) != len(shapes):
+            raise ConfigError(f"{len(shapes)} spaces and {len(weights)} weights.", fix="give one weight a space")
+        for _, width in require_representations(self, weights) if weights is not None else ():
+            if width != 1:
+                raise ConfigError(f"a weight is {width} units wide.", fix="give one number a row: (batch, 1)")
+        return shapes
 
     def weigh(self, values_and_weights):
         """The weight of each space, `(batch, spaces)`, from `[*values, *weights]`; ones without weights."""

@@ -4,6 +4,7 @@ import keras
 
 from tfctr.errors import ConfigError
 from tfctr.layers.mlp import MLP
+from tfctr.layers.views import UNITS, VIEW, ViewLayer, require_floats, require_representations, shapes_of
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -22,18 +23,26 @@ class ThroughConnection(keras.layers.Layer):
     Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 15, 26.
     """
 
+    def __call__(self, deep, shallow, **kwargs):
+        require_floats(self, deep, shallow)
+        self.compute_output_shape(*shapes_of([deep, shallow]))
+        return super().__call__(deep, shallow, **kwargs)
+
     def build(self, deep_shape, shallow_shape):
-        if deep_shape[-1] != shallow_shape[-1]:
-            raise ConfigError(
-                f"a through connection joins {deep_shape[-1]} units with {shallow_shape[-1]}.", fix="use equal widths"
-            )
+        self.compute_output_shape(deep_shape, shallow_shape)
+
+    def compute_output_shape(self, deep_shape, shallow_shape):
+        (batch, deep), (_, shallow) = require_representations(self, [deep_shape, shallow_shape], count=2)
+        if deep != shallow:
+            raise ConfigError(f"a through connection joins {deep} units with {shallow}.", fix="use equal widths")
+        return batch, deep
 
     def call(self, deep, shallow):
         return deep + shallow
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class ThroughNetwork(keras.layers.Layer):
+class ThroughNetwork(ViewLayer):
     """A deep MLP beside a shallow one, or behind it: `deep(x) + shallow(x)`, or `deep(shallow(x)) + shallow(x)`.
 
     Args:
@@ -54,6 +63,8 @@ class ThroughNetwork(keras.layers.Layer):
     Reference: [CETN](https://arxiv.org/abs/2312.09715), eq. 26, 27, section 4.7.
     """
 
+    takes = (VIEW, UNITS)
+
     def __init__(
         self,
         hidden_units,
@@ -72,7 +83,8 @@ class ThroughNetwork(keras.layers.Layer):
         self.connection = ThroughConnection(dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        shallow, deep = (input_shape[0], self.shallow_hidden_units[-1]), (input_shape[0], self.hidden_units[-1])
+        batch, *_ = self.view_shape(input_shape)
+        shallow, deep = (batch, self.shallow_hidden_units[-1]), (batch, self.hidden_units[-1])
         self.shallow.build(input_shape)
         self.deep.build(shallow if self.residual else input_shape)
         self.connection.build(deep, shallow)
@@ -80,3 +92,7 @@ class ThroughNetwork(keras.layers.Layer):
     def call(self, view):
         shallow = self.shallow(view)
         return self.connection(self.deep(shallow if self.residual else view), shallow)
+
+    def compute_output_shape(self, input_shape):
+        batch, *_ = self.view_shape(input_shape)
+        return batch, self.hidden_units[-1]

@@ -4,10 +4,11 @@ import keras
 
 from tfctr.errors import ConfigError
 from tfctr.layers.mlp import linear
+from tfctr.layers.views import ViewLayer
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class FieldTransformer(keras.layers.Layer):
+class FieldTransformer(ViewLayer):
     """Transformer layers over the fields of a row, without positions: each field has its own table.
 
     `x <- norm(x + attention(x))`, then `x <- norm(x + W_2 relu(W_1 x + b_1) + b_2)`, with dropout on the attention weights, the
@@ -40,7 +41,8 @@ class FieldTransformer(keras.layers.Layer):
         self.num_layers, self.num_heads, self.hidden_dim, self.dropout = num_layers, num_heads, hidden_dim, dropout
 
     def build(self, input_shape):
-        dim, policy = input_shape[-1], self.dtype_policy
+        _, _, dim = self.view_shape(input_shape)
+        policy = self.dtype_policy
         if dim % self.num_heads:
             raise ConfigError(f"{self.num_heads} heads do not divide {dim}.", fix="use a divisor of the fields' width")
         self.flatten = keras.layers.Flatten(dtype=policy)
@@ -71,3 +73,7 @@ class FieldTransformer(keras.layers.Layer):
             x = next(norms)(x + self.drop(attention(x, x, training=training), training=training))
             x = next(norms)(x + self.drop(network(x, training=training), training=training))
         return self.flatten(x)
+
+    def compute_output_shape(self, input_shape):
+        batch, fields, dim = self.view_shape(input_shape)
+        return batch, fields * dim

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import ConfigError, choose, require_number
+from tfctr.layers.nested import nested_states, restore_nested
 from tfctr.losses import LOSSES
 from tfctr.metrics import auc, is_positive, log_loss
 from tfctr.optimizers import (
@@ -130,7 +131,8 @@ class CTRModel(keras.Model):
         for name, loss in self.auxiliary.items():
             terms[name] = _weighted_mean(loss.call(labels, outputs), weights)
         if self.table_l2:
-            terms["l2"] = self.table_l2 / 2 * sum(embedding.squared_norm() for embedding in self.embeddings)
+            trained = [embedding for embedding in self.embeddings if embedding.table.trainable]  # as with Keras' regularizers
+            terms["l2"] = self.table_l2 / 2 * sum(embedding.squared_norm() for embedding in trained)
         return terms
 
     def train_step(self, data):
@@ -274,23 +276,32 @@ class CTRModel(keras.Model):
 
     def get_config(self):
         arguments = {key: _serialize(value) for key, value in self._arguments.items()}
-        return {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy), **arguments}
+        name = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        return {**name, "trainable": self.trainable, "nested": nested_states(self), **arguments}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = {**dict(cls.EARLIER), **config}
+        trainable, nested = config.pop("trainable", True), config.pop("nested", None)  # files of older versions have neither
         outside = keras.config.dtype_policy()
         keras.config.set_dtype_policy(keras.dtype_policies.deserialize(config.pop("dtype")))
         try:
             schema = Schema.from_config(config.pop("schema"))
-            return cls(schema, **{key: _deserialize(value) for key, value in config.items()})
+            model = cls(schema, **{key: _deserialize(value) for key, value in config.items()})
         finally:
             keras.config.set_dtype_policy(outside)
+        model.trainable = trainable
+        if nested is not None:
+            restore_nested(model, nested)
+        return model
 
     def get_compile_config(self):
         if not self.compiled:
             return None
+        places = {id(variable): place for place, variable in enumerate(self.weights)}
+        built_for = unwrap_loss_scaling(self.optimizer)._trainable_variables
         return {
+            "built_for": [places[id(variable)] for variable in built_for],  # some may be frozen by now
             "optimizer": keras.optimizers.serialize(self.optimizer),
             "loss": keras.losses.serialize(self.ctr_loss),
             "clip_norm": self.clip_norm,
@@ -299,7 +310,10 @@ class CTRModel(keras.Model):
         }
 
     def compile_from_config(self, config):
+        config = dict(config)
         optimizer, loss = keras.optimizers.deserialize(config["optimizer"]), keras.losses.deserialize(config["loss"])
+        if "built_for" in config:
+            optimizer.build([self.weights[place] for place in config.pop("built_for")])
         self.compile(**{**config, "optimizer": optimizer, "loss": loss})
 
 

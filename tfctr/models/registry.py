@@ -8,6 +8,7 @@ import keras
 
 from tfctr.errors import ConfigError, choose, suggest
 from tfctr.layers import ENCODERS, FUSIONS, SELECTIONS
+from tfctr.models.base import CTRModel
 
 MODELS = {}
 
@@ -45,6 +46,37 @@ def describe(name):
     named = vars(sys.modules[cls.__module__]).values()
     encoders = [encoder for encoder, layer in ENCODERS.items() if layer in named]
     return {"idea": text.splitlines()[0], "paper": paper, "year": year and int(year), "link": link, "encoders": encoders}
+
+
+_SECTION = re.compile(r"^Args:\n((?:    .*\n|\n)+)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^    ((?:\w+, )*\w+): (.+(?:\n {5,}\S.*)*)", re.MULTILINE)
+
+
+def describe_arguments(name):
+    """`{argument: {"default": ..., "meaning": ...}}` of the registered model `name`, from its signature and its docstring.
+
+    An argument that must be given has no "default"; one that no docstring explains has the meaning None.
+
+    >>> describe_arguments("FM")["embedding_dim"]
+    {'default': 16, 'meaning': 'width of `v`.'}
+    """
+    cls = choose(MODELS, name, "model")
+    meanings, of_all = _meanings(cls), _meanings(CTRModel)
+    arguments = {}
+    for argument, parameter in inspect.signature(cls.__init__).parameters.items():
+        if argument not in ("self", "schema", "name"):
+            meaning = meanings.get(argument)
+            meaning = of_all.get(argument) if meaning in (None, "see `CTRModel`.") else meaning
+            default = {} if parameter.default is parameter.empty else {"default": parameter.default}
+            arguments[argument] = {**default, "meaning": meaning}
+    return arguments
+
+
+def _meanings(cls):
+    """`{argument: text}` of the docstring's section "Args"."""
+    section = _SECTION.search((inspect.getdoc(cls) or "") + "\n")
+    found = _ARGUMENT.findall(section[1]) if section else ()
+    return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
 
 
 def _layer(argument, value, schema, others):

@@ -86,8 +86,8 @@ class ExactLazyAdam(LazyAdam):
         return self._faded_moments(variable, rows, tf.cast(self.iterations, tf.int32) - steps.sparse_read(rows)[:, 0])
 
     def catch_up(self, variable, rows):
-        """Apply to the distinct `rows` of a table the steps that they missed."""
-        if self._get_variable_index(variable) not in self._waiting:
+        """Apply to the distinct `rows` of a table the steps that they missed; a frozen table misses none."""
+        if not variable.trainable or not any(variable is self._trainable_variables[index] for index in self._waiting):
             return
         step = tf.cast(self.iterations, tf.int32)
         # A tail is overwritten after a round of the ring, so all rows are settled twice a round.
@@ -95,9 +95,10 @@ class ExactLazyAdam(LazyAdam):
         self._make_up(variable, rows, step)
 
     def settle(self):
-        """Apply to all rows of all tables the steps that they missed."""
+        """Apply to all rows of all tables that are not frozen the steps that they missed."""
         for index in self._waiting:
-            self._settle(self._trainable_variables[index])
+            if self._trainable_variables[index].trainable:
+                self._settle(self._trainable_variables[index])
 
     def _settle(self, variable):
         step, size = tf.cast(self.iterations, tf.int32), variable.shape[0]

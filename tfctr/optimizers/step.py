@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import warnings
 
 import keras
 import tensorflow as tf
@@ -32,6 +33,9 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
     gradients = tape.gradient(loss, variables)
     # A head that no term trains has no gradient: it stays as it is.
     trained = [(merge_duplicates(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+    if not trained:
+        warnings.warn("The model does not have any trainable weights.", stacklevel=2)  # as in Keras
+        return terms
     gradients, trained_variables = map(list, zip(*trained, strict=True))
     together = replicas > 1 and (clip_norm is not None or row_l2)
     if together:

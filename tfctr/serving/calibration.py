@@ -2,6 +2,7 @@
 
 | method | probability |
 |---|---|
+| `none` | `sigmoid(logit)` |
 | `temperature` | `sigmoid(slope * logit)` |
 | `platt` | `sigmoid(slope * logit + intercept)` |
 | `isotonic` | the non-decreasing function nearest to the labels, linear between its knots |
@@ -23,6 +24,7 @@ from tfctr.metrics import SMALLEST_PROBABILITY
 from tfctr.models.base import require_model
 
 METHODS = ("temperature", "platt", "isotonic")
+NONE = "none"  # the model's own sigmoid
 _FOLDS = 5
 _MOST_STEPS = 100
 
@@ -37,7 +39,7 @@ class SigmoidCalibration:
 
     slope: float = 1.0
     intercept: float = 0.0
-    method: str = "none"
+    method: str = NONE
     figures: dict = dataclasses.field(default_factory=dict)
 
     def describe(self):
@@ -94,7 +96,8 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
     Args:
         model: a `CTRModel`.
         split: of a prepared dataset, with both labels: `dataset.valid`. Rows count by their weight where it has weights.
-        method: `"temperature"`, `"platt"`, `"isotonic"`, or `"best"`: the one with the smallest cross-validated log loss.
+        method: `"temperature"`, `"platt"`, `"isotonic"`, or `"best"`: the one with the smallest cross-validated log loss, or
+            none where no one improves on the model's own probabilities.
         batch_size: rows scored at a time.
 
     Returns:
@@ -134,12 +137,15 @@ def calibration_of(labels, logits, weights=None, method="best"):
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64).reshape(-1)
     _require_usable(labels, logits, weights)
     labels, logits, weights = (values[weights > 0] for values in (labels, logits, weights))
+    before = _figures(labels, _sigmoid(logits), weights)
     compared = {name: _cross_validated(name, labels, logits, weights) for name in (METHODS if method == "best" else [method])}
+    if method == "best":
+        compared = {NONE: before, **compared}  # the first of equals
     best = min(compared, key=lambda name: compared[name]["log_loss"])
-    fitted = _fitted(best, labels, logits, weights)
-    _require_rising(fitted, logits)
-    figures = {"rows": len(labels), "before": _figures(labels, _sigmoid(logits), weights), "after": compared}
-    return dataclasses.replace(fitted, figures=figures)
+    fitted = SigmoidCalibration() if best == NONE else _fitted(best, labels, logits, weights)
+    if best != NONE:
+        _require_rising(fitted, logits)
+    return dataclasses.replace(fitted, figures={"rows": len(labels), "before": before, "after": compared})
 
 
 def all_negatives(calibration, kept):

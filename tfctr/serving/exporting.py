@@ -20,7 +20,7 @@ from tfctr.models.base import require_model
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
-from tfctr.serving.publish import publish, require_base
+from tfctr.serving.publish import publish, require_place
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
 from tfctr.serving.tables import reading
@@ -99,7 +99,7 @@ def export(
     ...     export(tfctr.models.LR(schema), folder).name
     '1'
     """
-    folder, metrics = require_base(folder), _known_metrics(metrics or {})
+    folder, metrics = require_place(folder), _known_metrics(metrics or {})
     calibration = all_negatives(calibration, negatives_kept)
     schema = _schema_of(model, vocabularies)
     model.settle()
@@ -224,7 +224,7 @@ def _model_card(model, metrics):
 
 
 def _without_schemas(config):
-    """The config without the schemas in it: `schema.json` has the one there is, and not the folders of this machine."""
+    """The arguments without the schemas in them: `schema.json` has the one there is, and not the folders of this machine."""
     if isinstance(config, dict):
-        return {key: _without_schemas(value) for key, value in config.items() if key != "schema"}
+        return {key: _without_schemas(value) for key, value in config.items() if key not in ("schema", "nested")}
     return [_without_schemas(value) for value in config] if isinstance(config, list | tuple) else config

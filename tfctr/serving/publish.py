@@ -45,8 +45,20 @@ def latest(base):
     """
     published = versions(base)
     if not published:
-        raise StorageError(f"{base} holds no published version.", fix=f"export a model there: tfctr export RUN {base}")
+        models = models_below(base)
+        fix = (
+            f"give the folder of one model: {_listed(base, models)}"
+            if models
+            else f"export a model there: tfctr export RUN {base}"
+        )
+        raise StorageError(f"{base} holds no published version.", fix=fix)
     return published[-1]
+
+
+def models_below(base):
+    """The names of the folders in BASE that hold versions themselves: it is a folder of models, and not of one model."""
+    folders = sorted(Path(base).iterdir()) if Path(base).is_dir() else ()
+    return [folder.name for folder in folders if folder.is_dir() and not folder.name.startswith(".") and versions(folder)]
 
 
 def version_folder(base, number):
@@ -90,6 +102,8 @@ def require_base(base):
     tfctr.errors.ConfigError: '7' cannot be the name of a served model.
       fix: name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number
     """
+    if not str(base).strip():
+        raise ConfigError("the folder's name is empty.", fix="give the folder of all versions, such as serving/NAME")
     name = os.path.basename(os.path.abspath(str(base)))
     if "\0" in str(base) or not _MODEL.fullmatch(name) or _READ_AS_VERSION.fullmatch(name):
         fix = "name the folder of all versions with letters, digits and _ . -, at most 100, and not by a number"
@@ -105,6 +119,22 @@ def require_base(base):
         ours = _VERSION.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
         looks = ours or not _READ_AS_VERSION.fullmatch(entry.name)
         _require(looks, f"TensorFlow Serving would read {str(entry)!r} as a version, which it is not.", "move it elsewhere")
+    return base
+
+
+def require_place(base):
+    """`require_base`, for a folder that is to be written: without versions yet, it must hold nothing else.
+
+    Raises:
+        StorageError: other models lie in it, or other files, as where a folder's name was forgotten.
+    """
+    base = require_base(base)
+    if base.is_dir() and not versions(base):
+        models = models_below(base)
+        fix = f"give the new version's model a folder: {base / 'NAME'}, or one of theirs: {_listed(base, models)}"
+        _require(not models, f"{base} holds the models {', '.join(models)}, and is none itself.", fix)
+        others = sorted(entry.name for entry in base.iterdir() if not entry.name.startswith("."))
+        _require(not others, f"{base} holds other files: {reprlib.repr(others)}.", f"give a new folder: {base / 'NAME'}")
     return base
 
 
@@ -223,6 +253,10 @@ def _numbered(base):
     with contextlib.suppress(FileNotFoundError):
         return [(int(entry.name), entry) for entry in Path(base).iterdir() if _VERSION.fullmatch(entry.name)]
     return []
+
+
+def _listed(base, models):
+    return ", ".join(str(Path(base) / name) for name in models[:5]) + (", ..." if len(models) > 5 else "")
 
 
 def _require(condition, problem, fix):

@@ -27,6 +27,7 @@ from tfctr.serving.publish import (
     read_record,
     removed_versions,
     require_base,
+    require_place,
     version_folder,
     versions,
 )
@@ -77,7 +78,7 @@ def publish_model(
         ExportError: the model failed the strict check, or is worse than the bounds allow. Nothing is published.
         StorageError: something in `base` is not as it must be, or another process publishes or exports there.
     """
-    base, bounds = require_base(base), bounds or Bounds()
+    base, bounds = require_place(base), bounds or Bounds()
     if force is not None:
         _require_reason("force", force)
     if keep is not None:
