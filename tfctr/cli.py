@@ -128,9 +128,14 @@ def infer(
 
 @command
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A run: examples/frappe_tf4ctr.yaml.")],
     data: Annotated[Path, typer.Option(help="The --out folder of `tfctr prepare`.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="A run, such as examples/frappe_tf4ctr.yaml.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Without CONFIG: a name that `tfctr models` lists. [default: TF4CTR]")
+    ] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replace one value; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same as --set training.seed=N.")] = None,
     keep_freed_memory: Annotated[
@@ -138,21 +143,32 @@ def train(
     ] = True,
     json: Json = False,
 ):
-    """Train a model; early stopping and the learning rate follow the papers.
+    """Train a model: with settings that follow from the data, or with those of CONFIG, such as a paper's.
+
+    Example: tfctr train --data runs/data --out runs/first
 
     Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
     """
     from tfctr import memory
     from tfctr.config import Config
 
+    if config is not None and model is not None:
+        raise ConfigError(f"{config} names a model, and `--model` does.", fix="leave one of them out")
     overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
-    config = Config.load(config, overrides)  # before TensorFlow is imported: a typing error shows at once
+    # Before TensorFlow is imported: a typing error shows at once.
+    named = (
+        Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
+        if config is None
+        else Config.load(config, overrides)
+    )
     if keep_freed_memory and memory.keep_freed_memory():
         typer.echo("malloc keeps freed memory for the next step (--return-freed-memory)", err=True)
 
-    from tfctr.training import train
+    from tfctr import training
+    from tfctr.data import Dataset
 
-    run = train(config, data, out)
+    dataset = Dataset.load(data)
+    run = training.train(named if config else training.suggest(dataset, named.model.name, overrides), dataset, out)
     show({"folder": str(out), **run.metrics}, json)
     suggest(f"tfctr evaluate {out} --split test")
 

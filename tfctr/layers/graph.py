@@ -130,10 +130,12 @@ EDGES = {
 class AttentiveScore(keras.layers.Layer):
     """A logit from the states of a graph: each node's own score, weighed by all nodes together.
 
-    `sum_i sigmoid(V h)_i * (u . h_i)`, `h` the concatenation of all `h_i`. Computed in float32 under every policy: a logit.
+    `sum_i sigmoid(V h)_i * (u . h_i) [+ b]`, `h` the concatenation of all `h_i`. Computed in float32 under every policy: a
+    logit.
 
     Args:
         num_fields: how many nodes lie side by side in the input.
+        use_bias: whether to add `b`, which the paper and the authors' code have not.
 
     Shapes:
         `(batch, num_fields * state) -> (batch, 1)`
@@ -148,9 +150,9 @@ class AttentiveScore(keras.layers.Layer):
     Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), section 3.7.
     """
 
-    def __init__(self, num_fields, dtype="float32", **kwargs):
+    def __init__(self, num_fields, use_bias=False, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
-        self.num_fields = num_fields
+        self.num_fields, self.use_bias = num_fields, use_bias
 
     def build(self, input_shape):
         units = input_shape[-1]
@@ -158,10 +160,12 @@ class AttentiveScore(keras.layers.Layer):
         self.weight = linear(self.num_fields, use_bias=False, activation="sigmoid", dtype=self.dtype_policy)
         self.score.build((None, self.num_fields, units // self.num_fields))
         self.weight.build((None, units))
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros") if self.use_bias else None
 
     def call(self, states):
         nodes = ops.reshape(states, (-1, self.num_fields, states.shape[1] // self.num_fields))
-        return ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
+        logit = ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
+        return logit if self.bias is None else logit + self.bias
 
 
 @keras.saving.register_keras_serializable("tfctr")

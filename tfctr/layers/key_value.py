@@ -66,3 +66,7 @@ class KeyValueBlock(keras.layers.Layer):
 
     def call(self, view):
         return self.value(view), self.weight(view)
+
+    def start_weight(self, value):
+        """Let the weight of a fresh layer start at `value`, above 0; it starts at 0 otherwise."""
+        self.weight.layers[1].bias.assign([value])
