@@ -10,7 +10,7 @@ from keras import ops
 
 from tfctr.errors import ConfigError
 from tfctr.layers import FUSIONS, MLP, FactorizationMachine, FeatureEmbedding
-from tfctr.models import CETN, DNN, TF4CTR, CTRModel, FinalNet, FiGNN, build, ids_input
+from tfctr.models import CETN, DNN, TF4CTR, CTRModel, FiGNN, FinalNet, build, ids_input
 
 RATE = 0.02
 LOG_ODDS = math.log(RATE / (1 - RATE))
