@@ -95,7 +95,9 @@ def prepare(
     dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit, threads=threads, seed=seed)
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
-    suggest(f"tfctr train CONFIG --data {out} --out RUN")
+    suggest(
+        f"tfctr train --data {out} --out RUN" if "valid" in dataset.splits else "the same with --valid 0.1: training needs it"
+    )
 
 
 @command
@@ -170,7 +172,7 @@ def train(
     dataset = Dataset.load(data)
     run = training.train(named if config else training.suggest(dataset, named.model.name, overrides), dataset, out)
     show({"folder": str(out), **run.metrics}, json)
-    suggest(f"tfctr evaluate {out} --split test")
+    suggest(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
 
 
 @command
@@ -180,7 +182,7 @@ def evaluate(
     data: Moved = None,
     json: Json = False,
 ):
-    """Print exact AUC, gAUC and log loss of a run.
+    """Print exact AUC, gAUC and log loss of a run; and the log loss of a constant, predicted over observed clicks (pcoc).
 
     Example: tfctr evaluate runs/tf4ctr --split test --json
     """

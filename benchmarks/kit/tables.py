@@ -1,4 +1,4 @@
-"""Made tables whose clicks follow from their columns, each of another nature: `TABLES[name](rng, rows)` is `{column: array}`."""
+"""Made tables whose clicks follow from their columns, each of another kind: `TABLES[name](rng, rows)` is `{column: array}`."""
 
 import numpy as np
 
