@@ -129,6 +129,25 @@ def test_a_batch_is_the_largest_power_of_two_that_makes_50_steps(rows, size):
     assert size == 64 or rows // size >= 50
 
 
+def test_a_tiny_table_is_not_given_up_after_a_few_steps(data, tmp_path):
+    """40 rows are one step an epoch; 5,000 are 78."""
+    features = [tfctr.Categorical("item")]
+    for rows, first in ((40, 500), (5_000, 0)):
+        tables = {name: rare_clicks(rows, seed=1) for name in ("train", "valid")}
+        folder = tmp_path / str(rows)
+        assert suggest(tfctr.prepare(tfctr.Schema(features, "click"), **tables, out=folder)).training.patience_from == first
+
+
+def test_training_rows_without_weight_are_code_3(tmp_path):
+    schema = tfctr.Schema([tfctr.Categorical("item")], label="click", weight="weight")
+    table = {"item": ["a", "b"], "click": [0, 1]}
+    tables = {"train": {**table, "weight": [0.0, 0.0]}, "valid": {**table, "weight": [1.0, 1.0]}}
+    tfctr.prepare(schema, **tables, out=tmp_path / "data")
+    result = tfctr_("train", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert (result.exit_code, "the click rate of the train split is nan" in result.stderr) == (3, True), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 # worse than a constant
 
 

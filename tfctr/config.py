@@ -29,7 +29,7 @@ _CountOrAuto = Annotated[  # one message for a wrong value, not one for each cho
     Annotated[_Count, pydantic.Tag("count")] | Annotated[Literal["auto"], pydantic.Tag("auto")],
     pydantic.Discriminator(lambda value: "auto" if isinstance(value, str) else "count"),
 ]
-_STEPS_AN_EPOCH = 50  # at least, but for the smallest tables
+STEPS_AN_EPOCH = 50  # at least, but for the smallest tables
 _LEAST_BATCH, _LARGEST_BATCH = 64, 8192  # rows
 _DEEPEST = 6  # model.simple_encoder.hidden_units.0 is 4 deep
 
@@ -94,7 +94,7 @@ def batch_size_for(rows):
     >>> batch_size_for(8_000), batch_size_for(200_000), batch_size_for(40_000_000)
     (128, 2048, 8192)
     """
-    power = 2 ** int(math.log2(max(rows // _STEPS_AN_EPOCH, 1)))
+    power = 2 ** int(math.log2(max(rows // STEPS_AN_EPOCH, 1)))
     return min(max(power, _LEAST_BATCH), _LARGEST_BATCH)
 
 

@@ -22,7 +22,7 @@ from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
 from tfctr.training.schedule import PlateauSchedule
-from tfctr.training.suggestion import suggest
+from tfctr.training.suggestion import rate_of, suggest
 
 _LOG = logging.getLogger(__name__)
 _TOO_GOOD = 0.995  # a validation AUC
@@ -67,8 +67,7 @@ def train(config=None, data=None, out=None, console=None):
     with dtype_policy(settings.precision):
         model = build_model(config, dataset.schema)
         if settings.start == "click_rate":
-            _require_two_classes(dataset.train)
-            model.start_at(dataset.train.click_rate)
+            model.start_at(rate_of(dataset.train))
         with atomic_folder(folder) as new:
             config.save(new / "config.yaml")
             write_json(new / "environment.json", describe_environment(settings, dataset))
