@@ -39,8 +39,8 @@ def main():
     results.add_option(parser)
     arguments = parser.parse_args()
     figures = {table: [] for table in arguments.tables}
-    for table in arguments.tables:
-        for seed in arguments.seeds:
+    for seed in arguments.seeds:
+        for table in arguments.tables:
             with tempfile.TemporaryDirectory() as folder:
                 figures[table].append({"seed": seed, **compare(Path(folder), table, seed, arguments)})
             print(table, json.dumps(figures[table][-1]), file=sys.stderr, flush=True)
