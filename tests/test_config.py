@@ -45,7 +45,7 @@ def test_a_batch_size_may_follow_from_the_rows():
     config = Config.from_dict(DNN | {"training": {"batch_size": "auto"}})
     assert config.for_rows(6_400).training.batch_size == 128
     assert Config.from_dict(DNN).for_rows(6_400) == Config.from_dict(DNN)
-    with pytest.raises(ConfigError, match="training.batch_size is 'many'. Input should be 'auto'"):
+    with pytest.raises(ConfigError, match=r"training\.batch_size is 'many'\. Input should be 'auto'"):
         Config.from_dict(DNN, ["training.batch_size=many"])
 
 

@@ -93,6 +93,14 @@ def test_a_model_of_ones_own(tiny_schema, tiny_ids):
     assert mean_logits(model, tiny_ids(64))["logit"] == pytest.approx(math.log(9), abs=0.01)
 
 
+@pytest.mark.parametrize("units", [1, 2])
+def test_biases_of_hidden_units_are_left_alone(units, tiny_schema, tiny_ids):
+    model = DNN(tiny_schema, hidden_units=[units])
+    model.start_at(RATE)
+    assert mean_logits(model, tiny_ids(64))["logit"] == pytest.approx(LOG_ODDS, abs=0.01)
+    assert [np.array(bias).any() for bias in model.trainable_variables if bias.name == "bias"] == [False, True]
+
+
 def test_a_model_without_a_bias_is_refused_and_unchanged(tiny_schema, tiny_ids):
     model = FiGNN(tiny_schema)
     before = np.array(model(tiny_ids(8))["logit"])

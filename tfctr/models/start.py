@@ -8,7 +8,7 @@ from tfctr.errors import ConfigError, require_number
 from tfctr.features import MISSING, Numeric
 from tfctr.layers import KeyValueBlock
 
-_LARGEST_BIAS = 2  # values of a bias that makes logits: one, or one an expert
+_SHAPES = ((1,), (2,))  # of a bias that makes logits: one, or one an expert
 _LEAST_EFFECT, _CLOSE = 1e-2, 1e-3  # of one unit of bias on a logit; of a logit to where it should be
 _FIRST = 1e3  # how much more the prediction counts than the other logits
 
@@ -42,32 +42,38 @@ def start_at(model, click_rate):
     blocks = [layer for layer in model.layers if isinstance(layer, KeyValueBlock)]
     for block in blocks:
         block.start_weight(1 / len(blocks))
-    biases = [
-        weight for weight in model.trainable_variables if weight.name == "bias" and math.prod(weight.shape) <= _LARGEST_BIAS
-    ]
+    biases = [weight for weight in model.trainable_variables if weight.name == "bias" and tuple(weight.shape) in _SHAPES]
     values = [np.array(bias, "float64") for bias in biases]
-    sizes = [len(value) for value in values]
+    ends = np.cumsum([len(value) for value in values])[:-1]
     rows = _some_rows(model.schema)
 
     def logits(flat):
-        for bias, value in zip(biases, np.split(flat, np.cumsum(sizes)[:-1]), strict=True):
+        for bias, value in zip(biases, np.split(flat, ends), strict=True):
             bias.assign(value)
         outputs = model(rows, training=False)
         means = {name: np.mean(output, dtype="float64") for name, output in outputs.items() if output.shape[1] == 1}
         return np.array([means.pop("logit"), *means.values()])
 
-    start = np.concatenate([np.zeros(0), *values])
-    found = logits(start) if biases else np.zeros(1)
-    effects = [logits(start + one) - found for one in np.eye(len(start))]  # of each bias on each logit
-    effects = np.array(effects).reshape(len(start), len(found)).T
-    effects[np.abs(effects) < _LEAST_EFFECT] = 0
-    counts = np.array([_FIRST, *np.ones(len(found) - 1)])
-    shift, *_ = np.linalg.lstsq(effects * counts[:, None], (goal - found) * counts)
-    if not biases or abs(logits(start + shift)[0] - goal) > _CLOSE:
+    if biases:
+        start = np.concatenate(values)
+        found = logits(start)
+        effects = _effects(logits, start, found)  # (logits, biases)
+        importance = np.array([_FIRST, *np.ones(len(found) - 1)])
+        shift, *_ = np.linalg.lstsq(effects * importance[:, None], (goal - found) * importance)
+        if abs(logits(start + shift)[0] - goal) < _CLOSE:
+            return
         logits(start)  # as it was
-        raise ConfigError(
-            f"{type(model).__name__} has no bias that moves its prediction.", fix="leave start_at out, or give it one"
-        )
+    raise ConfigError(
+        f"{type(model).__name__} has no bias that moves its prediction.", fix="leave start_at out, or give it one"
+    )
+
+
+def _effects(logits, start, found):
+    """By how much one unit of each bias moves each logit; 0 where that is next to nothing, or other than a straight line."""
+    up = np.stack([logits(start + one) - found for one in np.eye(len(start))], axis=1)
+    down = np.stack([logits(start - one) - found for one in np.eye(len(start))], axis=1)
+    straight = np.all(np.abs(up + down) < _CLOSE, axis=0)
+    return np.where(straight & (np.abs(up) > _LEAST_EFFECT), up, 0.0)
 
 
 def _some_rows(schema, rows=64):
@@ -77,10 +83,8 @@ def _some_rows(schema, rows=64):
     for field in schema.fields:
         scaled = isinstance(field.feature, Numeric) and field.feature.transform == "scaled"
         shape = ids[:, field.columns].shape
-        drawn = (
-            rng.normal(size=shape).astype("float32").view("int32")
-            if scaled
-            else rng.integers(MISSING, field.feature.size, shape)
-        )
-        ids[:, field.columns] = drawn if scaled else drawn + field.offset
+        if scaled:
+            ids[:, field.columns] = rng.normal(size=shape).astype("float32").view("int32")
+        else:
+            ids[:, field.columns] = field.offset + rng.integers(MISSING, field.feature.size, shape)
     return ids

@@ -16,10 +16,8 @@ _ARGUMENTS = {  # of the models that have them
 }
 _TRAINING = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
 _FIRST_STEPS = 500
-_PRIOR_ROWS = {
-    True: 5_000,
-    False: 30,
-}  # behind batch normalization the scale of embeddings is free, and only their shares count
+# With batch normalization, and without. Behind it the scale of embeddings is free: L2 says which of them count.
+_PRIOR_ROWS = {True: 5_000, False: 30}
 
 
 def suggest(dataset, model="TF4CTR", overrides=()):
