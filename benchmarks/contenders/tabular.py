@@ -58,7 +58,7 @@ def boosted_trees(tables, labels, text, seed):
         )
         for split, table in tables.items()
     }
-    model = lightgbm.LGBMClassifier(n_estimators=2_000, learning_rate=0.05, random_state=seed, n_jobs=2, verbose=-1)
+    model = lightgbm.LGBMClassifier(n_estimators=2_000, learning_rate=0.05, random_state=seed, verbose=-1)
     model.fit(
         tables["train"],
         labels["train"],
