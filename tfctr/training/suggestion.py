@@ -17,7 +17,7 @@ _ARGUMENTS = {  # of the models that have them
 _TRAINING = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
 _FIRST_STEPS = 500
 # With batch normalization, and without. Behind it the scale of embeddings is free: L2 says which of them count.
-_PRIOR_ROWS = {True: 5_000, False: 30}
+_PRIOR_ROWS = {True: 8_000, False: 30}
 
 
 def suggest(dataset, model="TF4CTR", overrides=()):
@@ -25,7 +25,7 @@ def suggest(dataset, model="TF4CTR", overrides=()):
 
     Logits that start at the click rate `r`; at least 50 gradient steps an epoch; log loss as the monitor; dropout; batch
     normalization in most models; and `embedding_l2 = 4 r (1 - r) n / rows`: L2 counts as much as the curvature of the log loss
-    on `n` rows, whether there are many rows or few, many clicks or few. `n` is 5,000 with batch normalization and 30 without.
+    on `n` rows, whether there are many rows or few, many clicks or few. `n` is 8,000 with batch normalization and 30 without.
     Tables of many rows have it on the rows of a batch. Where an epoch has fewer steps, none counts against the patience before
     500 of them.
 
