@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A table, a run, and another one that learned nothing."""
+    """A table, a run, another one that learned little, and one that learned not even the click rate."""
     folder = tmp_path_factory.mktemp("publishing")
     write_synthetic(folder, rows=4000)
     done("prepare", folder / "schema.yaml", *tables(folder), "--out", folder / "data")
@@ -33,7 +33,9 @@ def folder(tmp_path_factory):
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     train = ["train", folder / "run.yaml", "--data", folder / "data"]
     done(*train, "--out", folder / "run")
-    done(*train, "--out", folder / "worse", "--set", "training.learning_rate=1e-6", "--set", "training.epochs=1")
+    short = [*train, "--set", "training.epochs=1"]
+    done(*short, "--out", folder / "worse", "--set", "training.learning_rate=1e-3", "--set", "training.start=click_rate")
+    done(*short, "--out", folder / "useless", "--set", "training.learning_rate=1e-6")
     return folder
 
 
@@ -99,6 +101,22 @@ def test_an_empty_name_is_no_silent_default(option, problem, folder, tmp_path):
     result = tfctr_("export", folder / "run", tmp_path / "clicks", option, "")
     assert (result.exit_code, f"Unknown {problem}" in result.stderr) == (2, True)
     assert not (tmp_path / "clicks").exists()
+
+
+def test_a_run_worse_than_a_constant_is_code_5_unless_forced(folder, base, tmp_path):
+    """The first version, for which there is no other to compare with, and any later one."""
+    labels = read_json(folder / "useless" / "metrics.json")["valid"]
+    assert labels["log_loss"] == pytest.approx(0.6931, abs=1e-3)
+    said = f"valid_log_loss: the log loss is {labels['log_loss']:.6g}, and {labels['log_loss_of_constant']:.6g} for a constant"
+    for where in (tmp_path / "clicks", base):
+        result = tfctr_("publish", folder / "useless", where)
+        assert result.exit_code == 5
+        assert said in result.stderr
+        assert "--force REASON" in result.stderr
+    assert versions(tmp_path / "clicks") == []
+    printed = done("publish", folder / "useless", tmp_path / "clicks", "--force", "a fire drill")
+    assert said in next(line for line in printed.splitlines() if line.startswith("despite "))
+    assert "a fire drill" in done("versions", tmp_path / "clicks")
 
 
 def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):

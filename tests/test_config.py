@@ -41,6 +41,14 @@ def test_an_exponent_without_a_point_is_a_number(tmp_path):
     assert (config.training.learning_rate, config.training.min_learning_rate) == (5e-4, 1e-7)
 
 
+def test_a_batch_size_may_follow_from_the_rows():
+    config = Config.from_dict(DNN | {"training": {"batch_size": "auto"}})
+    assert config.for_rows(6_400).training.batch_size == 128
+    assert Config.from_dict(DNN).for_rows(6_400) == Config.from_dict(DNN)
+    with pytest.raises(ConfigError, match=r"training\.batch_size is 'many'\. Input should be 'auto'"):
+        Config.from_dict(DNN, ["training.batch_size=many"])
+
+
 def test_a_whole_number_is_a_number():
     assert Config.from_dict(DNN, ["training.clip_norm=5", "training.learning_rate=1"]).training.clip_norm == 5.0
 

@@ -47,6 +47,12 @@ def test_an_improvement_of_min_delta_or_less_does_not_count_and_does_not_move_th
     assert follow([0.6, 0.6 + 5e-7, 0.6 + 1.5e-6, 0.7]) == ([1e-3, 1e-3, 1e-4, 1e-4], 4)
 
 
+def test_log_loss_decides_where_it_is_the_monitor():
+    # AUC rises all the time; log loss is least in epoch 2.
+    aucs, losses = [0.6, 0.7, 0.8, 0.9], [0.50, 0.40, 0.45, 0.41]
+    assert follow(aucs, losses, monitor="log_loss") == ([1e-3, 1e-3, 1e-3, 1e-4], 2)
+
+
 def test_the_rate_has_a_floor():
     assert follow([0.6, 0.5, 0.5, 0.5], patience=4, min_learning_rate=3e-4) == ([1e-3, 1e-3, 3e-4, 3e-4], 1)
     # A rate that starts below the floor is not raised.

@@ -83,7 +83,16 @@ def test_a_run_keeps_everything(run, data):
     np.testing.assert_allclose([epoch["loss"] for epoch in run.history], terms, rtol=1e-5)
     best = max(run.history, key=lambda epoch: epoch["val_auc"])
     assert run.metrics["best_epoch"] == best["epoch"]
-    assert run.metrics["valid"] == {"auc": best["val_auc"], "log_loss": best["val_log_loss"]}
+    labels = run.dataset().valid.labels.astype(float)
+    probabilities = run.model.predict(run.dataset().valid.batches(64), verbose=0).astype(float)
+    rate = labels.mean()
+    assert run.metrics["valid"] == {
+        "auc": best["val_auc"],
+        "log_loss": best["val_log_loss"],
+        "click_rate": pytest.approx(rate),
+        "log_loss_of_constant": pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate)),
+        "pcoc": pytest.approx(probabilities.mean() / rate, rel=1e-6),
+    }
     assert run.metrics["parameters"] == run.model.count_params()
     assert run.metrics["epochs"] == 4
     assert run.environment["precision"] == "float32"

@@ -95,7 +95,9 @@ def prepare(
     dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit, threads=threads, seed=seed)
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
-    suggest(f"tfctr train CONFIG --data {out} --out RUN")
+    suggest(
+        f"tfctr train --data {out} --out RUN" if "valid" in dataset.splits else "the same with --valid 0.1: training needs it"
+    )
 
 
 @command
@@ -128,9 +130,14 @@ def infer(
 
 @command
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A run: examples/frappe_tf4ctr.yaml.")],
     data: Annotated[Path, typer.Option(help="The --out folder of `tfctr prepare`.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="A run, such as examples/frappe_tf4ctr.yaml.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Without CONFIG: a name that `tfctr models` lists. [default: TF4CTR]")
+    ] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replace one value; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same as --set training.seed=N.")] = None,
     keep_freed_memory: Annotated[
@@ -138,23 +145,34 @@ def train(
     ] = True,
     json: Json = False,
 ):
-    """Train a model; early stopping and the learning rate follow the papers.
+    """Train a model: with settings that follow from the data, or with those of CONFIG, such as a paper's.
+
+    Example: tfctr train --data runs/data --out runs/first
 
     Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
     """
     from tfctr import memory
     from tfctr.config import Config
 
+    if config is not None and model is not None:
+        raise ConfigError(f"{config} names a model, and `--model` does.", fix="leave one of them out")
     overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
-    config = Config.load(config, overrides)  # before TensorFlow is imported: a typing error shows at once
+    # Before TensorFlow is imported: a typing error shows at once.
+    named = (
+        Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
+        if config is None
+        else Config.load(config, overrides)
+    )
     if keep_freed_memory and memory.keep_freed_memory():
         typer.echo("malloc keeps freed memory for the next step (--return-freed-memory)", err=True)
 
-    from tfctr.training import train
+    from tfctr import training
+    from tfctr.data import Dataset
 
-    run = train(config, data, out)
+    dataset = Dataset.load(data)
+    run = training.train(named if config else training.suggest(dataset, named.model.name, overrides), dataset, out)
     show({"folder": str(out), **run.metrics}, json)
-    suggest(f"tfctr evaluate {out} --split test")
+    suggest(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
 
 
 @command
@@ -164,7 +182,7 @@ def evaluate(
     data: Moved = None,
     json: Json = False,
 ):
-    """Print exact AUC, gAUC and log loss of a run.
+    """Print exact AUC, gAUC and log loss of a run; and the log loss of a constant, predicted over observed clicks (pcoc).
 
     Example: tfctr evaluate runs/tf4ctr --split test --json
     """

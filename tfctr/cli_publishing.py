@@ -68,7 +68,7 @@ def publish(
     max_log_loss_rise: Annotated[float, typer.Option(help="How far the validation log loss may rise.")] = 0.002,
     max_psi: Annotated[float, typer.Option(help="Of the scores: population stability index.")] = 0.2,
     max_difference: Annotated[float, typer.Option(help="Of the scores: mean absolute difference.")] = 0.1,
-    force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish a worse model, and record why.")] = None,
+    force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish such a model, and record why.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but publish.")] = False,
     keep: Annotated[int | None, typer.Option(min=2, help="Remove older versions; all stay if absent.")] = None,
     config: Annotated[
@@ -76,7 +76,7 @@ def publish(
     ] = None,
     json: Json = False,
 ):
-    """Export a run and make it live, unless it is worse than the version that is live now.
+    """Export a run and make it live, unless it is worse than the version that is live now, or than a constant.
 
     Example: tfctr publish runs/tf4ctr serving/frappe --keep 5
     """
@@ -307,7 +307,7 @@ def _short(published):
     scores = {f"scores_{name}": comparison[name] for name in ("rows", "psi", "difference") if name in comparison}
     outcome = {name: published[name] for name in ("folder", "compared_with")}
     removed = {"removed": ", ".join(map(str, published["removed"])), "not_removed": published["not_removed"]}
-    despite = "; ".join(comparison.get("failures", ())) or None
+    despite = "; ".join(published["failures"]) or None
     failures = {"forced": published["reason"], "despite": despite} if published["reason"] else {}
     return {**outcome, **metrics, **scores, **failures, **{name: text for name, text in removed.items() if text}}
 

@@ -25,6 +25,12 @@ _FIX = "correct what is named here; examples/frappe_tf4ctr.yaml is a whole run"
 _PLAIN = str | int | float | bool | None
 _MOST = 2**31  # what is counted stays below
 _Count = Annotated[int, pydantic.Field(gt=0, lt=_MOST)]
+_CountOrAuto = Annotated[  # one message for a wrong value, not one for each choice
+    Annotated[_Count, pydantic.Tag("count")] | Annotated[Literal["auto"], pydantic.Tag("auto")],
+    pydantic.Discriminator(lambda value: "auto" if isinstance(value, str) else "count"),
+]
+STEPS_AN_EPOCH = 50  # at least, but for the smallest tables
+_LEAST_BATCH, _LARGEST_BATCH = 64, 8192  # rows
 _DEEPEST = 6  # model.simple_encoder.hidden_units.0 is 4 deep
 
 
@@ -50,26 +56,29 @@ class Training(_Section):
     """How a model is trained; the defaults are those of the papers.
 
     Args:
-        batch_size: rows of one gradient step.
+        batch_size: rows of one gradient step; `"auto"` for a power of two from the rows: see `batch_size_for`.
         epochs: passes over the training table, at most.
         optimizer: `"adam"`, with an epsilon of 1e-8; `"lazy_adam"`, `"exact_lazy_adam"`, `"adagrad"` or `"ftrl"`, by rows; or
             `"auto"`: Adam's result, by rows where tables are large.
         learning_rate: before the first drop.
         loss: what the prediction is trained on.
         clip_norm: the gradient's global norm is scaled down to this; null for no clipping.
+        start: where logits start: at `"zero"`, one half, as in the papers; or at the `"click_rate"` of the training rows: see
+            `CTRModel.start_at`.
         monitor, patience, patience_from, learning_rate_factor, min_learning_rate: of `tfctr.training.paper_callbacks`.
         precision: a Keras dtype policy; embedding tables and logits stay float32.
         seed: of the initial weights, of dropout and of the order of rows.
         steps_per_execution: gradient steps in one call of the graph; above 1 only helps with small batches.
     """
 
-    batch_size: _Count = 10_000
+    batch_size: _CountOrAuto = 10_000
     epochs: _Count = 100
     optimizer: Literal["adam", "lazy_adam", "exact_lazy_adam", "adagrad", "ftrl", "auto"] = "adam"
     learning_rate: pydantic.PositiveFloat = 0.001
     loss: Literal["log_loss", "focal", "robust_cross_entropy"] = "log_loss"
     clip_norm: pydantic.PositiveFloat | None = 10.0
-    monitor: Literal["auc", "auc_minus_log_loss"] = "auc"
+    start: Literal["zero", "click_rate"] = "zero"
+    monitor: Literal["auc", "log_loss", "auc_minus_log_loss"] = "auc"
     patience: _Count = 2
     patience_from: int = pydantic.Field(0, ge=0, lt=_MOST)
     learning_rate_factor: float = pydantic.Field(0.1, gt=0, le=1)
@@ -77,6 +86,16 @@ class Training(_Section):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     seed: int = pydantic.Field(1, ge=0, lt=_MOST)
     steps_per_execution: _Count = 1
+
+
+def batch_size_for(rows):
+    """The largest power of two, from 64 to 8,192, that makes at least 50 gradient steps an epoch.
+
+    >>> batch_size_for(8_000), batch_size_for(200_000), batch_size_for(40_000_000)
+    (128, 2048, 8192)
+    """
+    power = 2 ** int(math.log2(max(rows // STEPS_AN_EPOCH, 1)))
+    return min(max(power, _LEAST_BATCH), _LARGEST_BATCH)
 
 
 class Config(_Section):
@@ -117,8 +136,16 @@ class Config(_Section):
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
-            problems = (_place(details["loc"], places, place) + _problem(details) for details in error.errors())
+            found = [{**details, "loc": details["loc"][:2]} for details in error.errors()]  # without pydantic's tags
+            problems = (_place(details["loc"], places, place) + _problem(details) for details in found)
             raise ConfigError("\n  ".join(problems), fix=_FIX) from error
+
+    def for_rows(self, rows):
+        """The same run on a training table of so many rows: without `"auto"`."""
+        training = self.training
+        if training.batch_size == "auto":
+            training = training.model_copy(update={"batch_size": batch_size_for(rows)})
+        return self.model_copy(update={"training": training})
 
     def to_dict(self):
         """Plain data with every default written out."""

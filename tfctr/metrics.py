@@ -9,6 +9,7 @@ its value, so scores need no index sort. Other scores are replaced by their dens
 """
 
 import logging
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +106,41 @@ def log_loss(labels, probabilities, weights=None):
     _require_probabilities(probabilities)
     clipped = np.clip(probabilities.astype(np.float64), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return _mean(-np.log(np.where(labels, clipped, 1 - clipped)), weights)
+
+
+def click_rate(labels, weights=None):
+    """The share of clicks: `sum of the clicks' weights / sum of weights`.
+
+    >>> click_rate([0, 1, 0, 1], weights=[3, 1, 0, 0])
+    0.25
+    """
+    labels, _, weights = _checked(labels, labels, weights)
+    return _mean(labels.astype(np.float64), weights)
+
+
+def constant_figures(labels, weights=None):
+    """What the best constant probability, the click rate of these rows, achieves on them.
+
+    `log_loss_of_constant = -(r ln(r) + (1 - r) ln(1 - r))`: a model whose log loss is larger is worth less than the rate alone.
+
+    >>> constant_figures([0, 1, 0, 1])
+    {'click_rate': 0.5, 'log_loss_of_constant': 0.6931471805599453}
+    """
+    rate = click_rate(labels, weights)
+    entropy = -sum(share * math.log(share) for share in (rate, 1 - rate) if share) + 0.0
+    return {"click_rate": rate, "log_loss_of_constant": entropy}
+
+
+def worse_than_constant(figures):
+    """Why a model is useless: one sentence if its `log_loss` is above its `log_loss_of_constant`, else None.
+
+    >>> worse_than_constant({"log_loss": 0.6931, "log_loss_of_constant": 0.47651})
+    'the log loss is 0.6931, and 0.47651 for a constant click rate'
+    """
+    found, constant = (figures.get(name) for name in ("log_loss", "log_loss_of_constant"))
+    if found is None or constant is None or not found > constant:
+        return None
+    return f"the log loss is {found:.6g}, and {constant:.6g} for a constant click rate"
 
 
 def calibration(labels, probabilities, weights=None):

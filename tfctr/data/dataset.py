@@ -17,7 +17,7 @@ import numpy as np
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.features import Numeric
-from tfctr.metrics import group_codes
+from tfctr.metrics import click_rate, group_codes
 from tfctr.schema import Schema
 from tfctr.storage import read_json, sha256
 
@@ -165,6 +165,11 @@ class Split:
     @property
     def width(self):
         return self._shards[0].shape[1]
+
+    @property
+    def click_rate(self):
+        """The share of clicks, of the weights where there are any."""
+        return click_rate(self.labels, self.weights)
 
     @functools.cached_property
     def ids(self):

@@ -1,19 +1,22 @@
 """How good a model is on rows it has not seen."""
 
+import logging
 import math
 
 from tfctr import metrics
 from tfctr.errors import ConfigError, choose
 from tfctr.training import Run
 
+_LOG = logging.getLogger(__name__)
+
 SPLITS = {name: name for name in ("train", "valid", "test")}
 
 
 def evaluate(model, split="test", batch_size=10_000, data=None):
-    """Exact AUC, gAUC and log loss of a run or model on one split of a prepared dataset.
+    """Exact AUC, gAUC, log loss and calibration of a run or model on one split of a prepared dataset.
 
     Rows count by their weight where the dataset has weights. A metric that is not defined is NaN, never 0, and `undefined`
-    says why.
+    says why. A log loss that is worse than a constant's is a logged warning.
 
     Args:
         model: a `tfctr.training.Run`, or a model.
@@ -23,8 +26,9 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
         data: for a run, the folder of its dataset, if that is no longer where the run was trained.
 
     Returns:
-        A mapping: `auc`, `group_auc`, `log_loss`, `rows`, `groups_used`, `groups_left_out` (one class only), and `undefined`,
-        `{metric: reason}`.
+        A mapping: `auc`, `group_auc`, `log_loss`; `log_loss_of_constant`, that of the split's own click rate for every row;
+        `click_rate`; `pcoc`, predicted over observed clicks; `rows`, `groups_used`, `groups_left_out` (one class only), and
+        `undefined`, `{metric: reason}`.
 
     Raises:
         ConfigError: no such split.
@@ -36,7 +40,10 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
     if isinstance(split, str) or split is None:
         raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
     probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
-    return score(split.labels, probabilities, split.groups, split.weights)
+    values = score(split.labels, probabilities, split.groups, split.weights)
+    if problem := metrics.worse_than_constant(values):
+        _LOG.warning("worse than a constant on the %s split: %s", split.name, problem)
+    return values
 
 
 def score(labels, probabilities, groups=None, weights=None):
@@ -50,6 +57,8 @@ def score(labels, probabilities, groups=None, weights=None):
         "auc": metrics.auc(labels, probabilities, weights),
         "group_auc": math.nan,
         "log_loss": metrics.log_loss(labels, probabilities, weights),
+        **metrics.constant_figures(labels, weights),
+        "pcoc": metrics.calibration(labels, probabilities, weights),
         "rows": len(labels),
         "groups_used": 0,
         "groups_left_out": 0,
@@ -65,5 +74,8 @@ def score(labels, probabilities, groups=None, weights=None):
         "auc": "the rows have one class only",
         "group_auc": "each group has one class only" if groups is not None else "the schema names no group column",
         "log_loss": "all weights are 0",
+        "log_loss_of_constant": "all weights are 0",
+        "click_rate": "all weights are 0",
+        "pcoc": "there are no clicks",
     }
     return {**values, "undefined": {name: reason for name, reason in reasons.items() if math.isnan(values[name])}}

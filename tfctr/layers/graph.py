@@ -136,10 +136,12 @@ EDGES = {
 class AttentiveScore(ViewLayer):
     """A logit from the states of a graph: each node's own score, weighed by all nodes together.
 
-    `sum_i sigmoid(V h)_i * (u . h_i)`, `h` the concatenation of all `h_i`. Computed in float32 under every policy: a logit.
+    `sum_i sigmoid(V h)_i * (u . h_i) [+ b]`, `h` the concatenation of all `h_i`. Computed in float32 under every policy: a
+    logit.
 
     Args:
         num_fields: how many nodes lie side by side in the input.
+        use_bias: whether to add `b`, which the paper and the authors' code have not.
 
     Shapes:
         `(batch, num_fields * state) -> (batch, 1)`
@@ -156,10 +158,10 @@ class AttentiveScore(ViewLayer):
 
     takes = (UNITS,)
 
-    def __init__(self, num_fields, dtype="float32", **kwargs):
+    def __init__(self, num_fields, use_bias=False, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
         require_count("num_fields", num_fields)
-        self.num_fields = num_fields
+        self.num_fields, self.use_bias = num_fields, use_bias
 
     def build(self, input_shape):
         _, units = self.view_shape(input_shape)
@@ -169,10 +171,12 @@ class AttentiveScore(ViewLayer):
         self.weight = linear(self.num_fields, use_bias=False, activation="sigmoid", dtype=self.dtype_policy)
         self.score.build((None, self.num_fields, units // self.num_fields))
         self.weight.build((None, units))
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros") if self.use_bias else None
 
     def call(self, states):
         nodes = ops.reshape(states, (-1, self.num_fields, states.shape[1] // self.num_fields))
-        return ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
+        logit = ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
+        return logit if self.bias is None else logit + self.bias
 
     def compute_output_shape(self, input_shape):
         batch, _ = self.view_shape(input_shape)

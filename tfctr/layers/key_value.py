@@ -78,3 +78,7 @@ class KeyValueBlock(ViewLayer):
     def compute_output_spec(self, view):
         value, weight = self.compute_output_shape(view.shape)
         return keras.KerasTensor(value, self.compute_dtype), keras.KerasTensor(weight, "float32")
+
+    def start_weight(self, value):
+        """Let the weight of a fresh layer start at `value`, above 0; it starts at 0 otherwise."""
+        self.weight.layers[1].bias.assign([value])

@@ -10,6 +10,7 @@ from tfctr.errors import ConfigError, choose, require_number
 from tfctr.layers.nested import nested_states, restore_nested
 from tfctr.losses import LOSSES
 from tfctr.metrics import auc, is_positive, log_loss
+from tfctr.models.start import start_at
 from tfctr.optimizers import (
     DENSE_FIX,
     ExactLazyAdam,
@@ -107,6 +108,10 @@ class CTRModel(keras.Model):
         self.ctr_loss = _loss_on_logits(loss)
         self.clip_norm = clip_norm
         self._score = _Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
+
+    def start_at(self, click_rate):
+        """Let all logits of a fresh model start at this rate, not at one half: see `tfctr.models.start.start_at`."""
+        start_at(self, click_rate)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Keras' `fit`; arrays are shuffled, a dataset comes in its own order. Labels and weights are `(rows,)` or `(rows, 1)`.

@@ -15,6 +15,7 @@ class FiGNN(CTRModel):
         num_steps, state_dim, num_heads, shared_steps, edges, reset_after: of `FieldGraph`. 3 steps are those of the authors'
             first code and FuxiCTR's default; their code of today makes 1, and 2 in its README, with 2 heads and 16 wide states.
             `edges="heard", shared_steps=False, reset_after=True, num_heads=0` is FuxiCTR's function.
+        output_bias: whether the logit has a bias: without, as published, it cannot start at the click rate.
         embedding_l2, l2_scope: see `CTRModel`.
 
     Reference: [Li et al., 2019](https://arxiv.org/abs/1910.05552), section 3.
@@ -30,6 +31,7 @@ class FiGNN(CTRModel):
         shared_steps=True,
         edges="sent",
         reset_after=False,
+        output_bias=False,
         embedding_l2=0.0,
         l2_scope="table",
         name=None,
@@ -38,5 +40,5 @@ class FiGNN(CTRModel):
         embedding = FeatureEmbedding(schema, embedding_dim)
         graph = FieldGraph(num_steps, state_dim, num_heads, shared_steps, edges, reset_after)
         states = graph(embedding(ids))  # (batch, fields * state_dim)
-        logit = AttentiveScore(len(schema.fields))(states)  # (batch, 1)
+        logit = AttentiveScore(len(schema.fields), use_bias=output_bias)(states)  # (batch, 1)
         super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)

@@ -17,7 +17,7 @@ OPTIMIZERS = {
     "ftrl": SparseFtrl,
 }
 
-_ROWS_WORTH_SKIPPING = 300_000  # below, a fused pass over the whole table is as fast as reading and writing rows
+ROWS_WORTH_SKIPPING = 300_000  # below, a fused pass over the whole table is as fast as reading and writing rows
 
 
 def optimizer_named(name, learning_rate=0.001, table_l2=False):
@@ -33,13 +33,14 @@ def optimizer_named(name, learning_rate=0.001, table_l2=False):
     'adam'
     """
     if name == "auto":
-        return Adam(learning_rate) if table_l2 else ExactLazyAdam(learning_rate, dense_rows=_ROWS_WORTH_SKIPPING)
+        return Adam(learning_rate) if table_l2 else ExactLazyAdam(learning_rate, dense_rows=ROWS_WORTH_SKIPPING)
     return choose({**OPTIMIZERS, "auto": None}, name, "optimizer")(learning_rate)
 
 
 __all__ = [
     "DENSE_FIX",
     "OPTIMIZERS",
+    "ROWS_WORTH_SKIPPING",
     "Adam",
     "ExactLazyAdam",
     "LazyAdam",

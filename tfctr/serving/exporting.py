@@ -99,7 +99,7 @@ def export(
     ...     export(tfctr.models.LR(schema), folder).name
     '1'
     """
-    folder, metrics = require_place(folder), _known_metrics(metrics or {})
+    folder, metrics = require_place(folder), known_metrics(metrics or {})
     calibration = all_negatives(calibration, negatives_kept)
     schema = _schema_of(model, vocabularies)
     model.settle()
@@ -195,7 +195,7 @@ def _refuse_infinite_weights(model):
             raise ExportError(f"the weight {weight.path!r} is not finite.", fix="train the model again")
 
 
-def _known_metrics(metrics):
+def known_metrics(metrics):
     """Plain numbers, None for what is not defined."""
     if not isinstance(metrics, Mapping):
         raise ConfigError(f"`metrics` is {reprlib.repr(metrics)}.", fix='give a dict of numbers, such as {"auc": 0.75}')

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tfctr.errors import ConfigError, ExportError, StorageError, require_count
+from tfctr.metrics import worse_than_constant
 from tfctr.serving.comparison import Bounds, answer_golden, compare
 from tfctr.serving.manifest import MANIFEST, verify
 from tfctr.serving.publish import (
@@ -54,28 +55,31 @@ def publish_model(
     keep=None,
     protected=(),
 ):
-    """Export a model and make it the live version, unless it is worse than the one that is live.
+    """Export a model and make it the live version, unless it is worse than the one that is live, or than no model at all.
 
-    The steps: export under a hidden name, with the strict check; compare metrics, signatures and scores with the highest
-    version; write the record and the SHA-256 manifest; rename; remove old versions.
+    The steps: compare its log loss with a constant's; export under a hidden name, with the strict check; compare metrics,
+    signatures and scores with the highest version; write the record and the SHA-256 manifest; rename; remove old versions.
 
     Args:
         model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables: as for `export`.
-            Scores are compared on the golden rows, with the examples.
+            Scores are compared on the golden rows, with the examples. A log loss in `metrics` that is above the metric of the
+            same name with `_of_constant` behind, as in those of `evaluate` and of a run, is a reason to refuse; with a
+            `calibration`, the smaller of it and the calibrated one.
         base: the folder of all versions.
         bounds: a `Bounds`; its defaults if None.
-        force: a reason to publish whatever the comparison says; it is recorded. The strict check is never skipped.
+        force: a reason to publish whatever these comparisons say; it is recorded. The strict check is never skipped.
         dry_run: do all but publish and remove; nothing is written to `base`.
         keep: how many versions stay, at least 2; all of them if None.
         protected: numbers of versions that stay in any case.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; and `folder` (None
-        after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
+        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`, `failures` (what was
+        forced, a sentence each); and `folder` (None after a dry run), `removed`, and `not_removed`: None, or why some old
+        versions stay. The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
-        ExportError: the model failed the strict check, or is worse than the bounds allow. Nothing is published.
+        ExportError: the model failed the strict check, or is worse than the bounds allow or a constant. Nothing is published.
         StorageError: something in `base` is not as it must be, or another process publishes or exports there.
     """
     base, bounds = require_place(base), bounds or Bounds()
@@ -83,10 +87,16 @@ def publish_model(
         _require_reason("force", force)
     if keep is not None:
         require_count("keep", keep, least=2)
-    with _staging(base, dry_run) as folder:
-        # Imported late: a rollback needs no TensorFlow in Python.
-        from tfctr.serving.exporting import export
+    # Imported late: a rollback needs no TensorFlow in Python.
+    from tfctr.serving.exporting import export, known_metrics
 
+    useless = _worse_than_constant(known_metrics(metrics or {}), calibration)
+    if useless and force is None:
+        raise ExportError(
+            f"the model is not published, since it is worse than a constant: {'; '.join(useless)}.",
+            fix="train it as `tfctr train` does without CONFIG; or say why it must go live all the same: --force REASON",
+        )
+    with _staging(base, dry_run) as folder:
         live = versions(base)[-1:]
         exported = export(
             model,
@@ -101,9 +111,11 @@ def publish_model(
             tables=tables,
         )
         comparison = compare(exported, version_folder(base, *live), bounds) if live else None
-        if live and force is None:
-            _refuse(comparison["failures"], base / str(*live))
+        worse = comparison["failures"] if live else []
+        if force is None:
+            _refuse(worse, base / str(*live))
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
+        record["failures"] = useless + worse
         if dry_run:
             return {**record, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:
@@ -188,6 +200,19 @@ def _remove_old(base, keep, protected):
     except StorageError as error:
         problem = error.problem
     return {"removed": sorted({*before} - {*versions(base)}), "not_removed": problem}
+
+
+def _worse_than_constant(metrics, calibration):
+    """A sentence for each log loss that no model at all would better."""
+    figures = {} if calibration is None else calibration.figures.get("after", {}).get(calibration.method, {})
+    sentences = []
+    for name in metrics:
+        found, constant = metrics[name], metrics.get(f"{name}_of_constant")
+        if name.endswith("log_loss") and found is not None and constant is not None:
+            found = min(found, figures.get("log_loss", found))
+            problem = worse_than_constant({"log_loss": found, "log_loss_of_constant": constant})
+            sentences += [f"{name}: {problem}"] if problem else []
+    return sentences
 
 
 def _refuse(failures, live):

@@ -2,6 +2,7 @@
 
 from tfctr.training.run import Run, load_model, load_run
 from tfctr.training.schedule import paper_callbacks
+from tfctr.training.suggestion import suggest
 from tfctr.training.trainer import train
 
-__all__ = ["Run", "load_model", "load_run", "paper_callbacks", "train"]
+__all__ = ["Run", "load_model", "load_run", "paper_callbacks", "suggest", "train"]

@@ -5,7 +5,10 @@ import time
 
 import keras
 
-from tfctr.storage import atomic_file, write_json
+from tfctr.metrics import calibration, constant_figures
+from tfctr.storage import atomic_file, read_json, write_json
+
+_ROWS_AT_A_TIME = 10_000  # scored
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -29,20 +32,21 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class RunRecorder(keras.callbacks.Callback):
-    """Keeps in the run folder, after each epoch: the model if it is the best so far, the history, and the metrics.
+    """Keeps in the run folder, after each epoch: the model if it is the best so far, the history, and the metrics of `valid`.
 
     The epoch counts once `metrics.json` is replaced: it names the model file, and the models before are deleted after it. So a
     run killed at any moment leaves a model and the metrics of that model. Stands behind `Stopwatch` and `PlateauSchedule`,
     whose logs and verdict it reads.
     """
 
-    def __init__(self, folder, schedule):
+    def __init__(self, folder, schedule, valid):
         super().__init__()
-        self.folder, self.schedule, self.history = folder, schedule, []
+        self.folder, self.schedule, self.valid, self.history = folder, schedule, valid, []
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1, **{name: _finite_or_none(value) for name, value in logs.items()}})
         metrics = summarize(self.history, self.schedule.best_epoch, self.model.count_params())
+        metrics["valid"] |= constant_figures(self.valid.labels, self.valid.weights)
         if metrics["best_epoch"] == epoch + 1:
             save_model(self.model, self.folder / metrics["model"])
         write_json(self.folder / "history.json", self.history)
@@ -50,6 +54,14 @@ class RunRecorder(keras.callbacks.Callback):
         for file in self.folder.glob("model-*.keras"):
             if file.name != metrics["model"]:
                 file.unlink()
+
+    def on_train_end(self, logs=None):
+        """Add the calibration of the best epoch, whose weights the schedule has brought back."""
+        if self.schedule.best_epoch:
+            metrics = read_json(self.folder / "metrics.json")
+            probabilities = self.model.predict(self.valid.batches(_ROWS_AT_A_TIME, shuffle=False), verbose=0)
+            metrics["valid"]["pcoc"] = calibration(self.valid.labels, probabilities, self.valid.weights)
+            write_json(self.folder / "metrics.json", metrics)
 
 
 def save_model(model, path):

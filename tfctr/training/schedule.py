@@ -8,6 +8,7 @@ from tfctr.errors import ConfigError, choose
 
 MONITORS = {
     "auc": lambda logs: logs["val_auc"],
+    "log_loss": lambda logs: -logs["val_log_loss"],
     "auc_minus_log_loss": lambda logs: logs["val_auc"] - logs["val_log_loss"],
 }
 
@@ -32,7 +33,7 @@ class PlateauSchedule(keras.callbacks.Callback):
     undefined AUC (NaN) is never an improvement.
 
     Args:
-        monitor: `"auc"` (exact validation AUC) or `"auc_minus_log_loss"` (CETN).
+        monitor: `"auc"` (exact validation AUC), `"log_loss"`, or both: `"auc_minus_log_loss"` (CETN).
         patience: epochs in a row without improvement that end the training.
         patience_from: the first epoch, counted from 1, that can lower the learning rate or count; before it only the best is
             kept. Not in the papers: with BatchNorm, validation may wobble in the first epochs.

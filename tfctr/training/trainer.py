@@ -1,6 +1,7 @@
 """From a configuration and a prepared dataset to a run folder."""
 
 import contextlib
+import logging
 import os
 import platform
 import shutil
@@ -14,24 +15,31 @@ import tfctr
 from tfctr import models
 from tfctr.data import Dataset
 from tfctr.errors import ConfigError, DataError, TfctrError
+from tfctr.metrics import worse_than_constant
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
 from tfctr.storage import atomic_folder, read_json, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
 from tfctr.training.schedule import PlateauSchedule
+from tfctr.training.suggestion import rate_of, suggest
+
+_LOG = logging.getLogger(__name__)
+_TOO_GOOD = 0.995  # a validation AUC
 
 
-def train(config, data, out, console=None):
-    """Train the model of `config` on a prepared dataset and keep the run in a new folder.
+def train(config=None, data=None, out=None, console=None):
+    """Train a model on a prepared dataset and keep the run in a new folder.
 
     The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
     the epoch is the best so far, `model-<epoch>.keras`, which replaces the one before. A run that is killed keeps its best
     whole epoch; one that ends before its first whole epoch removes the folder. On a CPU the same configuration and data give
     bitwise the same weights.
 
+    A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true.
+
     Args:
-        config: a `tfctr.config.Config`.
+        config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables.
         data: a prepared `Dataset`, or its folder.
         out: the run folder; must not exist, or be empty. Of two runs that begin in it at once, one is refused.
         console: a `rich` console for progress; stderr by default.
@@ -40,19 +48,26 @@ def train(config, data, out, console=None):
         The `Run`.
 
     Raises:
-        ConfigError: a model or argument that does not exist, or a dataset without a valid split.
+        ConfigError: a model or argument that does not exist, a dataset without a valid split, no `data` or no `out`.
         DataError: validation rows with one class only.
         StorageError: `data` is no prepared dataset, or `out` already holds something.
         TrainingError: a loss term became non-finite; the best whole epoch before it is in the folder.
     """
-    settings, folder = config.training, Path(out)
+    for argument, value in (("data", data), ("out", out)):
+        if value is None:
+            raise ConfigError(f"`{argument}` is missing.", fix='train(data="data", out="run")')
+    folder = Path(out)
     require_free(folder)  # at the door too: to read the data may take minutes
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
     rows = dataset.train.rows
+    config = (config or suggest(dataset)).for_rows(rows)
+    settings = config.training
     _require_two_classes(dataset.valid)
     keras.utils.set_random_seed(settings.seed)
     with dtype_policy(settings.precision):
         model = build_model(config, dataset.schema)
+        if settings.start == "click_rate":
+            model.start_at(rate_of(dataset.train))
         with atomic_folder(folder) as new:
             config.save(new / "config.yaml")
             write_json(new / "environment.json", describe_environment(settings, dataset))
@@ -70,10 +85,12 @@ def train(config, data, out, console=None):
                 dataset.train.batches(settings.batch_size, seed=settings.seed),
                 validation_data=dataset.valid.batches(settings.batch_size),
                 epochs=settings.epochs,
-                callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule), progress],
+                callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress],
                 verbose=0,
             )
-    return load_run(folder)
+    run = load_run(folder)
+    _warn(run.metrics["valid"])
+    return run
 
 
 def build_model(config, schema):
@@ -161,10 +178,17 @@ def _nothing_or_whole_epochs(folder, progress):
         raise
 
 
-def _require_two_classes(valid):
-    labels = np.unique(valid.labels)
+def _warn(valid):
+    if problem := worse_than_constant(valid):
+        _LOG.warning("worse than a constant on the valid split: %s", problem)
+    if (valid["auc"] or 0) > _TOO_GOOD:
+        _LOG.warning("the validation AUC is %.5f: does a column hold the answer?", valid["auc"])
+
+
+def _require_two_classes(split):
+    labels = np.unique(split.labels)
     if len(labels) < 2:
         raise DataError(
-            f"all {valid.rows:,} labels of the valid split are {labels[0]:.0f}, so its AUC is not defined.",
-            fix="prepare with validation rows of both classes",
+            f"all {split.rows:,} labels of the {split.name} split are {labels[0]:.0f}, so its AUC is not defined.",
+            fix=f"prepare with {split.name} rows of both classes",
         )
