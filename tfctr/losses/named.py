@@ -16,5 +16,5 @@ def named_outputs(loss, outputs, *names):
         found = "it was called with one output alone, as Keras' `compile(loss=...)` does"
     raise ConfigError(
         f"{type(loss).__name__} reads the outputs {', '.join(map(repr, names))}: {found}.",
-        fix=f'CTRModel(schema, ids, outputs, auxiliary={{"{loss.name}": {type(loss).__name__}(...)}}) calls it with all of them',
+        fix=f'CTRModel(schema, ids, outputs, auxiliary={{"{loss.name}": {type(loss).__name__}(...)}}) gives it all of them',
     )
