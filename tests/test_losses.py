@@ -255,6 +255,7 @@ NAMED = [
     losses.TwinFocusLoss(),
     losses.ContrastLoss("a", "b"),
     losses.CosineLoss("a", "b"),
+    losses.HeadLoss(["a", "b"]),
     ViewDistance("a", "b"),
     FieldSignal("a", 2, "alignment"),
 ]

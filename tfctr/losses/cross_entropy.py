@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
+from tfctr.losses.named import named_outputs
 
 
 def signed_logits(labels, logits):
@@ -94,7 +95,7 @@ class HeadLoss(keras.losses.Loss):
         self.heads = list(heads)
 
     def call(self, y_true, y_pred):
-        return sum(log_loss(y_true, y_pred[head]) for head in self.heads)
+        return sum(log_loss(y_true, logits) for logits in named_outputs(self, y_pred, *self.heads))
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}
