@@ -38,7 +38,7 @@ def optimizer_named(optimizer, learning_rate=None, table_l2=False):
 
     >>> optimizer_named("auto", table_l2=True).name
     'adam'
-    >>> optimizer_named("sgd").name
+    >>> type(optimizer_named("sgd")).__name__
     'SGD'
     """
     if isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer):
