@@ -16,12 +16,13 @@ _NAMES = """
     CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DNN DeepFM Dice DualMLP EDCN
     ElementwiseProducts EulerInteraction EulerNet EulerStep ExactLazyAdam ExpertEmbedding ExpertFusion FM
     FactorizationGraph FactorizationMachine FactorizationStep FeatureEmbedding FeatureGating FiBiNET FiGNN FieldGate
-    FieldGraph FieldSignal FieldTransformer FinalBlock FinalMLP FinalNet FocalLoss GDCN GatedCrossNetwork GatedEmbedding
-    GraphFM IPNN InnerProducts KeyValueBlock LR LazyAdam LinearTerms LogLoss LogarithmicNetwork LogarithmicTransform
-    LowRankCrossNetwork MLP MaskBlock MaskBlocks MaskNet NFM PairAttention Perturbation ProductLayer Regulation
-    RobustCrossEntropy SelfAttention SelfDistillation SeparateEmbedding SharedEmbedding SimMHN SpaceFusion SparseAdagrad
-    SparseFtrl SqueezeExcitation SumFusion TF4CTR ThroughConnection ThroughNetwork TriDNN TwinFocusLoss VectorCrossNetwork
-    ViewDistance VotingFusion WeightedSumFusion WideDeep XDeepFM
+    FieldGraph FieldNormalization FieldSignal FieldTransformer FinalBlock FinalMLP FinalNet FocalLoss GDCN
+    GatedCrossNetwork GatedEmbedding GraphFM HeadLoss IPNN InnerProducts KeyValueBlock LR LazyAdam LinearTerms LogLoss
+    LogarithmicNetwork LogarithmicTransform LowRankCrossNetwork MLP MaskBlock MaskBlocks MaskNet NFM PairAttention
+    Perturbation ProductLayer Regulation ReleasedFactorizationStep RobustCrossEntropy SelfAttention SelfDistillation
+    SeparateEmbedding SharedEmbedding SimMHN SpaceFusion SparseAdagrad SparseFtrl SqueezeExcitation StackedFusion
+    SumFusion TF4CTR ThroughConnection ThroughNetwork TriDNN TwinFocusLoss VectorCrossNetwork ViewDistance VotingFusion
+    WeightedSumFusion WideDeep XDeepFM
 """
 NAMES = tuple(_NAMES.split())
 
