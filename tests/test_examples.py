@@ -47,6 +47,15 @@ def test_a_model_from_outside_is_served_as_it_predicts():
     assert len(served) == 2
 
 
+@pytest.mark.slow
+def test_a_graph_of_plain_keras_is_served_as_it_predicts():
+    printed = run("your_own_graph.py")
+    served, offline = (re.findall(rf"{face} \[(.*?)\]", printed) for face in ("served", "offline"))
+    assert served == offline
+    assert len(served) == 2
+    assert "explained by ['click', 'difficulty_if_click', 'difficulty_if_no_click', 'logit'" in printed
+
+
 def test_depth_study_compares_five_networks():
     printed = run("depth_study.py", "--epochs", "1", "--units", "16")
     aucs = [float(auc) for auc in re.findall(r"layers.*AUC ([01]\.\d{5})", printed)]

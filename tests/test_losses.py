@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +6,7 @@ from encoder_contract import round_trip
 
 from tfctr import losses
 from tfctr.errors import ConfigError
+from tfctr.losses.self_supervision import FieldSignal, ViewDistance
 
 LOGITS = np.array([[-6.0], [-1.5], [-0.2], [0.0], [0.7], [2.0], [5.0]], "float32")
 LN2 = np.log(2)
@@ -180,17 +182,91 @@ def test_classes_use_their_arguments():
 @pytest.mark.parametrize(
     ("labels", "logits", "name"),
     [
-        (np.ones(4), np.ones((4, 1)), "labels"),
-        (np.ones((4, 1)), np.ones(4), "logits"),
+        (np.ones((4, 1, 1)), np.ones((4, 1)), "labels"),
+        (np.ones((4, 2)), np.ones((4, 2)), "labels"),
         (np.ones((4, 1)), np.ones((4, 2)), "logits"),
+        (np.ones(4), np.float32(1), "logits"),
     ],
 )
 def test_other_shapes_are_refused(labels, logits, name):
     for loss in (losses.log_loss, losses.focal, losses.robust_cross_entropy):
-        with pytest.raises(ConfigError, match=f"`{name}` must have the shape"):
+        with pytest.raises(ConfigError, match=f"`{name}` has the shape"):
             loss(labels, logits)
-    with pytest.raises(ConfigError, match=f"`{name}` must have the shape"):
+    with pytest.raises(ConfigError, match=f"`{name}` has the shape"):
         losses.twin_focus(labels, logits, logits)
+
+
+@pytest.mark.parametrize("loss", [*LOSS_OBJECTS, losses.log_loss, losses.focal, losses.robust_cross_entropy])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("labels_rank", [1, 2])
+@pytest.mark.parametrize("logits_rank", [1, 2])
+def test_every_rank_and_type_of_labels_gives_the_value_of_each_example(loss, dtype, labels_rank, logits_rank):
+    column = np.array([[1.0], [0.0], [1.0]], "float32")
+    z = np.array([[0.3], [-0.4], [-2.0]], "float32")
+    labels = column.astype(dtype).reshape((3, 1)[:labels_rank])
+    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+
+    def outputs(z):
+        return {"simple": z, "complex": -z} if isinstance(loss, losses.TwinFocusLoss) else z
+
+    found = function(labels, outputs(z.reshape((3, 1)[:logits_rank])))
+    assert found.shape == (3, 1)[:logits_rank]
+    expected = np.ravel(function(column, outputs(z)))
+    np.testing.assert_allclose(np.ravel(found), expected, rtol=1e-6)
+    if isinstance(loss, keras.losses.Loss):
+        weights = np.array([1.0, 2.0, 0.5], "float32")
+        value = loss(labels, outputs(z.reshape((3, 1)[:logits_rank])), sample_weight=weights)
+        np.testing.assert_allclose(value, (weights * expected).sum() / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.LogLoss(), losses.FocalLoss(), losses.RobustCrossEntropy()])
+def test_a_plain_keras_model_trains_on_labels_of_either_rank(loss):
+    """Keras' `fit` forgets the rank of labels that come as (batch,) and as (batch, 1)."""
+    x, y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.arange(40) % 2
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss=loss)
+    for labels in (y, y[:, None], y.astype("float32"), y.astype(bool)):
+        expected = float(np.mean(loss.call(labels.reshape(-1, 1), model(x))))
+        assert model.test_on_batch(x, labels) == pytest.approx(expected, rel=1e-5)
+        model.fit(x, labels, epochs=1, verbose=0)
+
+
+def twin_model(*outputs):
+    x = keras.Input((3,))
+    heads = {name: keras.layers.Dense(1, name=name)(x) for name in ("logit", "simple", "complex")}
+    heads["twin"] = keras.layers.Concatenate(name="twin")([heads["simple"], heads["complex"]])  # (batch, 2)
+    return keras.Model(x, {name: heads[name] for name in outputs})
+
+
+def test_twin_focus_in_compile_of_a_plain_keras_model():
+    x, y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.arange(40) % 2
+    model = twin_model("logit", "twin")
+    loss = losses.TwinFocusLoss(alpha=0.35, c=0.9, gamma=2.0)
+    model.compile("sgd", loss={"logit": losses.LogLoss(), "twin": loss})
+    outputs = model(x)
+    twin = losses.twin_focus(y, outputs["twin"][:, :1], outputs["twin"][:, 1:], 0.35, 0.9, 2.0)
+    expected = np.mean(losses.log_loss(y, outputs["logit"])) + np.mean(twin)
+    labels = {"logit": y, "twin": y}
+    assert model.evaluate(x, labels, verbose=0, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-5)
+    model.fit(x, labels, epochs=1, verbose=0)
+
+
+NAMED = [
+    losses.TwinFocusLoss(),
+    losses.ContrastLoss("a", "b"),
+    losses.CosineLoss("a", "b"),
+    losses.HeadLoss(["a", "b"]),
+    ViewDistance("a", "b"),
+    FieldSignal("a", 2, "alignment"),
+]
+
+
+@pytest.mark.parametrize("loss", NAMED, ids=lambda loss: loss.name)
+def test_a_loss_of_named_outputs_says_where_it_works(loss):
+    with pytest.raises(ConfigError, match=r"one output alone(?s:.*)CTRModel\(schema, ids, outputs, auxiliary="):
+        loss(np.ones((4, 1)), np.ones((4, 1), "float32"))
+    with pytest.raises(ConfigError, match=r"the outputs are \['logit'\], without"):
+        loss(np.ones((4, 1)), {"logit": np.ones((4, 1), "float32")})
 
 
 @pytest.mark.parametrize(

@@ -238,16 +238,65 @@ def test_a_stock_loss_on_logits_is_log_loss(tiny_schema, data):
     assert theirs == pytest.approx(ours, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["binary_crossentropy", keras.losses.BinaryCrossentropy(), keras.ops.mean, None])
-def test_a_loss_that_does_not_read_logits_is_refused(loss, tiny_schema):
-    with pytest.raises(ConfigError, match="loss"):
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (keras.losses.BinaryCrossentropy(), r"reads probabilities(?s:.*)BinaryCrossentropy\(from_logits=True\)"),
+        (keras.losses.MeanSquaredError(), "MeanSquaredError is not for the logit"),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), "is not for the logit"),
+        (keras.losses.BinaryCrossentropy(from_logits=True, reduction="sum"), "the reduction 'sum'"),
+        (keras.ops.mean, "keras.losses.Loss with call"),
+        (None, "`loss` is None"),
+        ("binary_crosentropy", "Did you mean 'binary_crossentropy'"),
+        ({"logit": "log_loss", "simple": "log_loss"}, "auxiliary="),
+    ],
+)
+def test_a_loss_that_does_not_read_logits_is_refused(loss, message, tiny_schema):
+    with pytest.raises(ConfigError, match=message):
         small(tiny_schema).compile(loss=loss)
 
 
-@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"clip_norm": "10"}, {"clip_norm": -1}])
-def test_compile_refuses_what_it_cannot_do(arguments, tiny_schema):
-    with pytest.raises(ConfigError, match=next(iter(arguments))):
-        small(tiny_schema).compile(**arguments)
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("binary_crossentropy", losses.LogLoss),
+        ("BinaryCrossentropy", losses.LogLoss),
+        (keras.losses.binary_crossentropy, losses.LogLoss),
+        ("binary_focal_crossentropy", losses.FocalLoss),
+        (losses.robust_cross_entropy, losses.RobustCrossEntropy),
+        (losses.FocalLoss, losses.FocalLoss),
+        ({"logit": "log_loss"}, losses.LogLoss),
+    ],
+)
+def test_what_keras_calls_a_loss_is_that_loss_on_logits(given, meant, tiny_schema):
+    model = small(tiny_schema, cls=DNN)
+    model.compile(loss=given)
+    assert type(model.ctr_loss) is meant
+
+
+PR = keras.metrics.AUC(curve="PR", name="auc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"jit_compile": True}, "jit_compile"),
+        ({"clip_norm": "10"}, "clip_norm"),
+        ({"clip_norm": -1}, "clip_norm"),
+        ({"clip_norm": ["AUC"]}, r"compile\(..., metrics="),
+        ({"loss_weights": {"logit": 2.0}}, "loss_weights"),
+        ({"optimizer": None}, "`optimizer` is None"),
+        ({"optimizer": "sdg"}, r"Did you mean 'sgd'(?s:.*)optimizer object"),
+        ({"metrics": ["AUCC"]}, "no metric 'AUCC'"),
+        ({"metrics": {"simple": ["AUC"]}}, "they are of the prediction"),
+        ({"metrics": [PR]}, r"'auc' of a metric is taken(?s:.*)my_auc"),
+        ({"weighted_metrics": [keras.metrics.Mean(name="ctr")]}, "'ctr' of a metric is taken"),
+        ({"metrics": [keras.metrics.BinaryCrossentropy(from_logits=True)]}, "reads logits"),
+    ],
+)
+def test_compile_refuses_what_it_cannot_do(arguments, message, tiny_schema):
+    with pytest.raises(ConfigError, match=message):
+        small(tiny_schema, cls=DNN).compile(**arguments)
 
 
 @pytest.mark.parametrize("label", [2, -1, 0.5, np.nan])

@@ -5,6 +5,8 @@ Importing tfctr imports neither TensorFlow nor Keras: each public name is loaded
 
 import importlib
 
+from tfctr import registration
+
 __version__ = "0.1.0"
 
 _SUBMODULES = (
@@ -28,7 +30,7 @@ _NAMES = {
     "Sequence": "features",
     "prepare": "data",
     "Dataset": "data",
-    "load_model": "training",
+    "load_model": "models",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]
@@ -44,3 +46,6 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
+
+
+registration.register()

@@ -1,8 +1,12 @@
 """Losses: pure functions to one value an example, and thin `keras.losses.Loss` classes around them.
 
-Labels, logits and values have the shape `(batch, 1)`: Keras averages losses of rank 1 over the batch before it applies sample
-weights. `loss.call(labels, logits)` is the value of each example; `loss(labels, logits, sample_weight)` is
+Labels are 0 or 1 (floats, whole numbers or booleans), logits any number, each `(batch, 1)` or `(batch,)`; values have the shape
+of the logits. `loss.call(labels, logits)` is the value of each example; `loss(labels, logits, sample_weight)` is
 `sum(weight * value) / batch`.
+
+All of them read logits: on a plain `keras.Model`, leave the sigmoid out of its last layer. Losses that compare several outputs
+(`TwinFocusLoss`, `ContrastLoss`, `CosineLoss` and those of CL4CTR) are for `CTRModel(schema, ids, outputs, auxiliary={...})`:
+Keras' `compile(loss=...)` calls a loss once for each output.
 """
 
 from tfctr.losses.alignment import feature_alignment, field_uniformity, released_uniformity, squared_distance

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of, require_positive
+from tfctr.losses.named import named_outputs
 from tfctr.losses.replicas import rows_of_all_replicas
 
 BLOCK = 512  # rows of the similarity matrix that exist at a time
@@ -112,7 +113,8 @@ class ContrastLoss(keras.losses.Loss):
         self.temperature, self.weight = temperature, weight
 
     def call(self, y_true, y_pred):
-        return self.weight * CONTRASTS[self.contrast](y_pred[self.left], y_pred[self.right], self.temperature)
+        left, right = named_outputs(self, y_pred, self.left, self.right)
+        return self.weight * CONTRASTS[self.contrast](left, right, self.temperature)
 
     def get_config(self):
         options = {"contrast": self.contrast, "temperature": self.temperature, "weight": self.weight}
@@ -128,7 +130,7 @@ class CosineLoss(keras.losses.Loss):
         self.left, self.right, self.weight = left, right, weight
 
     def call(self, y_true, y_pred):
-        return self.weight * cosine_distance(y_pred[self.left], y_pred[self.right])
+        return self.weight * cosine_distance(*named_outputs(self, y_pred, self.left, self.right))
 
     def get_config(self):
         return {**super().get_config(), "left": self.left, "right": self.right, "weight": self.weight}

@@ -5,28 +5,35 @@ import numpy as np
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
+from tfctr.losses.named import named_outputs
 
 
 def signed_logits(labels, logits):
     """The logit of the true class: `logits` where the label is 1, `-logits` where it is 0; `p_t` is its sigmoid.
 
-    Every loss passes here, so here the shapes are checked: `(batch, 1)` both, else `ConfigError`. A label that is neither 0
-    nor 1 gives NaN, which stops the training.
+    Every loss passes here, so here the shapes are checked: `(batch, 1)` or `(batch,)` each, else `ConfigError`; the result has
+    that of the logits. A label that is neither 0 nor 1 gives NaN, which stops the training.
     """
     labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
     for name, tensor in (("labels", labels), ("logits", logits)):
-        if len(tensor.shape) != 2 or tensor.shape[1] not in (1, None):
-            raise ConfigError(
-                f"`{name}` must have the shape (batch, 1). Received: {tuple(tensor.shape)}.",
-                fix="keep the last axis: Keras averages rank-1 losses before it applies sample weights",
-            )
+        # Keras' `fit` forgets the rank of labels once it has seen (batch,) and (batch, 1).
+        if (shape := known_shape(tensor)) is not None and not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, None))):
+            raise ConfigError(f"`{name}` has the shape {shape}.", fix="give one value a row: (batch, 1) or (batch,)")
+    if labels.dtype == "bool":
+        labels = ops.cast(labels, logits.dtype)
+    labels = ops.reshape(labels, ops.shape(logits))  # beside each other, (batch,) and (batch, 1) would become (batch, batch)
     return ops.where(ops.equal(labels, 1), logits, ops.where(ops.equal(labels, 0), -logits, np.nan))
+
+
+def known_shape(tensor):
+    """The static shape as a tuple, or None where not even the rank is known."""
+    return None if getattr(tensor.shape, "rank", 0) is None else tuple(tensor.shape)
 
 
 def log_loss(labels, logits):
     """Binary cross-entropy: `-ln p_t`.
 
-    Shapes: `(batch, 1) -> (batch, 1)`.
+    Shapes: `(batch, 1) -> (batch, 1)`, or `(batch,) -> (batch,)`.
 
     >>> log_loss([[1.0]], [[0.0]]).numpy().round(4)  # ln 2
     array([[0.6931]], dtype=float32)
@@ -88,7 +95,7 @@ class HeadLoss(keras.losses.Loss):
         self.heads = list(heads)
 
     def call(self, y_true, y_pred):
-        return sum(log_loss(y_true, y_pred[head]) for head in self.heads)
+        return sum(log_loss(y_true, logits) for logits in named_outputs(self, y_pred, *self.heads))
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}

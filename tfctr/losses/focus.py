@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
-from tfctr.losses.cross_entropy import signed_logits
+from tfctr.losses.cross_entropy import known_shape, signed_logits
+from tfctr.losses.named import named_outputs
 
 
 def simple_focus(labels, logits, c, gamma):
@@ -72,8 +73,16 @@ def focal(labels, logits, gamma=2.0):
 class TwinFocusLoss(keras.losses.Loss):
     """`twin_focus` as a Keras loss of the named logits `{"simple": ..., "complex": ...}`; other names are ignored.
 
+    Keras' `compile(loss=...)` calls a loss once for each output, so a plain `keras.Model` gives it both logits as one output
+    `(batch, 2)`, the simple one first: `keras.layers.Concatenate()([simple, complex])`.
+
+    Raises:
+        ConfigError: an argument out of range, or neither of these outputs.
+
     >>> loss = TwinFocusLoss(alpha=0.5, c=1.0, gamma=0.0)
     >>> round(float(loss([[1.0]], {"simple": [[0.0]], "complex": [[0.0]]})), 4)
+    0.6931
+    >>> round(float(loss([1.0], [[0.0, 0.0]])), 4)
     0.6931
     """
 
@@ -84,7 +93,12 @@ class TwinFocusLoss(keras.losses.Loss):
         self.alpha, self.c, self.gamma = alpha, c, gamma
 
     def call(self, y_true, y_pred):
-        return twin_focus(y_true, y_pred["simple"], y_pred["complex"], self.alpha, self.c, self.gamma)
+        both = None if isinstance(y_pred, dict) else ops.convert_to_tensor(y_pred)
+        if both is not None and (known_shape(both) or ())[1:] == (2,):
+            simple, complex_ = both[:, :1], both[:, 1:]  # (batch, 1) each
+        else:
+            simple, complex_ = named_outputs(self, y_pred, "simple", "complex")
+        return twin_focus(y_true, simple, complex_, self.alpha, self.c, self.gamma)
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha, "c": self.c, "gamma": self.gamma}

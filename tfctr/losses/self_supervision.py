@@ -5,6 +5,7 @@ from keras import ops
 
 from tfctr.errors import require_one_of
 from tfctr.losses.alignment import feature_alignment, field_uniformity, released_uniformity, squared_distance
+from tfctr.losses.named import named_outputs
 
 SIGNALS = {
     "alignment": feature_alignment,
@@ -22,7 +23,7 @@ class ViewDistance(keras.losses.Loss):
         self.left, self.right, self.weight = left, right, weight
 
     def call(self, y_true, y_pred):
-        return self.weight * squared_distance(y_pred[self.left], y_pred[self.right])
+        return self.weight * squared_distance(*named_outputs(self, y_pred, self.left, self.right))
 
     def get_config(self):
         return {**super().get_config(), "left": self.left, "right": self.right, "weight": self.weight}
@@ -52,7 +53,7 @@ class FieldSignal(keras.losses.Loss):
         self.fields, self.num_fields, self.signal, self.weight = fields, num_fields, signal, weight
 
     def call(self, y_true, y_pred):
-        fields = y_pred[self.fields]
+        (fields,) = named_outputs(self, y_pred, self.fields)
         fields = ops.reshape(fields, (-1, self.num_fields, fields.shape[1] // self.num_fields))
         return self.weight * SIGNALS[self.signal](fields)
 

@@ -26,10 +26,22 @@ from tfctr.models.masknet import MaskNet
 from tfctr.models.nfm import NFM
 from tfctr.models.pairs import PAIRS
 from tfctr.models.registry import MODELS, build, describe, describe_arguments, register
+from tfctr.models.saving import load_model
 from tfctr.models.simmhn import SimMHN
 from tfctr.models.tf4ctr import TF4CTR
 from tfctr.models.tri_dnn import TriDNN
 from tfctr.models.wide_deep import WideDeep
 from tfctr.models.xdeepfm import XDeepFM
 
-__all__ = [*MODELS, "MODELS", "PAIRS", "CTRModel", "build", "describe", "describe_arguments", "ids_input", "register"]
+__all__ = [
+    *MODELS,
+    "MODELS",
+    "PAIRS",
+    "CTRModel",
+    "build",
+    "describe",
+    "describe_arguments",
+    "ids_input",
+    "load_model",
+    "register",
+]

@@ -6,10 +6,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfctr.errors import ConfigError, choose, require_number
-from tfctr.layers.nested import nested_states, restore_nested
-from tfctr.losses import LOSSES
-from tfctr.metrics import auc, is_positive, log_loss
+from tfctr.errors import ConfigError, require_number
+from tfctr.metrics import is_positive
+from tfctr.models.batches import column, the_ids, the_labels, unpack, weighted_mean
+from tfctr.models.compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
+from tfctr.models.graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
+from tfctr.models.saving import Saved
+from tfctr.models.scoring import AsTest, Scorer, results_of
 from tfctr.models.start import start_at
 from tfctr.optimizers import (
     DENSE_FIX,
@@ -20,94 +23,124 @@ from tfctr.optimizers import (
     unwrap_loss_scaling,
     updated_by_rows,
 )
-from tfctr.schema import Schema
 
-PREDICTION = "logit"
-
-
-def ids_input(schema):
-    """The one input of every model: `(batch, schema.width)` int32, named `ids`."""
-    if not isinstance(schema, Schema):
-        raise ConfigError(f"`schema` is {schema!r}.", fix="give the schema of a prepared dataset: `dataset.schema`")
-    return keras.Input((schema.width,), dtype="int32", name="ids")
+__all__ = ["PREDICTION", "CTRModel", "ids_input", "require_model"]
 
 
-class CTRModel(keras.Model):
+@keras.saving.register_keras_serializable("tfctr")
+class CTRModel(Saved):
     """A graph of ids to named logits that trains on the sum of named loss terms.
 
-    `loss = ctr + sum of auxiliary terms + l2`, where `ctr` is the compiled loss of the prediction, each auxiliary term reads
-    the labels and all named outputs, and `l2 = embedding_l2 / 2 * sum of squares` of the embedding tables. Each term is logged
-    by its name. Validation knows the loss of the prediction only.
+    `loss = ctr + sum of auxiliary terms + l2 + added`, where `ctr` is the compiled loss of the prediction, each auxiliary term
+    reads the labels and all named outputs, `l2 = embedding_l2 / 2 * sum of squares` of the embedding tables, and `added` is
+    what layers add by themselves: `add_loss` and regularizers. Each term is logged by its name. Validation knows the loss of
+    the prediction only.
 
     A subclass builds its graph in `__init__` and hands it to `super().__init__`; its constructor arguments (plain values, a
-    `Schema`, Keras layers) are its config.
+    `Schema`, Keras layers) are its config. Any other graph is a model as it is: see the example.
 
     Args:
         schema: the fitted `Schema`.
         ids: the input made by `ids_input`.
         outputs: `{"logit": (batch, 1), ...}`: `"logit"` is the prediction, the others feed auxiliary losses.
-        embeddings: the `FeatureEmbedding` layers that `embedding_l2` holds small.
+        embeddings: the `FeatureEmbedding` layers that `embedding_l2` holds small; None for all of the graph.
         auxiliary: `{name: keras.losses.Loss}`, each called with `(labels, outputs)`.
         embedding_l2: lambda of the L2 term.
         l2_scope: `"table"` (every row at every step, as the papers) or `"batch"` (the distinct rows of the batch).
 
     Shapes:
         `(batch, schema.width)` int32 `-> {name: (batch, 1)}` float32; `predict` gives probabilities `(rows, 1)`
-    """
 
-    EARLIER = ()  # (argument, value): what a saved config that lacks the argument means, as there was no choice yet
+    Raises:
+        ConfigError: an argument out of range, an input that is not the schema's ids, or outputs without a logit.
+
+    >>> from tfctr import Categorical, Schema, layers
+    >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
+    >>> ids = ids_input(schema)
+    >>> fields = keras.layers.Flatten()(layers.FeatureEmbedding(schema, 4)(ids))
+    >>> model = CTRModel(schema, ids, {"logit": keras.layers.Dense(1)(fields), "like": keras.layers.Dense(1)(fields)})
+    >>> sorted(model.output), len(model.embeddings)
+    (['like', 'logit'], 1)
+    """
 
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)
-        bound = inspect.signature(cls.__init__).bind_partial(model, *args, **kwargs)
+        signature = inspect.signature(cls.__init__)
+        bound = signature.bind_partial(model, *args, **kwargs)
         bound.apply_defaults()
-        vars(model)["_arguments"] = {key: value for key, value in bound.arguments.items() if key not in ("self", "name")}
+        arguments = dict(bound.arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name)
+        vars(model)["_arguments"] = {key: value for key, value in arguments.items() if key not in ("self", "name")}
         return model
 
-    def __init__(self, schema, ids, outputs, embeddings=(), auxiliary=None, embedding_l2=0.0, l2_scope="table", name=None):
+    def __init__(self, schema, ids, outputs, embeddings=None, auxiliary=None, embedding_l2=0.0, l2_scope="table", name=None):
+        require_graph(schema, ids, outputs)
         super().__init__(inputs=ids, outputs=outputs, name=name)
         require_number("embedding_l2", embedding_l2, least=0)
         if l2_scope not in ("table", "batch"):
             raise ConfigError(f"Unknown l2_scope {l2_scope!r}.", fix="Expected one of: table, batch.")
-        self.schema, self.embeddings, self.auxiliary = schema, list(embeddings), dict(auxiliary or {})
+        self.schema, self.auxiliary = schema, dict(auxiliary or {})
+        self.embeddings = embeddings_of(self) if embeddings is None else list(embeddings)
         self.embedding_l2, self.l2_scope = embedding_l2, l2_scope
         names = ["loss", "ctr", *self.auxiliary, *(["l2"] if embedding_l2 else [])]
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
+        self.added, self._adds = keras.metrics.Mean(name="added"), False  # it is known in training whether layers add a loss
 
     # training
 
     def compile(
-        self, optimizer="adam", loss="log_loss", clip_norm=10.0, run_eagerly=False, steps_per_execution=1, jit_compile=False
+        self,
+        optimizer="adam",
+        loss="log_loss",
+        clip_norm=10.0,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile=False,
+        metrics=None,
+        weighted_metrics=None,
+        loss_weights=None,
+        auto_scale_loss=True,
     ):
         """Keras' `compile` with the defaults of the papers' training loop.
 
         Args:
-            optimizer: a Keras optimizer, a name in `tfctr.optimizers.OPTIMIZERS`, or `"auto"`: see `optimizer_named`.
-            loss: a name in `tfctr.losses.LOSSES`, or a `keras.losses.Loss` on `(labels, logits)`.
+            optimizer: a Keras optimizer, a name in `tfctr.optimizers.OPTIMIZERS`, any name of Keras', or `"auto"`: see
+                `optimizer_named`.
+            loss: a name in `tfctr.losses.LOSSES`, or a `keras.losses.Loss` on `(labels, logits)`; `"binary_crossentropy"` is
+                `"log_loss"`.
             clip_norm: the gradient's global norm is scaled down to this; `None` for no clipping.
+            metrics, weighted_metrics: of Keras, by name or object, on `(labels, probabilities)`, logged in training and in
+                validation beside the exact `auc` and `log_loss` of `evaluate`, which keep their names there.
+            auto_scale_loss: as in Keras.
 
         Raises:
-            ConfigError: an unknown name, a loss that does not read logits, a row-sparse optimizer beside an L2 term that moves
-                every row at every step, or `jit_compile`: XLA cannot merge duplicate ids.
+            ConfigError: an unknown name, a loss that does not read logits, a metric that does not read probabilities or whose
+                name is taken, `loss_weights` (auxiliary losses have weights of their own), a row-sparse optimizer beside an L2
+                term that moves every row at every step, or `jit_compile`: XLA cannot merge duplicate ids.
         """
-        if clip_norm is not None:
-            require_number("clip_norm", clip_norm, least=0)
-        if jit_compile not in (False, "auto"):
-            raise ConfigError("`jit_compile` is True: XLA cannot merge duplicate ids.", fix="leave it out")
-        if isinstance(optimizer, str):
-            optimizer = optimizer_named(optimizer, table_l2=self.table_l2 > 0)
+        require_compile_arguments(clip_norm, jit_compile, loss_weights)
+        terms = ["added", *(tracker.name for tracker in self.trackers)]
+        self._metrics_given = [metrics_on_probabilities(given, terms) for given in (metrics, weighted_metrics)]
+        optimizer = optimizer_named(optimizer, table_l2=self.table_l2 > 0)
         self._require_sparse_gradients(optimizer)
+        self.ctr_loss = loss_on_logits(loss)
+        self._compile_metrics = None  # Keras would keep those of an earlier call
         super().compile(
             optimizer=optimizer,
+            metrics=self._metrics_given[0],
+            weighted_metrics=self._metrics_given[1],
             jit_compile=False,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
+            auto_scale_loss=auto_scale_loss,
         )
         self.optimizer.build(self.trainable_variables)  # now, so that a model saved before its first step can be loaded
         self._settled_at = None  # step
-        self.ctr_loss = _loss_on_logits(loss)
+        self.loss = self.ctr_loss  # where Keras' own tools look for one
         self.clip_norm = clip_norm
-        self._score = _Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
+        self._score = Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
 
     def start_at(self, click_rate):
         """Let all logits of a fresh model start at this rate, not at one half: see `tfctr.models.start.start_at`."""
@@ -116,10 +149,13 @@ class CTRModel(keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         """Keras' `fit`; arrays are shuffled, a dataset comes in its own order. Labels and weights are `(rows,)` or `(rows, 1)`.
 
+        Ids may also be `{"ids": ids}`, labels `{"logit": labels}`.
+
         Raises:
             DataError: a label of `y` that is neither 0 nor 1, with its row.
             TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
         """
+        x, y = the_ids(self, x), the_labels(y)
         if y is not None:
             is_positive(y)
         kwargs.setdefault("shuffle", y is not None)  # Keras warns of any other value beside a dataset
@@ -130,38 +166,66 @@ class CTRModel(keras.Model):
 
     def loss_terms(self, ids, labels, weights=None, training=True):
         """`{name: mean over the rows}` of every term; `l2` where it covers whole tables."""
-        outputs = self(ids, training=training)
-        labels = _column("labels", labels, "float32")
-        terms = {"ctr": _weighted_mean(self.ctr_loss.call(labels, outputs[PREDICTION]), weights)}
+        return self._terms(self(ids, training=training), labels, weights)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Keras' `compute_loss`: the sum of the terms, for `y_pred` that the model has just given."""
+        return sum(self._terms(y_pred, the_labels(y), the_labels(sample_weight, "sample weights")).values())
+
+    def _terms(self, outputs, labels, weights=None):
+        rows = ops.shape(outputs[PREDICTION])[0]
+        labels = column("labels", labels, rows, "float32")
+        terms = {"ctr": weighted_mean(self.ctr_loss.call(labels, outputs[PREDICTION]), weights, rows)}
         for name, loss in self.auxiliary.items():
-            terms[name] = _weighted_mean(loss.call(labels, outputs), weights)
+            terms[name] = weighted_mean(loss.call(labels, outputs), weights, rows)
         if self.table_l2:
             trained = [embedding for embedding in self.embeddings if embedding.table.trainable]  # as with Keras' regularizers
             terms["l2"] = self.table_l2 / 2 * sum(embedding.squared_norm() for embedding in trained)
+        if self.losses:
+            terms["added"] = sum(ops.cast(ops.sum(loss), "float32") for loss in self.losses)
         return terms
 
     def train_step(self, data):
-        ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        ids, labels, weights = unpack(self, data)
         rows = ops.shape(ids)[0]
         if self._exact_lazy_adam:
             read = {}  # features of a table: the rows that the batch reads
-            for embedding in self.embeddings:
+            for embedding in embeddings_of(self):
                 if embedding.features not in read:
                     read[embedding.features] = embedding.distinct_rows(ids)
                 self._exact_lazy_adam.catch_up(embedding.table, read[embedding.features])
+        outputs = {}
+
+        def compute_terms():
+            outputs.update(self(ids, training=True))
+            return self._terms(outputs, labels, weights)
+
         terms = minimize(
             self.optimizer,
-            lambda: self.loss_terms(ids, labels, weights),
+            compute_terms,
             self.trainable_variables,
             self.clip_norm,
             rows,
             row_l2=self.embedding_l2 if self.l2_scope == "batch" else 0.0,
             tables=self.tables,
         )
-        return self._track({"loss": sum(terms.values()), **terms}, rows)
+        self._track({"loss": sum(terms.values()), **terms}, rows)
+        self._update_metrics(labels, outputs, weights)
+        return self.get_metrics_result()
 
     def test_step(self, data):
-        return {"loss": self.loss_terms(*keras.utils.unpack_x_y_sample_weight(data), training=False)["ctr"]}
+        ids, labels, weights = unpack(self, data)
+        outputs = self(ids, training=False)
+        self._update_metrics(labels, outputs, weights)
+        metrics = {} if self._compile_metrics is None else self._compile_metrics.result()
+        return {"loss": self._terms(outputs, labels, weights)["ctr"], **metrics}
+
+    def _update_metrics(self, labels, outputs, weights):
+        if self._compile_metrics is not None:
+            rows = ops.shape(outputs[PREDICTION])[0]
+            labels = column("labels", labels, rows, "float32")
+            weights = None if weights is None else column("sample weights", weights, rows, "float32")[:, 0]
+            self._compile_metrics.update_state(labels, ops.sigmoid(outputs[PREDICTION]), weights)
 
     def make_predict_function(self, force=False):
         """One graph for all batch sizes: TensorFlow regroups the sums of a graph whose batch size it knows."""
@@ -171,12 +235,10 @@ class CTRModel(keras.Model):
         if not self.run_eagerly:
             graph, ids = self.predict_function, tf.TensorSpec((None, self.schema.width), "int32")
             graph.get_concrete_function([(ids,)] * self.steps_per_execution)
-            self.predict_function = lambda batches: graph(
-                [keras.utils.unpack_x_y_sample_weight(batch)[:1] for batch in batches]
-            )
+            self.predict_function = lambda batches: graph([unpack(self, batch)[:1] for batch in batches])
 
     def predict_step(self, data):
-        ids, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        ids, _, _ = unpack(self, data)
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
     def predict(self, *args, **kwargs):
@@ -196,31 +258,29 @@ class CTRModel(keras.Model):
         return_dict=False,
         _use_cached_eval_dataset=False,
     ):
-        """`{"loss": ..., "log_loss": ..., "auc": ...}` over all rows, exact; or a list of the three.
+        """`{"loss": ..., "log_loss": ..., "auc": ...}` over all rows, exact, then the compiled metrics; or a list.
 
         `loss` is the compiled loss of the prediction. AUC is NaN where there is one class. The arguments are those of Keras'
-        `evaluate`; callbacks are not called.
+        `evaluate`.
         """
         if not self.compiled:
             raise ConfigError("the model is not compiled, so it has no loss.", fix="call model.compile() first")
+        x, y = the_ids(self, x), the_labels(y)
         if y is not None:
             is_positive(y)
         self.settle()
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(callbacks, model=self)
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
-        scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
-        scored = {name: column[:, 0] for name, column in scored.items()}
-        weights = scored.get("weights")
-        losses = scored["losses"] if weights is None else scored["losses"] * weights
-        exact = {
-            "loss": float(losses.mean(dtype="float64")),
-            "log_loss": log_loss(scored["labels"], scored["probabilities"], weights),
-            "auc": auc(scored["labels"], scored["probabilities"], weights),
-        }
-        return exact if return_dict else list(exact.values())
+        scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose, callbacks=[AsTest(callbacks)])
+        results = results_of(scored, self._compile_metrics)
+        callbacks.on_test_end(results)
+        return results if return_dict else list(results.values())
 
     @property
     def metrics(self):
-        return self.trackers
+        added = [self.added] if self._adds else []
+        return [*self.trackers, *added, *([self._compile_metrics] if self._compile_metrics is not None else [])]
 
     @property
     def tables(self):
@@ -257,134 +317,15 @@ class CTRModel(keras.Model):
             )
 
     def _track(self, values, rows):
-        trackers = {tracker.name: tracker for tracker in self.trackers}
+        self._adds = self._adds or "added" in values
+        trackers = {tracker.name: tracker for tracker in (*self.trackers, self.added)}
         for name, value in values.items():
             trackers[name].update_state(value, sample_weight=rows)
         return {name: trackers[name].result() for name in values}
-
-    # saving
-
-    def get_weights(self):
-        """Keras' `get_weights`."""
-        self.settle()
-        return super().get_weights()
-
-    def save(self, *args, **kwargs):
-        """Keras' `save`."""
-        self.settle()
-        super().save(*args, **kwargs)
-
-    def save_weights(self, *args, **kwargs):
-        """Keras' `save_weights`."""
-        self.settle()
-        super().save_weights(*args, **kwargs)
-
-    def get_config(self):
-        arguments = {key: _serialize(value) for key, value in self._arguments.items()}
-        name = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
-        return {**name, "trainable": self.trainable, "nested": nested_states(self), **arguments}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = {**dict(cls.EARLIER), **config}
-        trainable, nested = config.pop("trainable", True), config.pop("nested", None)  # files of older versions have neither
-        outside = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(keras.dtype_policies.deserialize(config.pop("dtype")))
-        try:
-            schema = Schema.from_config(config.pop("schema"))
-            model = cls(schema, **{key: _deserialize(value) for key, value in config.items()})
-        finally:
-            keras.config.set_dtype_policy(outside)
-        model.trainable = trainable
-        if nested is not None:
-            restore_nested(model, nested)
-        return model
-
-    def get_compile_config(self):
-        if not self.compiled:
-            return None
-        places = {id(variable): place for place, variable in enumerate(self.weights)}
-        built_for = unwrap_loss_scaling(self.optimizer)._trainable_variables
-        return {
-            "built_for": [places[id(variable)] for variable in built_for],  # some may be frozen by now
-            "optimizer": keras.optimizers.serialize(self.optimizer),
-            "loss": keras.losses.serialize(self.ctr_loss),
-            "clip_norm": self.clip_norm,
-            "run_eagerly": self.run_eagerly,
-            "steps_per_execution": self.steps_per_execution,
-        }
-
-    def compile_from_config(self, config):
-        config = dict(config)
-        optimizer, loss = keras.optimizers.deserialize(config["optimizer"]), keras.losses.deserialize(config["loss"])
-        if "built_for" in config:
-            optimizer.build([self.weights[place] for place in config.pop("built_for")])
-        self.compile(**{**config, "optimizer": optimizer, "loss": loss})
-
-
-class _Scorer(keras.Model):
-    """A model whose `predict` keeps labels and weights beside the probabilities, batch by batch, on every device."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def make_predict_function(self, force=False):
-        """Traced before it is called: TensorFlow takes several models' first calls for one function's retracing, and warns."""
-        if self.predict_function is None or force:
-            super().make_predict_function(force)
-            graph = self.predict_function
-
-            def traced(batches):
-                graph.get_concrete_function(batches)
-                return graph(batches)
-
-            self.predict_function = graph if self.run_eagerly else traced
-
-    def predict_step(self, data):
-        ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data[0] if isinstance(data[0], tuple) else data)
-        logits = self.model(ids, training=False)[PREDICTION]
-        labels = _column("labels", labels, "float32")
-        losses = _column("the loss", self.model.ctr_loss.call(labels, logits))
-        scored = {"labels": labels, "losses": losses, "probabilities": ops.sigmoid(logits)}
-        return scored if weights is None else {**scored, "weights": _column("sample weights", weights, "float32")}
-
-
-def _loss_on_logits(loss):
-    if isinstance(loss, str):
-        return choose(LOSSES, loss, "loss")()
-    if not isinstance(loss, keras.losses.Loss) or not getattr(loss, "from_logits", True):
-        raise ConfigError(f"`loss` is {loss!r}.", fix="give a name, or a keras.losses.Loss with `from_logits=True`")
-    return loss
-
-
-def _column(name, values, dtype=None):
-    """`(batch,)` or `(batch, 1) -> (batch, 1)`: beside the logits, rank 1 would become (batch, batch)."""
-    values = ops.convert_to_tensor(values, dtype)
-    if len(values.shape) not in (1, 2) or values.shape[1:] not in ((), (1,), (None,)):
-        raise ConfigError(f"{name} has the shape {tuple(values.shape)}.", fix="give one value a row: (batch,) or (batch, 1)")
-    return ops.reshape(values, (-1, 1))
-
-
-def _weighted_mean(values, weights):
-    """`sum(weight * value) / rows`; 0 for a replica without rows."""
-    values = _column("the loss", values)
-    if weights is not None:
-        values = values * _column("sample weights", weights, values.dtype)
-    return ops.sum(values) / ops.cast(ops.maximum(ops.shape(values)[0], 1), values.dtype)
-
-
-def _serialize(value):
-    if isinstance(value, Schema):
-        return value.get_config()
-    return keras.saving.serialize_keras_object(value)
-
-
-def _deserialize(value):
-    return keras.saving.deserialize_keras_object(value)
 
 
 def require_model(model):
     """Raise `ConfigError` unless `model` is a `CTRModel`."""
     if not isinstance(model, CTRModel):
-        raise ConfigError(f"{type(model).__name__} is no `CTRModel`.", fix="give a model of tfctr.models, or of its kind")
+        fix = way_to_wrap(model) if isinstance(model, keras.Model) else "give a model of tfctr.models, or of its kind"
+        raise ConfigError(f"{type(model).__name__} is no `CTRModel`.", fix=fix)

@@ -1,6 +1,8 @@
 """Optimizers whose cost is that of the rows a batch reads, and the gradient step that keeps gradients sparse and exact."""
 
-from tfctr.errors import choose
+import keras
+
+from tfctr.errors import ConfigError, suggest
 from tfctr.optimizers.adagrad import SparseAdagrad
 from tfctr.optimizers.adam import Adam, LazyAdam
 from tfctr.optimizers.exact_lazy_adam import ExactLazyAdam
@@ -20,21 +22,50 @@ OPTIMIZERS = {
 ROWS_WORTH_SKIPPING = 300_000  # below, a fused pass over the whole table is as fast as reading and writing rows
 
 
-def optimizer_named(name, learning_rate=0.001, table_l2=False):
-    """A new optimizer by its name in `OPTIMIZERS`, or the one that `"auto"` stands for.
+def optimizer_named(optimizer, learning_rate=None, table_l2=False):
+    """An optimizer by its name: one of `OPTIMIZERS`, any of Keras', or the one that `"auto"` stands for.
 
     `"auto"` has Adam's result at the lower cost: `ExactLazyAdam`, with small tables updated whole; and `Adam` where `table_l2`
-    says that an L2 term moves every row at every step.
+    says that an L2 term moves every row at every step. Keras' own optimizers (`"sgd"`, `"rmsprop"`, ...) update whole tables.
+
+    Args:
+        optimizer: a name; an optimizer, or the config of one, is taken as it is.
+        learning_rate: None is 0.001, and for Keras' optimizers their own default.
+        table_l2: whether an L2 term moves whole tables.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or what is no optimizer.
 
     >>> optimizer_named("auto", table_l2=True).name
     'adam'
+    >>> type(optimizer_named("sgd")).__name__
+    'SGD'
     """
-    if name == "auto":
-        return Adam(learning_rate) if table_l2 else ExactLazyAdam(learning_rate, dense_rows=ROWS_WORTH_SKIPPING)
-    return choose({**OPTIMIZERS, "auto": None}, name, "optimizer")(learning_rate)
+    if isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer):
+        optimizer = optimizer()
+    if not isinstance(optimizer, str):
+        if not isinstance(optimizer, keras.optimizers.Optimizer | dict):
+            fix = 'give a name such as "adam", or an object such as keras.optimizers.SGD(0.1)'
+            raise ConfigError(f"`optimizer` is {optimizer!r}.", fix=fix)
+        return keras.optimizers.get(optimizer)
+    if optimizer in OPTIMIZERS:
+        return OPTIMIZERS[optimizer](0.001 if learning_rate is None else learning_rate)
+    if optimizer == "auto":
+        rate = 0.001 if learning_rate is None else learning_rate
+        return Adam(rate) if table_l2 else ExactLazyAdam(rate, dense_rows=ROWS_WORTH_SKIPPING)
+    stock = _keras_optimizers()
+    if optimizer.lower() not in stock:
+        fix = f"{suggest(optimizer, {*OPTIMIZERS, 'auto', *stock})} Or give an optimizer object."
+        raise ConfigError(f"Unknown optimizer {optimizer!r}.", fix=fix)
+    return stock[optimizer.lower()](**({} if learning_rate is None else {"learning_rate": learning_rate}))
+
+
+def _keras_optimizers():
+    """`{name: class}` of those of Keras, ours in the place of namesakes; not those that need others within them."""
+    found = {name.lower(): cls for name, cls in vars(keras.optimizers).items() if isinstance(cls, type)}
+    around = ("optimizer", "lossscaleoptimizer", "multioptimizer")
+    stock = {name: cls for name, cls in found.items() if issubclass(cls, keras.optimizers.Optimizer) and name not in around}
+    return stock | OPTIMIZERS
 
 
 __all__ = [

@@ -62,8 +62,12 @@ def export(
     `schema.json`, `model_card.json`, and requests with their answers twice: `golden.json` to read and to send, and
     `tf_serving_warmup_requests`, which TensorFlow Serving replays before it serves the version.
 
+    Back in Keras, a version is `keras.layers.TFSMLayer(folder / "1", call_endpoint="serving_default", dtype="float64")`: called
+    with a dict of columns, whose numbers are float64, while a layer casts them to its own type. The signature to convert to
+    TFLite or ONNX is `ids`: it has neither text nor look-ups. Keras' own `model.export` gives logits of ids.
+
     Args:
-        model: a `CTRModel`.
+        model: a `CTRModel`: one of `tfctr.models`, or `CTRModel(schema, ids, {"logit": ...})` of the tensors of any graph.
         folder: where the versions are; this one becomes `folder/<number>`.
         vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
         metrics: `{name: number}` for the model card; None, or a number that is not finite, is what is not defined.

@@ -1,6 +1,7 @@
 """Training: the papers' schedule as Keras callbacks, and whole runs from a configuration."""
 
-from tfctr.training.run import Run, load_model, load_run
+from tfctr.models import load_model
+from tfctr.training.run import Run, load_run
 from tfctr.training.schedule import paper_callbacks
 from tfctr.training.suggestion import suggest
 from tfctr.training.trainer import train

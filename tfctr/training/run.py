@@ -4,12 +4,10 @@ import dataclasses
 import functools
 from pathlib import Path
 
-import keras
-
-import tfctr.models  # noqa: F401  a saved model is loaded by the classes that are registered there
 from tfctr.config import Config
 from tfctr.data import Dataset
 from tfctr.errors import StorageError
+from tfctr.models import load_model
 from tfctr.storage import read_json, sha256
 
 
@@ -79,19 +77,6 @@ def load_run(folder):
     environment = _read(folder / "environment.json", "data")
     history = read_json(folder / "history.json")[: metrics["epochs"]]  # it is written first, so it may be an epoch ahead
     return Run(folder, Config.load(folder / "config.yaml"), environment, history, metrics)
-
-
-def load_model(path):
-    """A `.keras` file as a model. Raises `StorageError` when it is missing or corrupt."""
-    path = Path(path)
-    if not path.is_file():
-        raise StorageError(f"{path} does not exist.", fix="check the path")
-    try:
-        return keras.saving.load_model(path)
-    except Exception as error:  # Keras says a broken archive in many ways, "File not found" among them
-        raise StorageError(
-            f"{path} is corrupt, or was written by another version: {error}", fix="restore it or train again"
-        ) from error
 
 
 def _read(path, *keys):

@@ -1,0 +1,61 @@
+"""What a batch brings to a model, in every form in which Keras takes it: tensors, a dict by name, a list of one."""
+
+import numbers
+from collections.abc import Mapping
+
+import keras
+from keras import ops
+
+from tfctr.errors import ConfigError
+from tfctr.losses.cross_entropy import known_shape
+from tfctr.models.graph import PREDICTION
+
+_ONE_A_ROW = "give one value a row: (batch,) or (batch, 1)"
+
+
+def unpack(model, data):
+    """A batch as Keras hands it over: `ids, labels, weights`; what is absent is None."""
+    ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    return the_ids(model, ids), the_labels(labels), the_labels(weights, "sample weights")
+
+
+def the_ids(model, ids):
+    """The ids themselves, also of `{"ids": ids}`."""
+    return _only("ids", ids, model.input.name)
+
+
+def the_labels(labels, name="labels"):
+    """The labels themselves, also of `{"logit": labels}`. Raises `ConfigError` for labels of several heads."""
+    labels = _only(name, labels, PREDICTION)
+    if hasattr(labels, "shape") and (known_shape(labels) or ())[1:] == (2,):
+        fix = f"{_ONE_A_ROW}, not one-hot; of scikit-learn's wrappers, keras.wrappers.SKLearnRegressor predicts probabilities"
+        raise ConfigError(f"{name} has the shape {known_shape(labels)}.", fix=fix)
+    return labels
+
+
+def column(name, values, rows, dtype=None):
+    """`(batch,)` or `(batch, 1) -> (batch, 1)`: beside the logits, rank 1 would become (batch, batch)."""
+    values = ops.convert_to_tensor(values, dtype)
+    shape = known_shape(values)  # None after batches of both ranks: Keras relaxes its graph to what they have in common
+    if shape is not None and (len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,))):
+        raise ConfigError(f"{name} has the shape {shape}.", fix=_ONE_A_ROW)
+    return ops.reshape(values, (rows, 1))
+
+
+def weighted_mean(values, weights, rows):
+    """`sum(weight * value) / rows`; 0 for a replica without rows."""
+    values = column("the loss", values, rows)
+    if weights is not None:
+        values = values * column("sample weights", weights, rows, values.dtype)
+    return ops.sum(values) / ops.cast(ops.maximum(rows, 1), values.dtype)
+
+
+def _only(what, values, name):
+    if isinstance(values, Mapping):
+        if set(values) != {name}:
+            fix = f'give {{"{name}": values}}, or the values alone: there is one input, and all heads learn from one label'
+            raise ConfigError(f"{what} are a dict of {sorted(values)}.", fix=fix)
+        return values[name]
+    if isinstance(values, list | tuple) and len(values) == 1 and not isinstance(values[0], numbers.Number):
+        return values[0]
+    return values

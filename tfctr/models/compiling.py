@@ -1,0 +1,104 @@
+"""What `compile` is given: a loss on logits, and Keras' metrics on probabilities."""
+
+import keras
+
+from tfctr import losses
+from tfctr.errors import ConfigError, choose, require_number
+from tfctr.losses import LOSSES
+from tfctr.models.graph import PREDICTION
+
+# What Keras calls these losses; its own of these names read probabilities.
+_KERAS_LOSSES = {
+    "binary_crossentropy": losses.LogLoss,
+    "bce": losses.LogLoss,
+    "BinaryCrossentropy": losses.LogLoss,
+    "binary_focal_crossentropy": losses.FocalLoss,
+    "BinaryFocalCrossentropy": losses.FocalLoss,
+}
+_FUNCTIONS = {
+    losses.log_loss: losses.LogLoss,
+    losses.focal: losses.FocalLoss,
+    losses.robust_cross_entropy: losses.RobustCrossEntropy,
+    keras.losses.binary_crossentropy: losses.LogLoss,
+    keras.losses.binary_focal_crossentropy: losses.FocalLoss,
+}
+_ON_LOGITS = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+_ON_SCORES = (keras.losses.Hinge, keras.losses.SquaredHinge)
+_EXACT = ("loss", "log_loss", "auc")  # what `evaluate` gives by itself
+
+
+def require_compile_arguments(clip_norm, jit_compile, loss_weights):
+    """Raise `ConfigError` for an argument of `compile` that cannot be."""
+    if isinstance(clip_norm, list | tuple | dict):  # what comes third in Keras
+        raise ConfigError(f"`clip_norm` is {clip_norm!r}.", fix="name what comes after the loss: compile(..., metrics=[...])")
+    if clip_norm is not None:
+        require_number("clip_norm", clip_norm, least=0)
+    if jit_compile not in (False, None, "auto"):
+        raise ConfigError("`jit_compile` is True: XLA cannot merge duplicate ids.", fix="leave it out")
+    if loss_weights is not None:
+        raise ConfigError("`loss_weights` are given.", fix="weigh the auxiliary losses by their own arguments")
+
+
+def loss_on_logits(loss):
+    """The `keras.losses.Loss` that `compile(loss=...)` means. Raises `ConfigError` for what reads no logits."""
+    if isinstance(loss, dict) and set(loss) == {PREDICTION}:
+        loss = loss[PREDICTION]
+    if isinstance(loss, str):
+        return choose(LOSSES | _KERAS_LOSSES, loss, "loss")()
+    if isinstance(loss, type) and issubclass(loss, keras.losses.Loss):
+        loss = loss()
+    loss = next((cls() for function, cls in _FUNCTIONS.items() if loss is function), loss)
+    fix = 'give "log_loss" or another name, or a keras.losses.Loss with call(labels, logits)'
+    if not isinstance(loss, keras.losses.Loss):
+        if isinstance(loss, dict):
+            fix = "give the loss of the prediction alone; other heads have theirs in `CTRModel(..., auxiliary={...})`"
+        raise ConfigError(f"`loss` is {loss!r}.", fix=fix)
+    kind = type(loss).__name__
+    if not getattr(loss, "from_logits", True):
+        fix = f'use keras.losses.{kind}(from_logits=True), or loss="log_loss"'
+        raise ConfigError(f"the loss {kind} reads probabilities, and the model gives logits.", fix=fix)
+    if type(loss).__module__.startswith("keras.") and not isinstance(loss, _ON_LOGITS + _ON_SCORES):
+        fix = 'use loss="log_loss", or keras.losses.BinaryCrossentropy(from_logits=True)'
+        raise ConfigError(f"the loss {kind} is not for the logit of a click.", fix=fix)
+    if loss.reduction not in ("sum_over_batch_size", "mean", "none", None):
+        fix = "leave `reduction` out: each loss term is the mean over the rows"
+        raise ConfigError(f"the loss has the reduction {loss.reduction!r}.", fix=fix)
+    return loss
+
+
+def metrics_on_probabilities(metrics, terms):
+    """The metrics of `compile` as a list, or None. Raises `ConfigError` for one that cannot be used.
+
+    Args:
+        metrics: what the user gave.
+        terms: names of the loss terms, which the same log shows.
+    """
+    if isinstance(metrics, dict) and set(metrics) == {PREDICTION}:
+        metrics = metrics[PREDICTION]
+    if metrics is None:
+        return None
+    if isinstance(metrics, dict):
+        raise ConfigError(f"`metrics` are of {sorted(metrics)}.", fix="give a list: they are of the prediction")
+    metrics = keras.tree.flatten(metrics)
+    for metric in metrics:
+        _require_metric(metric, terms)
+    return metrics
+
+
+def _require_metric(metric, terms):
+    if metric in ("ce", "crossentropy"):  # Keras chooses by the shapes
+        return
+    try:
+        found = keras.metrics.get(metric)
+    except ValueError as error:
+        fix = 'give a name such as "AUC" or "BinaryAccuracy", or an object of keras.metrics'
+        raise ConfigError(f"there is no metric {metric!r}.", fix=fix) from error
+    options = found.get_config() if isinstance(found, keras.metrics.Metric) else {}
+    if options.get("from_logits"):
+        raise ConfigError(f"the metric {found.name!r} reads logits.", fix="leave `from_logits` out: it gets probabilities")
+    name = metric if isinstance(metric, str) else getattr(found, "name", getattr(found, "__name__", None))
+    # Keras' AUC is an approximation of what `evaluate` gives under the same name; its area under precision and recall is not.
+    approximates = isinstance(found, keras.metrics.AUC) and options["curve"] == "ROC" and not options["multi_label"]
+    if name in (*_EXACT, *terms) and not (name == "auc" and approximates):
+        fix = f"give it another name, such as keras.metrics.{type(found).__name__}(..., name='my_{name}')"
+        raise ConfigError(f"the name {name!r} of a metric is taken.", fix=fix)

@@ -1,0 +1,209 @@
+"""A model as a config and back, and `.keras` files, with an error that says what is wrong with one."""
+
+import contextlib
+import re
+import zipfile
+from pathlib import Path
+
+import keras
+
+from tfctr.errors import ConfigError, StorageError
+from tfctr.layers.nested import nested_states, restore_nested
+from tfctr.models.graph import embeddings_of
+from tfctr.optimizers import unwrap_loss_scaling
+from tfctr.schema import Schema
+
+_UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '(\w+)'")
+
+
+def load_model(path, custom_objects=None):
+    """A `.keras` file as a model.
+
+    Args:
+        path: of the file.
+        custom_objects: `{name: class}` of those in it that are neither Keras', nor tfctr's, nor registered.
+
+    Raises:
+        StorageError: the file is missing, corrupt, no `.keras` file, or needs a class that is not known, or another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        if path.is_dir():
+            fix = "a SavedModel is served: `tfctr serve`, or used as keras.layers.TFSMLayer(...)"
+            raise StorageError(f"{path} is a folder, and no .keras file.", fix=fix)
+        raise StorageError(f"{path} does not exist.", fix="check the path")
+    try:
+        return keras.saving.load_model(path, custom_objects=custom_objects)
+    except Exception as error:  # Keras says what it cannot do in many ways, "File not found" among them
+        raise _what_is_wrong(path, error) from error
+
+
+def _what_is_wrong(path, error):
+    if path.name.endswith(".weights.h5"):
+        fix = "build the model as it was and call model.load_weights(path)"
+        return StorageError(f"{path} holds weights without their model.", fix=fix)
+    if not _is_whole(path):
+        return StorageError(f"{path} is corrupt: {error}", fix="restore it or train again")
+    unknown = _UNKNOWN_CLASS.search(str(error))
+    if unknown:
+        name = unknown[1]
+        fix = (
+            f"import the module in which it is decorated with @tfctr.models.register (a layer: "
+            f'@keras.saving.register_keras_serializable("mine")), or load_model(path, custom_objects={{"{name}": {name}}})'
+        )
+        return StorageError(f"{path} needs the class {name!r}, which is not known here.", fix=fix)
+    fix = "use the version of the code that wrote it, or train again"
+    return StorageError(f"{path} is whole, but its model cannot be built here: {error}", fix=fix)
+
+
+def _is_whole(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None and {"config.json", "metadata.json"} <= set(archive.namelist())
+    except Exception:  # a damaged archive raises errors of many kinds
+        return False
+
+
+class Saved(keras.Model):
+    """What a model does to be saved, copied and exported; `settle` brings its rows up to date before."""
+
+    EARLIER = ()  # (argument, value): what a saved config that lacks the argument means, as there was no choice yet
+
+    def get_weights(self):
+        """Keras' `get_weights`."""
+        self.settle()
+        return super().get_weights()
+
+    def save(self, *args, **kwargs):
+        """Keras' `save`. Raises `ConfigError`, before a file is begun, where the model could not be built anew."""
+        self.get_config()
+        self.settle()
+        super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        """Keras' `save_weights`."""
+        self.settle()
+        super().save_weights(*args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """Keras' `export`: a SavedModel from prepared ids to the named logits.
+
+        What a server needs, probabilities of raw rows, `tfctr.serving.export` writes.
+        """
+        self.settle()
+        return super().export(*args, **kwargs)
+
+    def __reduce__(self):
+        self.settle()
+        return super().__reduce__()
+
+    def quantize(self, *args, **kwargs):
+        """Refused: a saved model is built anew from its arguments, in floats. Raises `ConfigError` with what works."""
+        fix = "serve small tables: tfctr.serving.export(..., tables=tfctr.serving.compress_tables(model, rows, 'int8'))"
+        raise ConfigError("a model of tfctr is not quantized in place.", fix=fix)
+
+    def _run_through_graph(self, *args, **kwargs):
+        # What `keras.models.clone_model` makes of these outputs is a plain graph, which would train by other losses.
+        if getattr(kwargs.get("operation_fn"), "__module__", None) == keras.models.clone_model.__module__:
+            fix = (
+                "type(model).from_config(model.get_config()) has new weights, copy.deepcopy(model) the same; "
+                "scikit-learn's wrappers take a function that makes the model"
+            )
+            raise ConfigError("keras.models.clone_model would drop the model's losses.", fix=fix)
+        return super()._run_through_graph(*args, **kwargs)
+
+    def get_config(self):
+        name = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        name |= {"trainable": self.trainable, "nested": nested_states(self)}
+        if not _is_given_its_graph(self):
+            return name | _config_of_arguments(self, self._arguments)
+        others = {key: value for key, value in self._arguments.items() if key not in ("ids", "outputs", "embeddings")}
+        return name | _config_of_arguments(self, others) | _config_of_graph(self)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {**dict(cls.EARLIER), **config}
+        trainable, nested = config.pop("trainable", True), config.pop("nested", None)  # files of older versions have neither
+        with _under_policy(config.pop("dtype")):
+            graph = _graph_of_config(config.pop("graph"), config.pop("embeddings")) if "graph" in config else {}
+            model = cls(**_arguments_of_config(config), **graph)
+        model.trainable = trainable
+        if nested is not None:
+            restore_nested(model, nested)
+        return model
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        places = {id(variable): place for place, variable in enumerate(self.weights)}
+        built_for = unwrap_loss_scaling(self.optimizer)._trainable_variables
+        return {
+            "built_for": [places[id(variable)] for variable in built_for],  # some may be frozen by now
+            "optimizer": keras.optimizers.serialize(self.optimizer),
+            "loss": keras.losses.serialize(self.ctr_loss),
+            "metrics": keras.saving.serialize_keras_object(self._metrics_given),
+            "clip_norm": self.clip_norm,
+            "run_eagerly": self.run_eagerly,
+            "steps_per_execution": self.steps_per_execution,
+        }
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        metrics, weighted_metrics = keras.saving.deserialize_keras_object(config.pop("metrics", [None, None]))
+        optimizer, loss = keras.optimizers.deserialize(config.pop("optimizer")), keras.losses.deserialize(config.pop("loss"))
+        if "built_for" in config:
+            optimizer.build([self.weights[place] for place in config.pop("built_for")])
+        # The saved optimizer is wrapped for loss scaling, or is not to be.
+        self.compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, auto_scale_loss=False, **config)
+
+
+def _is_given_its_graph(model):
+    """Whether the outputs are an argument as they are: of `CTRModel` itself, and of a subclass that hands them on."""
+    given, outputs = model._arguments.get("outputs"), model.output
+    return isinstance(given, dict) and set(given) == set(outputs) and all(given[name] is outputs[name] for name in outputs)
+
+
+def _config_of_arguments(model, arguments):
+    """The constructor arguments of a model as plain data. Raises `ConfigError` for a tensor: it belongs to one graph."""
+    config = {}
+    for name, value in arguments.items():
+        if any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(value)):
+            kind = type(model).__name__
+            raise ConfigError(
+                f"`{name}` of {kind} is a tensor, so that {kind} cannot be built anew from its arguments.",
+                fix=f"let {kind} make its graph in __init__, or use CTRModel(schema, ids, outputs) itself",
+            )
+        config[name] = value.get_config() if isinstance(value, Schema) else keras.saving.serialize_keras_object(value)
+    return config
+
+
+def _arguments_of_config(config):
+    """What `_config_of_arguments` had."""
+    arguments = {name: keras.saving.deserialize_keras_object(value) for name, value in config.items() if name != "schema"}
+    return ({"schema": Schema.from_config(config["schema"])} if "schema" in config else {}) | arguments
+
+
+def _config_of_graph(model):
+    """The config of a model's layers and of how they are connected, and which of its embeddings are which."""
+    graph = keras.Model(model.input, model.output)
+    embeddings = embeddings_of(graph)
+    places = [next(i for i, found in enumerate(embeddings) if found is embedding) for embedding in model.embeddings]
+    return {"graph": keras.saving.serialize_keras_object(graph), "embeddings": places}
+
+
+def _graph_of_config(graph, places):
+    """The arguments `ids`, `outputs` and `embeddings` of that graph, with new weights."""
+    graph = keras.saving.deserialize_keras_object(graph)
+    embeddings = embeddings_of(graph)
+    return {"ids": graph.input, "outputs": graph.output, "embeddings": [embeddings[place] for place in places]}
+
+
+@contextlib.contextmanager
+def _under_policy(policy):
+    """Build layers under a serialized dtype policy, and put back the one before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(keras.dtype_policies.deserialize(policy))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
