@@ -62,7 +62,7 @@ def tokens(table, index, feature):
     column = table[feature_column(index)]
     if not isinstance(feature, Sequence):
         return table.select("row", position=ibis.literal(0, "int32"), token=column).filter(column.notnull())
-    kept = column.split(feature.separator).filter(lambda token: token != "")[: feature.max_length]
+    kept = column.split(feature.separator).filter(lambda token: token != "")[feature.kept]
     return table.select("row", token=kept).unnest("token", offset="position")
 
 

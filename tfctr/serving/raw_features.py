@@ -215,7 +215,7 @@ def _tokens(feature, column):
     if not isinstance(feature, Sequence):
         return column[:, None]
     tokens = tf.strings.split(column, feature.separator)
-    return tf.ragged.boolean_mask(tokens, tokens != "").to_tensor("", shape=(None, feature.max_length))
+    return tf.ragged.boolean_mask(tokens, tokens != "")[:, feature.kept].to_tensor("", shape=(None, feature.max_length))
 
 
 def _ordered(numbers):
