@@ -117,6 +117,7 @@ class Split:
         labels: 0 or 1, float32, `(rows,)`.
         groups: int64 codes for gAUC, `(rows,)`, or None.
         weights: float32, `(rows,)`, or None.
+        digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
         memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
 
     >>> split = Split.from_arrays(ids=[[3, 8], [4, 7], [2, 9]], labels=[1, 0, 0], name="valid")
@@ -126,8 +127,8 @@ class Split:
     [(2, 1), (1, 1)]
     """
 
-    def __init__(self, name, shards, labels, groups=None, weights=None):
-        self.name, self.labels, self.groups, self.weights = name, labels, groups, weights
+    def __init__(self, name, shards, labels, groups=None, weights=None, digest=None):
+        self.name, self.labels, self.groups, self.weights, self.digest = name, labels, groups, weights, digest
         self.memory_limit = MEMORY_LIMIT
         self._shards = shards
         self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
@@ -200,12 +201,14 @@ class Split:
         def pieces(epoch):
             return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
 
-        return _to_tensorflow(
+        batches = _to_tensorflow(
             lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), number),
             shapes=[(batch_size if drop_remainder else None, column.shape[1]) for column in self._columns(0, 1)],
             number=number,
             first_epoch=first_epoch,
         )
+        batches.split = self  # so that a model knows whose ids these are, and need not look at them
+        return batches
 
     @property
     def _fits_memory(self):
@@ -339,7 +342,8 @@ def _load_split(folder, name, description, schema):
     rows = sum(shard["rows"] for shard in description["shards"])
     _require(rows == description["rows"] and rows > 0, folder, f"has {rows} rows, the manifest says {description['rows']}")
     shards = columns.pop("ids")
-    return Split(name, shards, **{column: np.concatenate(arrays) for column, arrays in columns.items()})
+    values = {column: np.concatenate(arrays) for column, arrays in columns.items()}
+    return Split(name, shards, **values, digest=schema.digest)
 
 
 def _open_array(path, dtype, shape):

@@ -9,6 +9,7 @@ from keras import ops
 from tfctr.errors import ConfigError, choose, require_number
 from tfctr.losses import LOSSES
 from tfctr.metrics import auc, is_positive, log_loss
+from tfctr.models.ids import ReadsIds, surfacing
 from tfctr.optimizers import (
     DENSE_FIX,
     ExactLazyAdam,
@@ -30,7 +31,7 @@ def ids_input(schema):
     return keras.Input((schema.width,), dtype="int32", name="ids")
 
 
-class CTRModel(keras.Model):
+class CTRModel(ReadsIds, keras.Model):
     """A graph of ids to named logits that trains on the sum of named loss terms.
 
     `loss = ctr + sum of auxiliary terms + l2`, where `ctr` is the compiled loss of the prediction, each auxiliary term reads
@@ -109,7 +110,8 @@ class CTRModel(keras.Model):
         """Keras' `fit`; arrays are shuffled, a dataset comes in its own order. Labels and weights are `(rows,)` or `(rows, 1)`.
 
         Raises:
-            DataError: a label of `y` that is neither 0 nor 1, with its row.
+            DataError: a label of `y` that is neither 0 nor 1, or ids that cannot be the schema's, with the row: see `IdsCheck`.
+            ConfigError: batches of another dataset's fit.
             TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
         """
         if y is not None:
@@ -169,7 +171,7 @@ class CTRModel(keras.Model):
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
     def predict(self, *args, **kwargs):
-        """Keras' `predict`: probabilities `(rows, 1)`."""
+        """Keras' `predict`: probabilities `(rows, 1)`. Raises `DataError` for what cannot be ids of the schema."""
         self.settle()
         return super().predict(*args, **kwargs)
 
@@ -195,8 +197,10 @@ class CTRModel(keras.Model):
         if y is not None:
             is_positive(y)
         self.settle()
+        x = x if _use_cached_eval_dataset else self.ids_check.checked(x)  # within `fit`, it was checked before the first epoch
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
-        scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
+        with surfacing():
+            scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose)
         scored = {name: column[:, 0] for name, column in scored.items()}
         weights = scored.get("weights")
         losses = scored["losses"] if weights is None else scored["losses"] * weights

@@ -8,6 +8,7 @@ import platform
 import reprlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Sequence
 from tfctr.models.base import require_model
+from tfctr.schema import Schema
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
@@ -84,9 +86,9 @@ def export(
         The path of the new version.
 
     Raises:
-        ConfigError: the model has no fitted schema, a vocabulary file is not the model's, `candidates` or `optional` names no
-            feature, `metrics` holds what is no number, `negatives_kept` is not in (0, 1], `tables` are not this model's as it
-            is now, or the name of `folder` cannot be a model's.
+        ConfigError: the model has no fitted schema, `vocabularies` is a dataset of another fit, a vocabulary file is not the
+            model's, `candidates` or `optional` names no feature, `metrics` holds what is no number, `negatives_kept` is not in
+            (0, 1], `tables` are not this model's as it is now, or the name of `folder` cannot be a model's.
         StorageError: a vocabulary file is missing, `folder` is no folder of versions, or cannot be written.
         DataError: the examples are too many, or do not fit the schema.
         ExportError: a weight or an answer is not finite, the SavedModel answers differently, or `tables` move a probability
@@ -185,8 +187,15 @@ def _schema_of(model, vocabularies):
     require_model(model)
     schema = model.schema
     if vocabularies is not None:
+        _require_same_fit(schema, Path(vocabularies))
         schema = dataclasses.replace(schema, folder=str(vocabularies))
     return schema
+
+
+def _require_same_fit(schema, folder):
+    """Refuse a prepared dataset of another fit; a folder with vocabularies alone is compared with them, file by file."""
+    if (folder / "schema.json").is_file() and (found := Schema.load(folder / "schema.json")).is_fitted:
+        schema.require_fit(found.digest, f"`vocabularies`: {folder}", "give the dataset that the model was trained on")
 
 
 def _refuse_infinite_weights(model):
