@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfctr.data.shares import describe_jump, jumps, shares_of
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.features import Numeric
 from tfctr.metrics import group_codes
@@ -79,6 +80,7 @@ class Dataset:
         splits, unverified = {}, {}
         for name, description in manifest["splits"].items():
             splits[name] = _load_split(folder / name, name, description, schema)
+            splits[name].describe(description.get("counts"), manifest.get("training"))
             files = [file for shard in description["shards"] for file in shard["files"].items()]
             unverified[name] = {folder / name / file: digest for file, digest in files}
         return cls(schema, splits, folder, unverified if verify else {})
@@ -117,6 +119,9 @@ class Split:
         labels: 0 or 1, float32, `(rows,)`.
         groups: int64 codes for gAUC, `(rows,)`, or None.
         weights: float32, `(rows,)`, or None.
+        shares: `{feature: {"unseen", "expected", "missing", "missing_in_training", "cut"}}`, as far as each has a meaning: the
+            share of tokens that the fit does not know, and that it will not know of rows like training's; of rows without a
+            value, and of training's; and of rows with more than `max_length` tokens. None where nobody has counted.
         digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
         memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
 
@@ -129,7 +134,7 @@ class Split:
 
     def __init__(self, name, shards, labels, groups=None, weights=None, digest=None):
         self.name, self.labels, self.groups, self.weights, self.digest = name, labels, groups, weights, digest
-        self.memory_limit = MEMORY_LIMIT
+        self.shares, self.jumps, self.memory_limit = None, (), MEMORY_LIMIT
         self._shards = shards
         self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
 
@@ -158,6 +163,13 @@ class Split:
             columns["groups"] = group_codes(columns["groups"])
         columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
         return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
+
+    def describe(self, counts, training):
+        """Set `shares`, and `jumps`, a sentence each, of what `prepare` has counted; None where an older one has not."""
+        if counts is not None and training is not None:
+            self.shares = shares_of(counts, training)
+            found = jumps(counts, training) if self.name != "train" else ()
+            self.jumps = tuple(describe_jump(f"the {self.name} split", *jump) for jump in found)
 
     @property
     def rows(self):

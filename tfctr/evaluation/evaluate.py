@@ -1,10 +1,13 @@
 """How good a model is on rows it has not seen."""
 
+import logging
 import math
 
 from tfctr import metrics
 from tfctr.errors import ConfigError, choose
 from tfctr.training import Run
+
+_LOG = logging.getLogger(__name__)
 
 SPLITS = {name: name for name in ("train", "valid", "test")}
 
@@ -23,11 +26,12 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
         data: for a run, the folder of its dataset, if that is no longer where the run was trained.
 
     Returns:
-        A mapping: `auc`, `group_auc`, `log_loss`, `rows`, `groups_used`, `groups_left_out` (one class only), and `undefined`,
-        `{metric: reason}`.
+        A mapping: `auc`, `group_auc`, `log_loss`, `rows`, `groups_used`, `groups_left_out` (one class only), `undefined`,
+        `{metric: reason}`, and `shares`, what the split has of each feature that the fit does not know: see `Split`. Where that
+        is much more than rows like training's have, a warning is logged.
 
     Raises:
-        ConfigError: no such split.
+        ConfigError: no such split, or one of another fit than the model.
         StorageError: the run's model or dataset is missing, corrupt, or not the one it was trained on.
     """
     if isinstance(model, Run):
@@ -36,7 +40,10 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
     if isinstance(split, str) or split is None:
         raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
     probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
-    return score(split.labels, probabilities, split.groups, split.weights)
+    for jump in getattr(split, "jumps", ()):
+        _LOG.warning(jump)
+    values = score(split.labels, probabilities, split.groups, split.weights)
+    return {**values, "shares": getattr(split, "shares", None)}
 
 
 def score(labels, probabilities, groups=None, weights=None):
