@@ -199,9 +199,10 @@ def test_ids_out_of_range_are_out_of_vocabulary(schema):
     limits = np.iinfo("int32")
     good = [np.where(scaled, half, ids) for ids in (first, first + 1, first + size - 1)]
     bad = [np.where(scaled, infinite, ids) for ids in (first - 1, first + size, limits.min, limits.max)]
+    bad.append(np.where(scaled, 35, first - 1))  # the bits of a subnormal number: a raw one
     ids = in_range(schema, tf.constant(np.stack(good + bad), tf.int32)).numpy()
     np.testing.assert_array_equal(ids[:3], good)
-    np.testing.assert_array_equal(ids[3:], [np.where(scaled, nan, first + 2)] * 4)
+    np.testing.assert_array_equal(ids[3:], [np.where(scaled, nan, first + 2)] * 5)
 
 
 def test_a_vocabulary_that_is_not_the_models_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from tfctr.evaluation import evaluate
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import LR
 from tfctr.schema import Schema
+from tfctr.serving import LocalServer, PredictionClient
+from tfctr.serving.unseen import UnseenTokens
 
 TRAIN = {
     "user": ["a", "a", "b", "b", "c", "d", "", "a"],  # 7 tokens; c and d once
@@ -202,3 +205,69 @@ def test_the_command_line_says_it(tmp_path):
     result = CliRunner().invoke(app, [str(argument) for argument in [*arguments, tmp_path / "json", "--json"]])
     shares = json.loads(result.stdout)["shares"]
     assert (shares["test"]["user"]["unseen"], shares["train"]["tags"]["cut"], shares["test"]["tags"]["cut"]) == (1.0, 1.0, 0.0)
+
+
+# a model that is served
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A model of users "0" to "8", and nine more among 90 rows that are there once, published beside rows it does not know."""
+    folder = tmp_path_factory.mktemp("served")
+    users = [str(n % 9) for n in range(81)] + [f"once {n}" for n in range(9)]
+    train = {"user": users, "tags/all": ["a|b"] * 90, "city": ["p"] * 90, "click": [0, 1] * 45}
+    features = [Categorical("user"), Sequence("tags/all", max_length=2), Categorical("city", hash_buckets=5)]
+    dataset = tfctr.prepare(Schema(features, label="click"), train=train, out=folder / "data")
+    return tfctr.serving.publish_model(LR(dataset.schema), folder / "ctr", examples=STRANGE)
+
+
+KNOWN = {"user": ["0", "1", "once 3", "8"], "tags/all": ["a|b", "a", "b", "a"], "city": ["p", "q", "", "z"]}
+STRANGE = {"user": ["0.0", "1.0", "once 3", ""], "tags/all": ["a,b", "a", "", "b,a"], "city": ["p", "q", "", "z"]}
+STRANGE = {name: column * 5 for name, column in STRANGE.items()}
+
+
+def test_publish_reports_the_rows_it_compares_on(published):
+    assert published["unseen"] == {
+        "user": {"unseen": 2 / 3, "expected": pytest.approx(0.1)},
+        "tags/all": {"unseen": 2 / 3, "expected": 0.0},
+    }
+    record = json.loads((Path(published["folder"]) / "assets.extra" / "publication.json").read_text())
+    assert record["unseen"] == published["unseen"]
+
+
+def test_a_served_model_counts_what_it_does_not_know(published, caplog):
+    base = Path(published["folder"]).parent
+    with LocalServer(base) as server, PredictionClient(server.target, model="ctr") as client:
+        known = client.unseen(KNOWN)
+        assert {name: share["unseen"] for name, share in known.items()} == {"user": 0.0, "tags/all": 0.0}
+        assert not [record for record in caplog.records if record.name.startswith("tfctr")]
+        assert client.unseen(STRANGE) == published["unseen"]
+        answered = client.answer(STRANGE, "unseen").outputs
+    np.testing.assert_array_equal(answered["tags/all"], [[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0]] * 5)
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"the rows for model 'ctr': 66.7% of the tokens of {name!r} are unknown to the fit; rows like training's have {share}%."
+        for name, share in (("tags/all", "0.0"), ("user", "10.0"))
+    ]
+
+
+def test_predict_reports_the_rows_of_a_file(published, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({name: column[row] for name, column in STRANGE.items()}) + "\n" for row in range(20)))
+    with LocalServer(Path(published["folder"]).parent) as server:
+        result = CliRunner().invoke(app, ["predict", server.target, str(rows), "--model", "ctr"])
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 20)
+    assert (
+        "the first rows: tokens that the fit does not know: tags/all 66.67% (0.00% expected), user 66.67% (10.00%"
+        in result.stderr
+    )
+
+
+def test_a_model_that_cannot_say_says_nothing(models, tiny_schema, tmp_path):
+    assert UnseenTokens(tiny_schema).fields == []  # of a folder without a manifest
+    shutil.copytree(models / "light", tmp_path / "ctr" / "1")
+    rows = {"user": ["60", "nobody"], "price": [1.0, 2.0]}
+    (tmp_path / "rows.jsonl").write_text('{"user": "nobody", "price": 1}\n')
+    with LocalServer(tmp_path / "ctr") as server, PredictionClient(server.target, model="ctr") as client:
+        assert client.unseen(rows) is None
+        assert client.predict_file(tmp_path / "rows.jsonl").shape == (1,)
+        assert client.shares is None

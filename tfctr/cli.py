@@ -244,6 +244,7 @@ def predict(
     connection = {"timeout": timeout, "tls": tls, "root_certificates": root_certificates, "token": token}
     with PredictionClient(target, model=model, separator=_separator(separator), **which, **connection) as client:
         probabilities = client.predict_file(rows)
+        say_shares("the first rows", client.shares)
     if json:
         print_json({"probabilities": probabilities.tolist()})
     else:

@@ -9,11 +9,14 @@ Reference: [Good, 1953](https://doi.org/10.1093/biomet/40.3-4.237), eq. 2: of `n
 """
 
 import collections
+import logging
 import math
 
 import numpy as np
 
 from tfctr.features import MISSING, OUT_OF_VOCABULARY, Numeric
+
+_LOG = logging.getLogger(__name__)
 
 _FLOOR = 0.05  # a share that is above the expected one by less is no jump,
 _FACTOR = 1.5  # nor one that is not so many times as large
@@ -73,18 +76,41 @@ def shares_of(counts, training):
         counts: of the split, `{feature: {"rows", "missing"[, "tokens", "unseen"][, "cut"]}}`.
         training: `{feature: {"missing"[, "unseen"]}}`, the shares that training lets expect.
     """
-    shares = {}
+    shares, unseen = {}, unseen_shares(counts, training)
     for name, found in counts.items():
-        expected = training.get(name, {})
-        said = shares[name] = {
+        missing = {
             "missing": found.get("missing", 0) / found["rows"],
-            "missing_in_training": expected.get("missing"),
+            "missing_in_training": training.get(name, {}).get("missing"),
         }
-        if found.get("tokens"):
-            said |= {"unseen": found.get("unseen", 0) / found["tokens"], "expected": expected.get("unseen")}
+        said = shares[name] = {**missing, **unseen.get(name, {})}
         if "cut" in found:
             said["cut"] = found["cut"] / found["rows"]
     return shares
+
+
+def unseen_shares(counts, training):
+    """`{feature: {"unseen", "expected"}}` of the features of which there are tokens.
+
+    >>> unseen_shares({"user": {"tokens": 4, "unseen": 1}, "item": {"tokens": 0, "unseen": 0}}, {"user": {"unseen": 0.5}})
+    {'user': {'unseen': 0.25, 'expected': 0.5}}
+    """
+    known = {name: found for name, found in counts.items() if found.get("tokens")}
+    return {
+        name: {"unseen": found.get("unseen", 0) / found["tokens"], "expected": training.get(name, {}).get("unseen")}
+        for name, found in known.items()
+    }
+
+
+def told_shares(counted, where):
+    """`unseen_shares` of what the signature `unseen` has answered, `{feature: (rows, 3)}`. Warns where a share jumps."""
+    counts, training = {}, {}
+    for name, rows in counted.items():
+        tokens, unseen, _ = rows.sum(axis=0, dtype=np.float64)
+        counts[name] = {"tokens": int(tokens), "unseen": int(unseen)}
+        training[name] = {"unseen": float(rows[0, 2])} if len(rows) else {}
+    for jump in jumps(counts, training):
+        _LOG.warning(describe_jump(where, *jump))
+    return unseen_shares(counts, training)
 
 
 def jumps(counts, training):

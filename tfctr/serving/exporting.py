@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfctr
+from tfctr.data.shares import told_shares
 from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Sequence
 from tfctr.models.base import require_model
@@ -22,6 +23,7 @@ from tfctr.schema import Schema
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
+from tfctr.serving.loader import SavedModel
 from tfctr.serving.publish import publish, require_base
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
@@ -58,6 +60,7 @@ def export(
     | `regress` | the same | `outputs`, the probability |
     | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
     | `embedding` | as `serving_default` | `embedding`: the fields of each of `model.embeddings`, flat, side by side |
+    | `unseen` | as `serving_default` | for each feature with a vocabulary, `(batch, 3)`: see `UnseenTokens` |
 
     Probabilities are `(batch,)`, float32 under every dtype policy. A row with a number so extreme that the model answers NaN is
     answered like a row without values. The SavedModel needs no file outside its folder. In there, `assets.extra/` holds
@@ -131,6 +134,16 @@ def export(
                 check_saved_model(version)
 
         return publish(folder, build)
+
+
+def unseen_of(version, schema, examples):
+    """The shares of the tokens of raw rows that an exported version does not know: see `PredictionClient.unseen`."""
+    model = SavedModel(version)
+    if (signature := model.signatures.get("unseen")) is None:
+        return None
+    columns = _example_columns(schema, examples)
+    answers = model.run("unseen", {name: columns[name] for name in signature.inputs})
+    return told_shares(answers, "the rows to compare versions on")
 
 
 @contextlib.contextmanager

@@ -69,8 +69,9 @@ def publish_model(
         protected: numbers of versions that stay in any case.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; and `folder` (None
-        after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
+        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`, and `unseen`, the
+        shares of the examples' tokens that the new version does not know, beside those to be expected; and `folder` (None after
+        a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
@@ -84,7 +85,7 @@ def publish_model(
         require_count("keep", keep, least=2)
     with _staging(base, dry_run) as folder:
         # Imported late: a rollback needs no TensorFlow in Python.
-        from tfctr.serving.exporting import export
+        from tfctr.serving.exporting import export, unseen_of
 
         live = versions(base)[-1:]
         exported = export(
@@ -99,10 +100,16 @@ def publish_model(
             negatives_kept=negatives_kept,
             tables=tables,
         )
+        unseen = None if examples is None else unseen_of(exported, model.schema, examples)
         comparison = compare(exported, version_folder(base, *live), bounds) if live else None
         if live and force is None:
             _refuse(comparison["failures"], base / str(*live))
-        record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
+        record = {
+            **_record("publish", force),
+            "compared_with": live[0] if live else None,
+            "comparison": comparison,
+            "unseen": unseen,
+        }
         if dry_run:
             return {**record, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:
