@@ -143,23 +143,28 @@ class Split:
         """A split of arrays in memory: integers `(rows, columns)`, and one value a row each for the others.
 
         Raises:
-            DataError: shapes that do not agree, no rows, ids beyond int32, a label that is neither 0 nor 1, a weight that is
-                negative or not finite.
+            DataError: shapes that do not agree, no rows, ids beyond int32, a label that is neither 0 nor 1, a group that is
+                missing, a weight that is no number, negative, or not finite in float32.
         """
-        ids = np.asarray(ids)
+        ids = _array("ids", ids)
         if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
             raise DataError(f"`ids` has the shape {ids.shape} and type {ids.dtype}.", fix="give integers, (rows, columns)")
         _require_values("ids", (ids >= -(2**31)) & (ids < 2**31), "do not fit int32")
         columns = {"labels": labels, "groups": groups, "weights": weights}
-        columns = {name: np.asarray(values) for name, values in columns.items() if values is not None}
+        columns = {name: _array(name, values) for name, values in columns.items() if values is not None or name == "labels"}
         for column, values in columns.items():
             if values.shape != (len(ids),):
                 raise DataError(f"`{column}` has the shape {values.shape}.", fix=f"give one value a row, ({len(ids)},)")
         _require_values("labels", np.isin(columns["labels"], (0, 1)), "are neither 0 nor 1")
         if "weights" in columns:
+            if columns["weights"].dtype.kind not in "biuf":
+                raise DataError(f"`weights` has the type {columns['weights'].dtype}.", fix="give numbers")
+            with np.errstate(over="ignore"):
+                columns["weights"] = columns["weights"].astype(np.float32)
             finite = np.isfinite(columns["weights"]) & (columns["weights"] >= 0)
             _require_values("weights", finite, "are negative or not finite")
         if "groups" in columns:
+            _require_values("groups", columns["groups"] == columns["groups"], "are missing")  # only NaN is not itself
             columns["groups"] = group_codes(columns["groups"])
         columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
         return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
@@ -318,6 +323,13 @@ def _to_tensorflow(batches_of, shapes, number, first_epoch):
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
+
+
+def _array(name, values):
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"`{name}` is no array: {error}", fix="give rows of equal length") from error
 
 
 def _require_values(name, good, problem):
