@@ -319,3 +319,12 @@ def test_a_loaded_model_knows_its_fit(model, dataset, other, tmp_path):
 def test_own_batches_are_handed_on_as_they_are(model, dataset):
     batches = dataset.train.batches(50)
     assert model.ids_check.checked(batches) is batches
+
+
+def test_a_distributed_dataset_is_known_by_its_type_and_width(model, ids, labels):
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    batches = strategy.experimental_distribute_dataset(foreign(ids, labels))
+    assert model.ids_check.checked(batches) is batches
+    for bad, message in ((ids.astype("float32"), "type float32"), (ids[:, :2], r"\(None, 2\)")):
+        with pytest.raises(DataError, match=message):
+            model.ids_check.checked(strategy.experimental_distribute_dataset(foreign(bad, labels)))

@@ -71,7 +71,8 @@ class IdsCheck:
         if isinstance(x, types.GeneratorType):
             return (self.batch(batch, number) for number, batch in enumerate(x))
         if hasattr(x, "element_spec"):  # distributed
-            self._require_spec(_only(_ids_of(x.element_spec), self.names))
+            for spec in tf.nest.flatten(_only(_ids_of(x.element_spec), self.names), expand_composites=True):  # one a device
+                self._require_spec(spec)
             return x
         if x is None or not (hasattr(x, "__array__") or isinstance(x, list | tuple | Mapping)):
             return x  # Keras says what it takes
