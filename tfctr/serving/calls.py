@@ -5,7 +5,6 @@ them with `finished`.
 """
 
 import dataclasses
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -13,14 +12,11 @@ from collections.abc import Mapping
 import grpc
 import numpy as np
 
-from tfctr.data.shares import told_shares
-from tfctr.errors import ConfigError, DataError, StorageError, TfctrError, choose, require_count, require_positive
+from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
 from tfctr.serving.rows import column_names, naming_lines, read_json_lines, slices, to_columns
-
-_LOG = logging.getLogger(__name__)
-_SAMPLE = 1000  # rows of a file whose tokens are counted
+from tfctr.serving.unseen_calls import AsksUnseen
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -49,7 +45,7 @@ class Request:
     seconds: float
 
 
-class BaseClient:
+class BaseClient(AsksUnseen):
     """The options of `PredictionClient`, and its calls as coroutines."""
 
     _library = None  # the module of gRPC that opens channels
@@ -97,7 +93,6 @@ class BaseClient:
         self._timeout, self._separator, self._limits, self._strict = timeout, separator, (max_rows, max_bytes), strict
         self._observe, self._methods, self._channel = observe, None, None
         self._signatures, self._described = None, None  # what the model takes, and which version of it
-        self.shares = None  # of the last file: see `predict_file`
         self._lock, self._closed = threading.Lock(), False
 
     async def _send(self, method, request, timeout, metadata):
@@ -137,26 +132,9 @@ class BaseClient:
                 problem = f"{self.target} no longer has version {version}, which answered the lines before {min(rows)}."
                 raise StorageError(problem, fix="call again, so that one version answers the whole file") from error
             parts.append(probabilities)
-            first = first or {name: column[:_SAMPLE] for name, column in columns.items()}
-        self.shares = await self._shares_if_told(first, version)
+            first = first or columns
+        await self._keep_shares(first, version)
         return np.concatenate(parts)
-
-    async def _unseen(self, rows):
-        return await self._shares(self._columns(rows, await self._signature(self.signature)), None)
-
-    async def _shares_if_told(self, columns, version):
-        """None also where the model cannot be asked: the probabilities are there by then."""
-        try:
-            return await self._shares(columns, version) if self.signature == "serving_default" else None
-        except TfctrError as error:
-            _LOG.info("%s does not say which tokens it knows: %s", self.target, error.problem)
-
-    async def _shares(self, columns, version):
-        """`{feature: {"unseen", "expected"}}`; None where the model does not say. Logs a warning where one jumps."""
-        if (signature := (self._signatures or {}).get("unseen")) is None:
-            return None
-        answer = await self._ask("unseen", columns, _described(signature.outputs), version=version)
-        return told_shares(answer.outputs, f"the rows for model {self.model!r}")
 
     async def _rank(self, user, candidates):
         signature = await self._signature("rank")
@@ -195,8 +173,10 @@ class BaseClient:
 
     async def _answer(self, rows, name):
         name = self.signature if name is None else name
-        signature = await self._signature(name)
-        return await self._ask(name, self._columns(rows, signature), _described(signature.outputs))
+        return await self._all_outputs(name, self._columns(rows, await self._signature(name)))
+
+    async def _all_outputs(self, name, columns, version=None):
+        return await self._ask(name, columns, _described((await self._signature(name)).outputs), version=version)
 
     async def _metadata(self):
         return {
