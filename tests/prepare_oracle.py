@@ -15,7 +15,7 @@ SCHEMA = Schema(
         Categorical("user", min_count=2),
         Categorical("city", hash_buckets=50),
         Sequence("genres", max_length=3, min_count=2),
-        Sequence("tags", max_length=2, separator=" ", hash_buckets=7),
+        Sequence("tags", max_length=2, separator=" ", hash_buckets=7, keep="last"),
         Numeric("clicks", min_count=3),
         Numeric("price", "quantile", buckets=5),
         Numeric("age", "edges", edges=[18, 30.5, 65]),
@@ -79,7 +79,8 @@ def tokens_of(feature, value):
     if not isinstance(feature, Sequence):
         return [] if text(value) is None else [text(value)]
     parts = [text(part) for part in value] if isinstance(value, list) else (text(value) or "").split(feature.separator)
-    return [part for part in parts if part][: feature.max_length]
+    parts = [part for part in parts if part]
+    return parts[: feature.max_length] if feature.keep == "first" else parts[max(len(parts) - feature.max_length, 0) :]
 
 
 def vocabulary(feature, values):

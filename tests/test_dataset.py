@@ -266,6 +266,14 @@ def test_from_arrays_converts_types():
         ({"groups": [1, 2]}, "`groups` has the shape"),
         ({"weights": [-1]}, "`weights` holds values that are negative or not finite"),
         ({"weights": [np.inf]}, "negative or not finite"),
+        ({"weights": [1e300]}, "negative or not finite"),  # in float32
+        ({"weights": ["1"]}, "`weights` has the type <U1"),
+        ({"weights": np.array([None], object)}, "`weights` has the type object"),
+        ({"groups": [np.nan]}, "`groups` holds values that are missing, first in row 0"),
+        ({"labels": None}, r"`labels` has the shape \(\)"),
+        ({"ids": [[True]]}, "`ids` has the shape .* bool"),
+        ({"ids": np.array([[2**63]], "uint64")}, "`ids` holds values that do not fit int32"),
+        ({"ids": [[1], [2, 3]]}, "`ids` is no array"),
     ],
 )
 def test_impossible_arrays_are_refused(arguments, message):

@@ -68,6 +68,14 @@ def test_sequences_by_hand(tmp_path):
     assert ids == [[5, 3], [3, 0], [1, 0], [1, 0], [1, 0], [3, 3], [4, 4]]
 
 
+def test_a_history_may_keep_its_newest(tmp_path):
+    values = ["a|b|c", "||b|", "", "b|b|a", "c|c||b|a|"]
+    # Kept are the last two: b c / b / - / b a / b a. Counts: b 4, a 2, c 1.
+    ids, feature = ids_of(tmp_path, Sequence("tags", max_length=2, keep="last"), values)
+    assert ids == [[3, 5], [3, 0], [1, 0], [3, 4], [3, 4]]
+    assert feature.keep == "last"
+
+
 @pytest.mark.parametrize("values", [[["a", "b"], [], None, ["b", None, ""]], [[1, 2], [], None, [2, None]]])
 def test_lists_are_sequences(tmp_path, values):
     ids, _ = ids_of(tmp_path, Sequence("tags", max_length=3), values)

@@ -39,13 +39,14 @@ def schema(tmp_path_factory):
             Numeric("scaled", "scaled", mean=MEAN, scale=12.5, size=4),
             Categorical("token", size=size),
             Numeric("few", "edges", edges=(0.5,), interval_ids=(3, 4), size=5),
-            Sequence("dashed", max_length=3, separator="–", size=size),
+            Sequence("dashed", max_length=3, separator="–", size=size, keep="last"),
             Numeric("edges", "log2_floor", edges=EDGES, interval_ids=INTERVAL_IDS, size=11),
             Categorical("hashed", hash_buckets=7, size=10),
             Numeric("centred", "scaled", mean=0.0, scale=3.0, size=4),
             Categorical("a/b", size=4),
             Categorical("unknown", size=3),
             Sequence("hashes", max_length=2, separator="\0", hash_buckets=5, size=8),
+            Sequence("newest", max_length=1, separator="–", size=size, keep="last"),
             Numeric("whole", "quantile", buckets=2, edges=(), interval_ids=(3,), size=4),
         ],
         label="click",
@@ -71,7 +72,8 @@ def expected(feature, value):
         return [1 if math.isnan(value) else feature.interval_ids[bisect.bisect_right(feature.edges, value)]]
     if isinstance(feature, Categorical):
         return [1 if value == b"" else token_id(feature, value)]
-    tokens = [token for token in value.split(feature.separator.encode()) if token][: feature.max_length]
+    tokens = [token for token in value.split(feature.separator.encode()) if token]
+    tokens = tokens[: feature.max_length] if feature.keep == "first" else tokens[max(len(tokens) - feature.max_length, 0) :]
     ids = [token_id(feature, token) for token in tokens] or [1]
     return ids + [0] * (feature.max_length - len(ids))
 
@@ -197,9 +199,10 @@ def test_ids_out_of_range_are_out_of_vocabulary(schema):
     limits = np.iinfo("int32")
     good = [np.where(scaled, half, ids) for ids in (first, first + 1, first + size - 1)]
     bad = [np.where(scaled, infinite, ids) for ids in (first - 1, first + size, limits.min, limits.max)]
+    bad.append(np.where(scaled, 35, first - 1))  # the bits of a subnormal number: a raw one
     ids = in_range(schema, tf.constant(np.stack(good + bad), tf.int32)).numpy()
     np.testing.assert_array_equal(ids[:3], good)
-    np.testing.assert_array_equal(ids[3:], [np.where(scaled, nan, first + 2)] * 4)
+    np.testing.assert_array_equal(ids[3:], [np.where(scaled, nan, first + 2)] * 5)
 
 
 def test_a_vocabulary_that_is_not_the_models_is_refused(tmp_path):

@@ -191,6 +191,7 @@ def test_counts_are_whole_numbers(make, value):
         (lambda: Sequence("genres", max_length=3, separator="||"), "`separator` is '||'"),
         (lambda: Sequence("genres", max_length=3, separator=""), "`separator` is ''"),
         (lambda: Sequence("genres", max_length=3, pooling="max"), "Unknown pooling of feature 'genres' 'max'"),
+        (lambda: Sequence("genres", max_length=3, keep="newest"), "Unknown `keep` of feature 'genres' 'newest'"),
         (lambda: Numeric("price", "log"), "Unknown transform of feature 'price' 'log'"),
         (lambda: Numeric("price", "scaled", min_count=2), "`min_count` has a meaning for the transform 'log2_floor' only"),
         (lambda: Numeric("price", "quantile"), "`buckets` is None with the transform 'quantile'"),

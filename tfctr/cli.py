@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from tfctr import __version__, cli_publishing
-from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, show, suggest
+from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, say_shares, show, suggest
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
 app = typer.Typer(
@@ -94,7 +94,11 @@ def prepare(
     tables = {"train": train, "valid": _share("--valid", valid), "test": _share("--test", test)}
     dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit, threads=threads, seed=seed)
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
-    show({"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}, json)
+    shares = {name: split.shares for name, split in dataset.splits.items()}
+    said = {"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}
+    show({**said, "shares": shares} if json else said, json)
+    for name in shares:
+        say_shares(name, shares[name])
     suggest(
         f"tfctr train --data {out} --out RUN" if "valid" in dataset.splits else "the same with --valid 0.1: training needs it"
     )
@@ -190,8 +194,9 @@ def evaluate(
     from tfctr.training import load_run
 
     values = evaluate(load_run(run), split, data=data)
-    undefined = values.pop("undefined")
-    show({**values, "undefined": undefined} if json else values, json)
+    undefined = values["undefined"]
+    show(values if json else {name: value for name, value in values.items() if name not in ("undefined", "shares")}, json)
+    say_shares(split, values.get("shares"))
     for name, reason in undefined.items():
         typer.echo(f"{name} is not defined: {reason}", err=True)
 
@@ -257,6 +262,7 @@ def predict(
     connection = {"timeout": timeout, "tls": tls, "root_certificates": root_certificates, "token": token}
     with PredictionClient(target, model=model, separator=_separator(separator), **which, **connection) as client:
         probabilities = client.predict_file(rows)
+        say_shares("the first rows", client.shares)
     if json:
         print_json({"probabilities": probabilities.tolist()})
     else:

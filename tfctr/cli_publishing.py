@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, show, suggest
+from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, say_shares, show, suggest
 from tfctr.errors import ConfigError, StorageError, require_one_of
 
 Candidates = Annotated[
@@ -99,6 +99,7 @@ def publish(
         protected=protected,
     )
     show(published if json else _short(published), json)
+    say_shares("the rows to compare on", published["unseen"])
     after = f"tfctr versions {folder}" if published["compared_with"] else f"tfctr serve {folder}"
     suggest("the same without --dry-run" if dry_run else after)
     _suggest_labels(folder, published)

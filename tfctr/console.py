@@ -59,6 +59,20 @@ def _without_nan(value):
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def say_shares(split, shares):
+    """Say on stderr how many tokens of a split the fit does not know, and how many rows were cut; no word of a share of 0."""
+    for what, beside in (("unseen", "expected"), ("cut", None)):
+        said = {name: share for name, share in (shares or {}).items() if share.get(what)}
+        texts = [f"{name} {share[what]:.2%}{_beside(share.get(beside), beside)}" for name, share in said.items()]
+        if texts:
+            meaning = {"unseen": "tokens that the fit does not know", "cut": "rows with more tokens than are kept"}[what]
+            typer.echo(f"{split}: {meaning}: {', '.join(texts)}", err=True)
+
+
+def _beside(share, name):
+    return "" if share is None else f" ({share:.2%} {name})"
+
+
 def suggest(text):
     """Say on stderr what to do next."""
     typer.echo(f"next: {text}", err=True)

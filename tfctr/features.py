@@ -16,6 +16,7 @@ PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
 
 TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
 POOLINGS = ("mean", "sum", "sqrtn")
+ENDS = ("first", "last")
 
 # A name becomes an input of the served model: TensorFlow Serving takes these characters and no Python keyword.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]*(?<!/)")
@@ -111,13 +112,15 @@ class Categorical:
 class Sequence:
     """A column that holds several tokens a row: "Animation|Comedy", or a list.
 
-    The first `max_length` tokens are kept, padded behind, and pooled over what is not padding. Empty tokens are dropped; a row
-    without any token is missing. A list is joined by `separator` first, so a token never contains it.
+    Empty tokens are dropped; of the others, the first or the last `max_length` are kept, in their order, padded behind, and
+    pooled over what is not padding. A row without any token is missing. A list is joined by `separator` first, so a token
+    never contains it.
 
     Args:
         name: the column.
         separator: one character between the tokens.
-        max_length: tokens kept a row.
+        max_length: tokens kept a row. `prepare` says how many rows had more.
+        keep: which of a longer row's tokens: `"first"`, or `"last"`, which a history in the order of time needs: its newest.
         pooling: how the tokens' vectors become one: `"mean"`, `"sum"` or `"sqrtn"` (sum / sqrt(count)).
         min_count, hash_buckets, size, vocabulary_sha256: as in `Categorical`.
     """
@@ -130,6 +133,7 @@ class Sequence:
     hash_buckets: int | None = None
     size: int | None = None
     vocabulary_sha256: str | None = None
+    keep: str = "first"
 
     raw_type = "string"
 
@@ -139,10 +143,16 @@ class Sequence:
         is_character = isinstance(self.separator, str) and re.fullmatch("[^\ud800-\udfff]", self.separator)
         _require_value(self, "separator", is_character, "use one character")
         require_one_of(POOLINGS, self.pooling, f"pooling of feature {self.name!r}")
+        require_one_of(ENDS, self.keep, f"`keep` of feature {self.name!r}")
 
     @property
     def width(self):
         return self.max_length
+
+    @property
+    def kept(self):
+        """Which of a row's tokens are kept, as a slice."""
+        return slice(self.max_length) if self.keep == "first" else slice(-self.max_length, None)
 
 
 @dataclasses.dataclass(frozen=True)

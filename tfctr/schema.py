@@ -9,6 +9,8 @@ feature's `offset` added, so it is a row of the shared table.
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 import re
 import reprlib
@@ -98,6 +100,26 @@ class Schema:
                 f"`{role}` is {reprlib.repr(value)}.",
                 "give the name of a column",
             )
+
+    @functools.cached_property
+    def digest(self):
+        """SHA-256 of all that gives ids their meaning: the features in order, their sizes, vocabularies, edges and means.
+
+        Equal for two fits of the same data, wherever they lie. What does not change the meaning of an id does not count: the
+        label, the group, the weight, how a model pools, and the settings that only the fit has read.
+
+        Raises:
+            ConfigError: the schema is not fitted.
+        """
+        meaning = [feature_to_dict(field.feature) for field in self.fields]
+        for feature in meaning:
+            for argument in ("pooling", "min_count", "buckets"):
+                feature.pop(argument, None)
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+    def require_fit(self, digest, what="the split", fix="use the dataset that the model was trained on, or train on this one"):
+        """Raise `ConfigError` unless `digest` is this schema's, or None: unknown."""
+        require(digest in (None, self.digest), f"{what} is of another fit: the same ids mean other tokens there.", fix)
 
     @property
     def is_fitted(self):

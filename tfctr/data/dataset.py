@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfctr.data.shares import describe_jump, jumps, shares_of
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.features import Numeric
 from tfctr.metrics import click_rate, group_codes
@@ -79,6 +80,7 @@ class Dataset:
         splits, unverified = {}, {}
         for name, description in manifest["splits"].items():
             splits[name] = _load_split(folder / name, name, description, schema)
+            splits[name].describe(description.get("counts"), manifest.get("training"))
             files = [file for shard in description["shards"] for file in shard["files"].items()]
             unverified[name] = {folder / name / file: digest for file, digest in files}
         return cls(schema, splits, folder, unverified if verify else {})
@@ -117,6 +119,10 @@ class Split:
         labels: 0 or 1, float32, `(rows,)`.
         groups: int64 codes for gAUC, `(rows,)`, or None.
         weights: float32, `(rows,)`, or None.
+        shares: `{feature: {"unseen", "expected", "missing", "missing_in_training", "cut"}}`, as far as each has a meaning: the
+            share of tokens that the fit does not know, and that it will not know of rows like training's; of rows without a
+            value, and of training's; and of rows with more than `max_length` tokens. None where nobody has counted.
+        digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
         memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
 
     >>> split = Split.from_arrays(ids=[[3, 8], [4, 7], [2, 9]], labels=[1, 0, 0], name="valid")
@@ -126,9 +132,9 @@ class Split:
     [(2, 1), (1, 1)]
     """
 
-    def __init__(self, name, shards, labels, groups=None, weights=None):
-        self.name, self.labels, self.groups, self.weights = name, labels, groups, weights
-        self.memory_limit = MEMORY_LIMIT
+    def __init__(self, name, shards, labels, groups=None, weights=None, digest=None):
+        self.name, self.labels, self.groups, self.weights, self.digest = name, labels, groups, weights, digest
+        self.shares, self.jumps, self.memory_limit = None, (), MEMORY_LIMIT
         self._shards = shards
         self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
 
@@ -137,26 +143,38 @@ class Split:
         """A split of arrays in memory: integers `(rows, columns)`, and one value a row each for the others.
 
         Raises:
-            DataError: shapes that do not agree, no rows, ids beyond int32, a label that is neither 0 nor 1, a weight that is
-                negative or not finite.
+            DataError: shapes that do not agree, no rows, ids beyond int32, a label that is neither 0 nor 1, a group that is
+                missing, a weight that is no number, negative, or not finite in float32.
         """
-        ids = np.asarray(ids)
+        ids = _array("ids", ids)
         if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
             raise DataError(f"`ids` has the shape {ids.shape} and type {ids.dtype}.", fix="give integers, (rows, columns)")
         _require_values("ids", (ids >= -(2**31)) & (ids < 2**31), "do not fit int32")
         columns = {"labels": labels, "groups": groups, "weights": weights}
-        columns = {name: np.asarray(values) for name, values in columns.items() if values is not None}
+        columns = {name: _array(name, values) for name, values in columns.items() if values is not None or name == "labels"}
         for column, values in columns.items():
             if values.shape != (len(ids),):
                 raise DataError(f"`{column}` has the shape {values.shape}.", fix=f"give one value a row, ({len(ids)},)")
         _require_values("labels", np.isin(columns["labels"], (0, 1)), "are neither 0 nor 1")
         if "weights" in columns:
+            if columns["weights"].dtype.kind not in "biuf":
+                raise DataError(f"`weights` has the type {columns['weights'].dtype}.", fix="give numbers")
+            with np.errstate(over="ignore"):
+                columns["weights"] = columns["weights"].astype(np.float32)
             finite = np.isfinite(columns["weights"]) & (columns["weights"] >= 0)
             _require_values("weights", finite, "are negative or not finite")
         if "groups" in columns:
+            _require_values("groups", columns["groups"] == columns["groups"], "are missing")  # only NaN is not itself
             columns["groups"] = group_codes(columns["groups"])
         columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
         return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
+
+    def describe(self, counts, training):
+        """Set `shares`, and `jumps`, a sentence each, of what `prepare` has counted; None where an older one has not."""
+        if counts is not None and training is not None:
+            self.shares = shares_of(counts, training)
+            found = jumps(counts, training) if self.name != "train" else ()
+            self.jumps = tuple(describe_jump(f"the {self.name} split", *jump) for jump in found)
 
     @property
     def rows(self):
@@ -205,12 +223,14 @@ class Split:
         def pieces(epoch):
             return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
 
-        return _to_tensorflow(
+        batches = _to_tensorflow(
             lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), number),
             shapes=[(batch_size if drop_remainder else None, column.shape[1]) for column in self._columns(0, 1)],
             number=number,
             first_epoch=first_epoch,
         )
+        batches.split = self  # so that a model knows whose ids these are, and need not look at them
+        return batches
 
     @property
     def _fits_memory(self):
@@ -310,6 +330,13 @@ def _to_tensorflow(batches_of, shapes, number, first_epoch):
     return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
 
 
+def _array(name, values):
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"`{name}` is no array: {error}", fix="give rows of equal length") from error
+
+
 def _require_values(name, good, problem):
     if not good.all():
         row = int(np.argmin(good.reshape(len(good), -1).all(axis=1)))
@@ -344,7 +371,8 @@ def _load_split(folder, name, description, schema):
     rows = sum(shard["rows"] for shard in description["shards"])
     _require(rows == description["rows"] and rows > 0, folder, f"has {rows} rows, the manifest says {description['rows']}")
     shards = columns.pop("ids")
-    return Split(name, shards, **{column: np.concatenate(arrays) for column, arrays in columns.items()})
+    values = {column: np.concatenate(arrays) for column, arrays in columns.items()}
+    return Split(name, shards, **values, digest=schema.digest)
 
 
 def _open_array(path, dtype, shape):

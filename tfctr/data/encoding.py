@@ -4,9 +4,10 @@ import ibis
 import numpy as np
 
 from tfctr.data.columns import feature_column
-from tfctr.data.fitting import tokens, vocabulary_table
+from tfctr.data.fitting import cut_rows, tokens, vocabulary_table
 from tfctr.data.hashing import hash_ids
-from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric
+from tfctr.data.shares import add, count_ids
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
 from tfctr.storage import sha256
 
 _SHARD_ROWS = 1_048_576
@@ -27,18 +28,21 @@ def write_split(engine, schema, split, folder, groups=None):
     folder.mkdir()
     shard_rows = min(_SHARD_ROWS, max(1, _SHARD_IDS // schema.width))
     ids = np.empty((min(shard_rows, split.rows), schema.width), np.int32)
-    shards = []
+    shards, counts = [], {}
     for number, start in enumerate(range(0, split.rows, shard_rows)):
         rows = min(shard_rows, split.rows - start)
         block = split.table.filter(split.table.row >= start, split.table.row < start + rows)
         block = block.mutate(row=block.row - start)
         arrays = {"ids": encode(engine, schema, block, ids[:rows]), "labels": _floats(engine, block, "label", rows)}
+        add(counts, count_ids(schema, arrays["ids"]))
         if schema.group:
             arrays["groups"] = _groups(engine, block, groups, rows)
         if schema.weight:
             arrays["weights"] = _floats(engine, block, "weight", rows)
         shards.append({"rows": rows, "files": _save(folder, number, arrays)})
-    return {"rows": split.rows, "shards": shards, "positives": split.positives}
+    for name, cut in _cut_rows(engine, schema, split.table).items():
+        counts[name]["cut"] = cut
+    return {"rows": split.rows, "shards": shards, "positives": split.positives, "counts": counts}
 
 
 def encode(engine, schema, block, ids):
@@ -50,6 +54,14 @@ def encode(engine, schema, block, ids):
         else:
             _encode_tokens(engine, block, index, field, view)
     return ids
+
+
+def _cut_rows(engine, schema, table):
+    """`{sequence feature: rows with more tokens than are kept}`."""
+    sequences = {i: feature for i, feature in enumerate(schema.features) if isinstance(feature, Sequence)}
+    found = [cut_rows(table, index, feature).name(feature_column(index)) for index, feature in sequences.items()]
+    row = engine.fetch(table.agg(found))[0] if found else {}
+    return {feature.name: int(row[feature_column(index)] or 0) for index, feature in sequences.items()}
 
 
 def _encode_tokens(engine, block, index, field, ids):

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import itertools
 import math
+import reprlib
 
 import ibis
 import numpy as np
@@ -19,6 +20,7 @@ from tfctr.features import FIRST_KNOWN, Numeric, Sequence
 from tfctr.storage import sha256
 
 _MOST_ROWS = 2**31 - 1  # ids are int32
+_MOST_COMPARED = 10_000  # known tokens, with one that is not
 
 
 def fit(engine, schema, train, folder):
@@ -53,7 +55,7 @@ def fit(engine, schema, train, folder):
 
 
 def vocabulary_table(index):
-    """The table (token, id) of the feature at `index` of the schema."""
+    """The table (token, count, id) of the feature at `index` of the schema."""
     return f"vocabulary{index}"
 
 
@@ -62,8 +64,46 @@ def tokens(table, index, feature):
     column = table[feature_column(index)]
     if not isinstance(feature, Sequence):
         return table.select("row", position=ibis.literal(0, "int32"), token=column).filter(column.notnull())
-    kept = column.split(feature.separator).filter(lambda token: token != "")[: feature.max_length]
-    return table.select("row", token=kept).unnest("token", offset="position")
+    return table.select("row", token=_tokens_of_list(column, feature)[feature.kept]).unnest("token", offset="position")
+
+
+def cut_rows(table, index, feature):
+    """How many rows of a sequence feature have more than the `max_length` tokens that are kept, as an expression."""
+    return (_tokens_of_list(table[feature_column(index)], feature).length() > feature.max_length).sum()
+
+
+def rarest_tokens(engine, index, feature):
+    """How many tokens of the feature's vocabulary are in the training table exactly `min_count` times."""
+    vocabulary = engine.table(vocabulary_table(index))
+    rarest = vocabulary.filter(vocabulary["count"] == feature.min_count)
+    return engine.fetch(rarest.agg(found=rarest.count()))[0]["found"]
+
+
+def unseen_examples(engine, table, index, feature, number=3):
+    """The most frequent tokens that the vocabulary lacks, and known ones that look alike, or else the most frequent ones."""
+    vocabulary = engine.table(vocabulary_table(index))
+    seen = tokens(table, index, feature)
+    lacking = seen.anti_join(vocabulary, "token").group_by("token").agg(count=lambda found: found.count())
+    lacking = engine.fetch(lacking.order_by(ibis.desc("count"), "token").limit(number))
+    known = engine.fetch(vocabulary.order_by("id").select("token").limit(_MOST_COMPARED))
+    known = [row["token"] for row in known]
+    alike = {_bare(token): token for token in reversed(known)}
+    lacking = [row["token"] for row in lacking]
+    shown = dict.fromkeys(alike[_bare(token)] for token in lacking if _bare(token) in alike) or known[:number]
+    unknown, known = (", ".join(reprlib.repr(token) for token in some) for some in (lacking, shown))
+    return f" Unknown are {unknown}; known are {known or 'none'}."
+
+
+def _bare(token):
+    """What is left of a token without how it is written: "9.0", "09" and " 9" are 9."""
+    try:
+        return float(token)
+    except ValueError:
+        return token.strip().casefold()
+
+
+def _tokens_of_list(column, feature):
+    return column.split(feature.separator).filter(lambda token: token != "")
 
 
 def _fit_vocabulary(engine, train, index, feature, file):
@@ -72,7 +112,8 @@ def _fit_vocabulary(engine, train, index, feature, file):
     # A vocabulary file has one token a line, so a token with a line break cannot be in it.
     known = counts.filter(counts["count"] >= feature.min_count, ~counts.token.contains("\n"), ~counts.token.contains("\r"))
     rank = ibis.row_number().over(order_by=[ibis.desc(known["count"]), known.token])
-    table = engine.create(vocabulary_table(index), known.select("token", id=(rank + FIRST_KNOWN).cast("int32")))
+    columns = known.select("token", "count", id=(rank + FIRST_KNOWN).cast("int32"))
+    table = engine.create(vocabulary_table(index), columns)
     size = FIRST_KNOWN
     with open(file, "wb") as lines:
         for batch in engine.stream(table.order_by("id").select("token")):

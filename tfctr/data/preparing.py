@@ -1,17 +1,22 @@
 """`tfctr.prepare`: raw tables in, a folder of ids out, whole or not at all."""
 
+import logging
 import shutil
 
 import tfctr
 from tfctr.data.dataset import FORMAT, Dataset
 from tfctr.data.encoding import group_codes, write_split
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
-from tfctr.data.fitting import fit
+from tfctr.data.fitting import fit, rarest_tokens, unseen_examples
 from tfctr.data.reading import find_files, is_files
+from tfctr.data.shares import describe_jump, expected_unseen, has_vocabulary, jumps
 from tfctr.data.staging import split_by_hash, stage, staged_split
 from tfctr.errors import ConfigError
+from tfctr.features import Numeric
 from tfctr.schema import Schema
 from tfctr.storage import atomic_folder, sha256, write_json
+
+_LOG = logging.getLogger(__name__)
 
 
 def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", threads=None, seed=0):
@@ -32,7 +37,8 @@ def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", th
         seed: of the draw of the fractions.
 
     Returns:
-        The `Dataset` in `out`; its `schema` is fitted.
+        The `Dataset` in `out`; its `schema` is fitted, and each split's `shares` say how much of each feature is unseen,
+        missing or cut. A warning is logged where much more is unseen or missing than rows like training's have.
 
     Raises:
         DataError: a table holds what it must not hold; the message names file, column, row and value.
@@ -63,9 +69,35 @@ def _write(schema, tables, out, memory_limit, threads, seed):
             fitted = fit(engine, schema, splits["train"].table, folder)
             groups = group_codes(engine, splits.values()) if schema.group else None
             entries = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
+            training = _training(engine, fitted, entries["train"]["counts"])
+            warnings = list(_warnings(engine, fitted, splits, entries, training))
         shutil.rmtree(work)
         fitted.save(folder / "schema.json")
-        write_json(folder / "manifest.json", _manifest(fitted, folder, entries, tables))
+        write_json(folder / "manifest.json", {**_manifest(fitted, folder, entries, tables), "training": training})
+    for warning in warnings:
+        _LOG.warning(warning)
+
+
+def _training(engine, schema, counts):
+    """`{feature: {"missing"[, "unseen"]}}`: the shares that new rows are expected to have."""
+    training = {name: {"missing": found["missing"] / found["rows"]} for name, found in counts.items()}
+    for index, feature in enumerate(schema.features):
+        if has_vocabulary(feature):
+            # Of numbers only the share of training's own rows: how often its rarest buckets were seen is not kept.
+            rarest = 0 if isinstance(feature, Numeric) else rarest_tokens(engine, index, feature)
+            training[feature.name]["unseen"] = expected_unseen(counts[feature.name], rarest, feature.min_count)
+    return training
+
+
+def _warnings(engine, schema, splits, entries, training):
+    """A sentence for each jump, with tokens that show why."""
+    places = {feature.name: (index, feature) for index, feature in enumerate(schema.features)}
+    for split in splits.values():
+        for name, what, *shares in jumps(entries[split.name]["counts"], training) if split.name != "train" else ():
+            index, feature = places[name]
+            shown = what == "unseen" and not isinstance(feature, Numeric)
+            examples = unseen_examples(engine, split.table, index, feature) if shown else ""
+            yield describe_jump(f"the {split.name} split", name, what, *shares) + examples
 
 
 def _check_arguments(schema, tables, seed):

@@ -11,6 +11,7 @@ from tfctr.metrics import is_positive
 from tfctr.models.batches import column, the_ids, the_labels, unpack, weighted_mean
 from tfctr.models.compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
 from tfctr.models.graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
+from tfctr.models.ids import ReadsIds, surfacing
 from tfctr.models.saving import Saved
 from tfctr.models.scoring import AsTest, Scorer, results_of
 from tfctr.models.start import start_at
@@ -28,7 +29,7 @@ __all__ = ["PREDICTION", "CTRModel", "ids_input", "require_model"]
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class CTRModel(Saved):
+class CTRModel(ReadsIds, Saved):
     """A graph of ids to named logits that trains on the sum of named loss terms.
 
     `loss = ctr + sum of auxiliary terms + l2 + added`, where `ctr` is the compiled loss of the prediction, each auxiliary term
@@ -152,7 +153,8 @@ class CTRModel(Saved):
         Ids may also be `{"ids": ids}`, labels `{"logit": labels}`.
 
         Raises:
-            DataError: a label of `y` that is neither 0 nor 1, with its row.
+            DataError: a label of `y` that is neither 0 nor 1, or ids that cannot be the schema's, with the row: see `IdsCheck`.
+            ConfigError: batches of another dataset's fit.
             TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
         """
         x, y = the_ids(self, x), the_labels(y)
@@ -242,7 +244,7 @@ class CTRModel(Saved):
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
     def predict(self, *args, **kwargs):
-        """Keras' `predict`: probabilities `(rows, 1)`."""
+        """Keras' `predict`: probabilities `(rows, 1)`. Raises `DataError` for what cannot be ids of the schema."""
         self.settle()
         return super().predict(*args, **kwargs)
 
@@ -271,8 +273,10 @@ class CTRModel(Saved):
         self.settle()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(callbacks, model=self)
+        x = x if _use_cached_eval_dataset else self.ids_check.checked(x)  # within `fit`, it was checked before the first epoch
         x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
-        scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose, callbacks=[AsTest(callbacks)])
+        with surfacing():
+            scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose, callbacks=[AsTest(callbacks)])
         results = results_of(scored, self._compile_metrics)
         callbacks.on_test_end(results)
         return results if return_dict else list(results.values())

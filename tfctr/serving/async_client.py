@@ -40,6 +40,10 @@ class AsyncPredictionClient(BaseClient):
         """As `PredictionClient.predict_file`; reading the file is not awaited."""
         return await self._predict_file(path)
 
+    async def unseen(self, rows):
+        """As `PredictionClient.unseen`."""
+        return await self._asked(self._unseen, rows)
+
     async def rank(self, user, candidates):
         """As `PredictionClient.rank`."""
         return await self._asked(self._rank, user, candidates)

@@ -105,7 +105,7 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
         after, "after" by five-fold cross-validation, so that no row judges a map that it has shaped.
 
     Raises:
-        ConfigError: an unknown method, or `model` is no model of ours, or `split` no split.
+        ConfigError: an unknown method, or `model` is no model of ours, or `split` no split, or of another fit than the model.
         DataError: fewer than five clicks or non-clicks, logits that are not finite, or probabilities that do not
             rise with the logit.
 
@@ -115,7 +115,7 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
     """
     require_one_of((*METHODS, "best"), method, "calibration method")
     require_model(model)
-    require_split(split)
+    require_split(split, model)
     model.settle()
     scorer = keras.Model(model.input, model.output["logit"])
     logits = scorer.predict(split.batches(batch_size, shuffle=False), verbose=0)[:, 0]
@@ -167,10 +167,11 @@ def all_negatives(calibration, kept):
     return calibration if kept == 1 else (calibration or SigmoidCalibration()).for_all_negatives(kept)
 
 
-def require_split(split):
-    """Raise `ConfigError` unless `split` can have rows."""
+def require_split(split, model):
+    """Raise `ConfigError` unless `split` can have rows, and is of the model's fit; `DataError` for ids that cannot be."""
     if split is None or isinstance(split, str):
         raise ConfigError(f"`split` is {split!r}: there are no rows in it.", fix="pass a split, such as dataset.valid")
+    model.ids_check.require_split(split)
 
 
 def _require_usable(labels, logits, weights):

@@ -16,6 +16,7 @@ from tfctr.errors import ConfigError, DataError, StorageError, choose, require_c
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
 from tfctr.serving.rows import column_names, naming_lines, read_json_lines, slices, to_columns
+from tfctr.serving.unseen_calls import AsksUnseen
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -44,7 +45,7 @@ class Request:
     seconds: float
 
 
-class BaseClient:
+class BaseClient(AsksUnseen):
     """The options of `PredictionClient`, and its calls as coroutines."""
 
     _library = None  # the module of gRPC that opens channels
@@ -116,7 +117,7 @@ class BaseClient:
         return probabilities
 
     async def _predict_file(self, path):
-        parts, version = [], None
+        parts, version, first = [], None, {}
         for rows in read_json_lines(path):
             if not parts:
                 await self._definitions()
@@ -131,6 +132,8 @@ class BaseClient:
                 problem = f"{self.target} no longer has version {version}, which answered the lines before {min(rows)}."
                 raise StorageError(problem, fix="call again, so that one version answers the whole file") from error
             parts.append(probabilities)
+            first = first or columns
+        await self._keep_shares(first, version)
         return np.concatenate(parts)
 
     async def _rank(self, user, candidates):
@@ -170,8 +173,10 @@ class BaseClient:
 
     async def _answer(self, rows, name):
         name = self.signature if name is None else name
-        signature = await self._signature(name)
-        return await self._ask(name, self._columns(rows, signature), _described(signature.outputs))
+        return await self._all_outputs(name, self._columns(rows, await self._signature(name)))
+
+    async def _all_outputs(self, name, columns, version=None):
+        return await self._ask(name, columns, _described((await self._signature(name)).outputs), version=version)
 
     async def _metadata(self):
         return {

@@ -71,9 +71,20 @@ class PredictionClient(BaseClient):
         """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines.
 
         The file is read and sent part by part, and one version answers all of it; of any file, the probabilities alone stay in
-        memory.
+        memory. Afterwards `shares` says, for the first 1,000 rows, what `unseen` says.
         """
         return finished(self._predict_file(path))
+
+    def unseen(self, rows):
+        """How many tokens of the rows the model does not know: `{feature: {"unseen", "expected"}}`, as shares.
+
+        "expected" is the share in rows like those of training. Where there are many more, a warning is logged: tokens may be
+        written otherwise than in the training table, or joined by another separator. None for a model that cannot say.
+
+        Args:
+            rows: as in `predict`.
+        """
+        return finished(self._asked(self._unseen, rows))
 
     def rank(self, user, candidates):
         """The click probability of each candidate for one user, by the signature `rank`, which takes the user once.

@@ -8,18 +8,22 @@ import platform
 import reprlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfctr
+from tfctr.data.shares import told_shares
 from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Sequence
 from tfctr.models.base import require_model
+from tfctr.schema import Schema
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
 from tfctr.serving.golden import golden_rows, write_golden
+from tfctr.serving.loader import SavedModel
 from tfctr.serving.publish import publish, require_place
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
@@ -56,6 +60,7 @@ def export(
     | `regress` | the same | `outputs`, the probability |
     | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
     | `embedding` | as `serving_default` | `embedding`: the fields of each of `model.embeddings`, flat, side by side |
+    | `unseen` | as `serving_default` | for each feature with a vocabulary, `(batch, 3)`: see `UnseenTokens` |
 
     Probabilities are `(batch,)`, float32 under every dtype policy. A row with a number so extreme that the model answers NaN is
     answered like a row without values. The SavedModel needs no file outside its folder. In there, `assets.extra/` holds
@@ -88,9 +93,9 @@ def export(
         The path of the new version.
 
     Raises:
-        ConfigError: the model has no fitted schema, a vocabulary file is not the model's, `candidates` or `optional` names no
-            feature, `metrics` holds what is no number, `negatives_kept` is not in (0, 1], `tables` are not this model's as it
-            is now, or the name of `folder` cannot be a model's.
+        ConfigError: the model has no fitted schema, `vocabularies` is a dataset of another fit, a vocabulary file is not the
+            model's, `candidates` or `optional` names no feature, `metrics` holds what is no number, `negatives_kept` is not in
+            (0, 1], `tables` are not this model's as it is now, or the name of `folder` cannot be a model's.
         StorageError: a vocabulary file is missing, `folder` is no folder of versions, or cannot be written.
         DataError: the examples are too many, or do not fit the schema.
         ExportError: a weight or an answer is not finite, the SavedModel answers differently, or `tables` move a probability
@@ -133,6 +138,16 @@ def export(
                 check_saved_model(version)
 
         return publish(folder, build)
+
+
+def unseen_of(version, schema, examples):
+    """The shares of the tokens of raw rows that an exported version does not know: see `PredictionClient.unseen`."""
+    model = SavedModel(version)
+    if (signature := model.signatures.get("unseen")) is None:
+        return None
+    columns = _example_columns(schema, examples)
+    answers = model.run("unseen", {name: columns[name] for name in signature.inputs})
+    return told_shares(answers, "the rows to compare versions on")
 
 
 @contextlib.contextmanager
@@ -189,8 +204,15 @@ def _schema_of(model, vocabularies):
     require_model(model)
     schema = model.schema
     if vocabularies is not None:
+        _require_same_fit(schema, Path(vocabularies))
         schema = dataclasses.replace(schema, folder=str(vocabularies))
     return schema
+
+
+def _require_same_fit(schema, folder):
+    """Refuse a prepared dataset of another fit; a folder with vocabularies alone is compared with them, file by file."""
+    if (folder / "schema.json").is_file() and (found := Schema.load(folder / "schema.json")).is_fitted:
+        schema.require_fit(found.digest, f"`vocabularies`: {folder}", "give the dataset that the model was trained on")
 
 
 def _refuse_infinite_weights(model):

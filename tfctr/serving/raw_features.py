@@ -14,6 +14,7 @@ _UNKNOWN = np.int64(OUT_OF_VOCABULARY - FIRST_KNOWN)
 MISSING_VALUES = {tf.string: "", tf.float64: np.nan}
 _NAN_BITS = np.float32("nan").view("int32")
 _SMALLEST_NORMAL = float(np.finfo("float32").smallest_normal)
+_SMALLEST_NORMAL_BITS, _INFINITE_BITS = (int(np.float32(value).view("int32")) for value in (_SMALLEST_NORMAL, np.inf))
 
 
 class RawFeatures(tf.Module):
@@ -181,7 +182,8 @@ def some_features(schema, argument, names):
 
 
 def in_range(schema, ids):
-    """The ids, where one is not of its feature "out of vocabulary" instead, and where a scaled number is not finite "missing".
+    """The ids, where one is not of its feature "out of vocabulary" instead, and a scaled number that `prepare` never writes,
+    since it is not finite or is subnormal, as the bits of 35 are, "missing".
 
     Shapes:
         `(batch, schema.width)` int32 `-> (batch, schema.width)` int32
@@ -198,8 +200,9 @@ def in_range(schema, ids):
     scaled = np.repeat([_is_scaled(field) for field in schema.fields], widths)
     if not scaled.any():
         return known
-    numbers = tf.where(tf.math.is_finite(tf.bitcast(ids, tf.float32)), ids, _NAN_BITS)
-    return tf.where(scaled, numbers, known)
+    magnitude = tf.bitwise.bitwise_and(ids, 0x7FFFFFFF)  # TensorFlow may take subnormal numbers for zero, but not their bits
+    is_number = (magnitude == 0) | ((magnitude >= _SMALLEST_NORMAL_BITS) & (magnitude < _INFINITE_BITS))
+    return tf.where(scaled, tf.where(is_number, ids, _NAN_BITS), known)
 
 
 def _is_text(field):
@@ -215,7 +218,7 @@ def _tokens(feature, column):
     if not isinstance(feature, Sequence):
         return column[:, None]
     tokens = tf.strings.split(column, feature.separator)
-    return tf.ragged.boolean_mask(tokens, tokens != "").to_tensor("", shape=(None, feature.max_length))
+    return tf.ragged.boolean_mask(tokens, tokens != "")[:, feature.kept].to_tensor("", shape=(None, feature.max_length))
 
 
 def _ordered(numbers):

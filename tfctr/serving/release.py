@@ -73,9 +73,10 @@ def publish_model(
         protected: numbers of versions that stay in any case.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`, `failures` (what was
-        forced, a sentence each); and `folder` (None after a dry run), `removed`, and `not_removed`: None, or why some old
-        versions stay. The new one is live all the same.
+        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`, `unseen`, the shares
+        of the examples' tokens that the new version does not know, beside those to be expected, and `failures` (what was forced, a
+        sentence each); and `folder` (None after a dry run), `removed`, and `not_removed`: None, or why some old versions stay.
+        The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
@@ -88,7 +89,7 @@ def publish_model(
     if keep is not None:
         require_count("keep", keep, least=2)
     # Imported late: a rollback needs no TensorFlow in Python.
-    from tfctr.serving.exporting import export, known_metrics
+    from tfctr.serving.exporting import export, known_metrics, unseen_of
 
     useless = _worse_than_constant(known_metrics(metrics or {}), calibration)
     if useless and force is None:
@@ -110,12 +111,13 @@ def publish_model(
             negatives_kept=negatives_kept,
             tables=tables,
         )
+        unseen = None if examples is None else unseen_of(exported, model.schema, examples)
         comparison = compare(exported, version_folder(base, *live), bounds) if live else None
         worse = comparison["failures"] if live else []
         if force is None:
             _refuse(worse, base / str(*live))
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
-        record["failures"] = useless + worse
+        record |= {"failures": useless + worse, "unseen": unseen}
         if dry_run:
             return {**record, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:

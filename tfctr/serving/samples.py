@@ -14,9 +14,10 @@ def sample_rows(split, schema, rows=1000, seed=0):
     """Raw columns of up to `rows` rows of a prepared split, drawn at random.
 
     Raises:
-        ConfigError: a feature is hashed: its tokens are not kept anywhere.
+        ConfigError: a feature is hashed: its tokens are not kept anywhere; or the split is of another fit than the schema.
     """
     require_count("rows", rows)
+    schema.require_fit(split.digest, f"the {split.name} split")
     _refuse_hashed(schema)
     batch = next(iter(split.batches(min(rows, split.rows), shuffle=True, seed=seed)))
     return raw_rows(schema, batch[0].numpy())

@@ -11,6 +11,7 @@ from tfctr.errors import ConfigError, ExportError, StorageError
 from tfctr.serving.examples import make_examples, parse_examples
 from tfctr.serving.explanation import Explanation
 from tfctr.serving.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
+from tfctr.serving.unseen import UnseenTokens
 
 _CLASSES = ("0", "1")  # no click, click
 _CONTEXTS = 2  # golden requests of `rank` for each batch, one for each context
@@ -41,7 +42,7 @@ class ServedGraph:
         if self.candidates is not None and set(self.candidates) <= set(self.raw.optional):
             fix = "name a feature that every request has: it tells how many candidates there are"
             raise ConfigError(f"`candidates` is {list(self.candidates)}: none of them is required.", fix=fix)
-        self.explanation = Explanation(model)
+        self.explanation, self.unseen = Explanation(model), UnseenTokens(schema)
         self._ids_spec = tf.TensorSpec((None, schema.width), tf.int32, name="ids")
         # Signatures share these, so that each is traced and written once. Not called by `golden`: they must know no device.
         self._encode = tf.function(self.raw, input_signature=[self.raw.signature], autograph=False)
@@ -78,6 +79,8 @@ class ServedGraph:
             "explain": (self._from_columns(self._explain), columns),
             "embedding": (self._from_columns(self._embed), columns),
         }
+        if self.unseen.fields:
+            endpoints["unseen"] = (self._from_columns(self.unseen), columns)
         if self.candidates is not None:
             context = {name: tf.TensorSpec((1,), spec.dtype, name=name) for name, spec in self.raw.signature.items()}
             items = {name: self.raw.signature[name] for name in (*self.candidates, *self.raw.optional)}
@@ -94,6 +97,8 @@ class ServedGraph:
             yield _batch("ids", {"ids": ids}, answers)
             yield _batch("explain", inputs, _arrays(self._computed("explain", ids)))
             yield _batch("embedding", inputs, _arrays(self._computed("embedding", ids)))
+            if self.unseen.fields:
+                yield _batch("unseen", inputs, _arrays(self.unseen(tf.constant(ids))))
             yield from self._golden_examples(inputs)
             yield from self._golden_ranks(inputs)
 

@@ -64,7 +64,7 @@ def compress_tables(
 
     Raises:
         ConfigError: an unknown form, a bound below 0, a `negatives_kept` not in (0, 1], or `model` is no model of ours, or
-            `split` no split.
+            `split` no split, or of another fit than the model.
         DataError: all rows of the split have the same label.
         ExportError: a number of a table is not finite or beyond float16, or a bound is not kept.
 
@@ -74,7 +74,7 @@ def compress_tables(
     """
     require_one_of(FORMS, form, "form of tables")
     require_model(model)
-    require_split(split)
+    require_split(split, model)
     max_difference = MAX_DIFFERENCE[form] if max_difference is None else max_difference
     calibration = all_negatives(calibration, negatives_kept)
     require_number("max_difference", max_difference, least=0)

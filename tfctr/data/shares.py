@@ -1,0 +1,140 @@
+"""How much of each feature the fit does not know, in each split, beside what training lets expect.
+
+Of rows like those of the training table, the share of tokens that it does not hold is expected to be the share of its tokens
+that it holds once. With `min_count`, tokens are unknown that it holds fewer times: then it is the share of its tokens that it
+holds at most `min_count` times.
+
+Reference: [Good, 1953](https://doi.org/10.1093/biomet/40.3-4.237), eq. 2: of `n` tokens, those seen r times weigh
+`(r + 1) n[r + 1] / n`, summed over `r < min_count`.
+"""
+
+import collections
+import logging
+import math
+
+import numpy as np
+
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, Numeric
+
+_LOG = logging.getLogger(__name__)
+
+_FLOOR = 0.05  # a share that is above the expected one by less is no jump,
+_FACTOR = 1.5  # nor one that is not so many times as large
+
+
+def has_vocabulary(feature):
+    """Whether a token of the feature can be out of vocabulary: hashed ones and intervals without gaps never are."""
+    if isinstance(feature, Numeric):
+        return feature.transform == "log2_floor"
+    return feature.hash_buckets is None
+
+
+def count_ids(schema, ids):
+    """What a prepared matrix holds of each feature: `{feature: {"rows", "missing"[, "tokens", "unseen"]}}`.
+
+    >>> from tfctr import Categorical, Schema
+    >>> count_ids(Schema([Categorical("user", size=5)], label="click"), np.int32([[1], [2], [3], [4]]))
+    {'user': Counter({'rows': 4, 'tokens': 3, 'missing': 1, 'unseen': 1})}
+    """
+    counts = {}
+    for field in schema.fields:
+        feature, cells = field.feature, ids[:, field.columns]
+        if isinstance(feature, Numeric) and feature.transform == "scaled":
+            missing = np.isnan(np.ascontiguousarray(cells).view(np.float32)).sum()
+        else:
+            missing = (cells[:, 0] == field.offset + MISSING).sum()
+        found = counts[feature.name] = collections.Counter(rows=len(ids), missing=int(missing))
+        if has_vocabulary(feature):
+            found["tokens"] = int((cells > field.offset + MISSING).sum())
+            found["unseen"] = int((cells == field.offset + OUT_OF_VOCABULARY).sum())
+    return counts
+
+
+def add(counts, more):
+    """Add the counts of a part of a split to those before it."""
+    for name, found in more.items():
+        counts.setdefault(name, collections.Counter()).update(found)
+
+
+def expected_unseen(counts, rarest, min_count):
+    """The share of tokens of new rows that the fit will not know.
+
+    Args:
+        counts: those of the training split, of one feature.
+        rarest: how many tokens of the vocabulary the training split holds exactly `min_count` times.
+
+    >>> expected_unseen({"tokens": 100, "unseen": 0}, rarest=4, min_count=1)
+    0.04
+    """
+    return (counts["unseen"] + min_count * rarest) / counts["tokens"] if counts["tokens"] else None
+
+
+def shares_of(counts, training):
+    """What is said of a split: `{feature: {"missing", "missing_in_training"[, "unseen", "expected"][, "cut"]}}`, all shares.
+
+    Args:
+        counts: of the split, `{feature: {"rows", "missing"[, "tokens", "unseen"][, "cut"]}}`.
+        training: `{feature: {"missing"[, "unseen"]}}`, the shares that training lets expect.
+    """
+    shares, unseen = {}, unseen_shares(counts, training)
+    for name, found in counts.items():
+        missing = {
+            "missing": found.get("missing", 0) / found["rows"],
+            "missing_in_training": training.get(name, {}).get("missing"),
+        }
+        said = shares[name] = {**missing, **unseen.get(name, {})}
+        if "cut" in found:
+            said["cut"] = found["cut"] / found["rows"]
+    return shares
+
+
+def unseen_shares(counts, training):
+    """`{feature: {"unseen", "expected"}}` of the features of which there are tokens.
+
+    >>> unseen_shares({"user": {"tokens": 4, "unseen": 1}, "item": {"tokens": 0, "unseen": 0}}, {"user": {"unseen": 0.5}})
+    {'user': {'unseen': 0.25, 'expected': 0.5}}
+    """
+    known = {name: found for name, found in counts.items() if found.get("tokens")}
+    return {
+        name: {"unseen": found.get("unseen", 0) / found["tokens"], "expected": training.get(name, {}).get("unseen")}
+        for name, found in known.items()
+    }
+
+
+def told_shares(counted, where):
+    """`unseen_shares` of what the signature `unseen` has answered, `{feature: (rows, 3)}`. Warns where a share jumps."""
+    counts, training = {}, {}
+    for name, rows in counted.items():
+        tokens, unseen, _ = rows.sum(axis=0, dtype=np.float64)
+        counts[name] = {"tokens": int(tokens), "unseen": int(unseen)}
+        training[name] = {"unseen": float(rows[0, 2])} if len(rows) else {}
+    for jump in jumps(counts, training):
+        _LOG.warning(describe_jump(where, *jump))
+    return unseen_shares(counts, training)
+
+
+def jumps(counts, training):
+    """The features of which much more is unseen, or missing, than training lets expect: `(feature, what, share, expected)`.
+
+    Much more is .05 more, and three standard errors of such a share, and half as much again.
+    """
+    for name, found in counts.items():
+        for what, of in (("unseen", "tokens"), ("missing", "rows")):
+            expected = training.get(name, {}).get(what)
+            if expected is not None and found.get(of) and _jumps(found.get(what, 0) / found[of], expected, found[of]):
+                yield name, what, found.get(what, 0) / found[of], expected
+
+
+def _jumps(share, expected, number):
+    usual = max(expected, _FLOOR)
+    error = math.sqrt(usual * (1 - usual) / number)
+    return share > max(expected + _FLOOR + 3 * error, _FACTOR * expected)
+
+
+def describe_jump(where, feature, what, share, expected):
+    """A sentence for people."""
+    if what == "missing":
+        return f"{where}: {feature!r} is missing in {share:.1%} of the rows, in training in {expected:.1%}."
+    return (
+        f"{where}: {share:.1%} of the tokens of {feature!r} are unknown to the fit; rows like training's have {expected:.1%}."
+    )

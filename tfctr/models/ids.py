@@ -1,0 +1,326 @@
+"""Are these ids of the model's own fit? Any whole numbers would be answered, and any others cut to whole ones.
+
+Data are checked at the door where that costs one pass over an array, and batch by batch where they come as batches. Those of
+`Split.batches` cost nothing: their split knows its fit.
+"""
+
+import contextlib
+import functools
+import inspect
+import re
+import reprlib
+import types
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfctr.errors import DataError
+from tfctr.features import Numeric
+
+_PREPARE = "prepare the table: tfctr.prepare(schema, train=..., test=table, out=...); or use dataset.test.ids"
+_INT32 = np.iinfo(np.int32)
+_BLOCK = 2**20  # numbers that are compared at a time
+_REFUSAL = re.compile(r"DataError: (.*?)\n  fix: (.*?)\n+Traceback ", re.DOTALL)
+
+
+class IdsCheck:
+    """What the ids of one fitted schema can be: whole numbers, `(rows, schema.width)`, each within its feature's rows.
+
+    A feature's ids are `[offset, offset + size)` in each of its columns. A scaled number's are the bits of its float32, which
+    `prepare` makes finite, NaN, and never subnormal, as whole numbers such as 35 would be.
+
+    Args:
+        schema: a fitted `Schema`.
+
+    >>> from tfctr import Categorical, Schema
+    >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
+    >>> IdsCheck(schema).checked(np.array([[3, 8], [4, 12]])).tolist()
+    [[3, 8], [4, 12]]
+    >>> IdsCheck(schema).checked(np.array([[3, 2438]]))
+    Traceback (most recent call last):
+    tfctr.errors.DataError: `x`: row 0, column 1 (feature 'item'): 2438 is none of its ids, 5 to 11.
+      fix: prepare the table: tfctr.prepare(schema, train=..., test=table, out=...); or use dataset.test.ids
+    """
+
+    def __init__(self, schema):
+        self.schema, widths = schema, [field.feature.width for field in schema.fields]
+        scaled = [isinstance(f.feature, Numeric) and f.feature.transform == "scaled" for f in schema.fields]
+        limits = [(_INT32.min, _INT32.max) if z else _rows_of(f) for f, z in zip(schema.fields, scaled, strict=True)]
+        self.names = np.repeat([field.feature.name for field in schema.fields], widths)  # (width,), as are these:
+        self.least, self.most = np.repeat(np.int32(limits), widths, axis=0).T
+        self.scaled = np.repeat(scaled, widths)
+
+    def checked(self, x):
+        """What Keras is to be given as `x`: the same ids as int32, or the same batches, which are checked as they come.
+
+        Args:
+            x: an array, a tensor, a DataFrame or nested lists of ids; or batches: a `tf.data.Dataset`, a generator, or a
+                `keras.utils.PyDataset`. Of a distributed dataset only type and width are known here.
+
+        Raises:
+            DataError: a number that is no id of its feature, ids that are not whole numbers, or too many or few of them a row.
+                A later batch raises it within `surfacing()`.
+            ConfigError: the batches are those of another fit: their numbers mean other tokens.
+        """
+        if isinstance(x, tf.data.Dataset):
+            return self._checked_dataset(x)
+        if isinstance(x, keras.utils.PyDataset):
+            return _CheckedBatches(x, self)
+        if isinstance(x, types.GeneratorType):
+            return (self.batch(batch, number) for number, batch in enumerate(x))
+        if hasattr(x, "element_spec"):  # distributed
+            for spec in tf.nest.flatten(_only(_ids_of(x.element_spec), self.names), expand_composites=True):  # one a device
+                self._require_spec(spec)
+            return x
+        if x is None or not (hasattr(x, "__array__") or isinstance(x, list | tuple | Mapping)):
+            return x  # Keras says what it takes
+        return self.array(x)
+
+    def validation(self, data):
+        """The same for `validation_data`: batches, or `(x, y)` or `(x, y, sample_weight)`."""
+        if isinstance(data, tuple | list) and len(data) in (2, 3):
+            return (self.checked(data[0]), *data[1:])
+        return data if data is None else self.checked(data)
+
+    def batch(self, batch, number=None):
+        """One batch, `ids` or `(ids, labels[, weights])`, with the ids as int32."""
+        where = "" if number is None else f"batch {number}, "
+        if isinstance(batch, tuple | list) and len(batch) in (1, 2, 3):
+            return (self.array(batch[0], where), *batch[1:])
+        return self.array(batch, where)
+
+    def array(self, ids, where=""):
+        """The ids as an int32 array. Raises `DataError`."""
+        ids = _only(ids, self.names)
+        names = [str(name) for name in getattr(ids, "columns", ())]
+        if set(names) & {*self.names}:
+            raise DataError(
+                f"`x` is a table with the raw columns {reprlib.repr(names)}, and the model reads ids.",
+                fix=f"{_PREPARE}; if these are prepared ids all the same, take their names away: x.to_numpy()",
+            )
+        try:
+            array = np.asarray(ids)
+        except ValueError as error:
+            raise DataError(f"`x` is no matrix of ids: {error}", fix=_PREPARE) from error
+        self._require_matrix(array.shape, where)
+        if array.dtype.kind not in "iu":
+            self._refuse_type(array, where)
+        for row, column in _first(array, self._unlike):
+            self._refuse(array[row, column], row, column, where)
+        return array.astype(np.int32, copy=False)
+
+    def require_split(self, split):
+        """Raise `ConfigError` for a split of another fit, `DataError` for one of arrays whose ids cannot be this one's."""
+        digest = getattr(split, "digest", None)
+        self.schema.require_fit(digest, f"the {getattr(split, 'name', '')} split")
+        if digest is None and hasattr(split, "ids"):
+            self.array(split.ids)
+
+    # within batches that TensorFlow reads
+
+    def _checked_dataset(self, dataset):
+        split = getattr(dataset, "split", None)
+        if split is not None:
+            self.require_split(split)
+            return dataset
+        for origin in _origins(dataset):
+            self.schema.require_fit(origin.digest)
+        self._require_spec(_only(_ids_of(dataset.element_spec), self.names))
+        return dataset.enumerate().map(self._checked_batch)
+
+    def _require_spec(self, spec):
+        if not isinstance(spec, tf.TensorSpec):
+            raise DataError(f"`x` gives batches of {spec!r}.", fix="give batches of (ids, labels), the ids as one dense matrix")
+        if not spec.dtype.is_integer:
+            raise DataError(f"`x` gives ids of the type {spec.dtype.name}: ids are whole numbers.", fix=_PREPARE)
+        if spec.shape.rank == 1:
+            problem = f"`x` gives ids of the shape {tuple(spec.shape)}: single rows, not batches."
+            raise DataError(problem, fix="end it with .batch(batch_size)")
+        if spec.shape.rank is not None and None not in spec.shape[1:]:
+            self._require_matrix(tuple(spec.shape), "")
+
+    def _checked_batch(self, number, batch):
+        ids = _only(_ids_of(batch), self.names)
+
+        def refused():
+            return tf.numpy_function(lambda number, ids: self.array(ids, f"batch {number}, "), [number, ids], tf.int32)
+
+        known = tf.cond(self._all_like(ids), lambda: tf.cast(ids, tf.int32), refused)
+        known = tf.ensure_shape(known, (ids.shape[0] if ids.shape.rank else None, len(self.names)))
+        return (known, *batch[1:]) if isinstance(batch, tuple) else known
+
+    def _all_like(self, ids):
+        """Whether all is as it must be, as a tensor: two comparisons a number, where `array` would also find the first."""
+
+        def like():
+            cells = tf.reshape(ids if ids.dtype == tf.int32 else tf.cast(ids, tf.int64), (-1, len(self.names)))
+            least, most = (limit.astype(cells.dtype.name) for limit in (self.least, self.most))
+            within = tf.reduce_all((cells >= least) & (cells <= most))
+            if not self.scaled.any():
+                return within
+            bits = tf.cast(tf.gather(cells, np.flatnonzero(self.scaled), axis=1), tf.int32)
+            return within & tf.reduce_all(_are_numbers(bits))
+
+        fits = tf.equal(tf.rank(ids), 2) & tf.equal(tf.shape(ids)[-1], len(self.names))
+        return tf.cond(fits, like, lambda: False)
+
+    # what is wrong
+
+    def _require_matrix(self, shape, where):
+        if len(shape) != 2 or shape[1] != len(self.names):
+            problem = f"`x`: {where}the shape is {tuple(shape)}, and the model reads (rows, {len(self.names)})"
+            raise DataError(f"{problem}: {self._columns()}.", fix=_PREPARE)
+
+    def _columns(self):
+        fields = self.schema.fields
+        shown = [f"{f.feature.name} ({f.feature.width})" if f.feature.width > 1 else f.feature.name for f in fields[:6]]
+        return ", ".join([*shown, "..."] if len(fields) > 6 else shown)
+
+    def _refuse_type(self, array, where):
+        problem, fix = f"`x`: {where}the type is {array.dtype}: ids are whole numbers", _PREPARE
+        if array.size:
+            row, column = next(_first(array, _not_whole), (0, 0))
+            value = reprlib.repr(array[row].tolist()[column])
+            problem += f"; row {row}, column {column} (feature {str(self.names[column])!r}) holds {value}"
+        if array.dtype.kind in "fO":
+            fix += "; if they are ids all the same: x.astype('int32')"
+        raise DataError(f"{problem}.", fix=fix)
+
+    def _unlike(self, cells):
+        unlike = (cells < self.least) | (cells > self.most)
+        if self.scaled.any():
+            unlike[:, self.scaled] |= ~_are_numbers(cells[:, self.scaled])
+        return unlike
+
+    def _refuse(self, value, row, column, where):
+        name, least, most = self.names[column], self.least[column], self.most[column]
+        ids = "the bits of no float32 that `prepare` writes" if self.scaled[column] else f"none of its ids, {least} to {most}"
+        problem = f"`x`: {where}row {row}, column {column} (feature {str(name)!r}): {value} is {ids}"
+        raise DataError(f"{problem}.", fix=_PREPARE)
+
+
+class ReadsIds:
+    """What a `keras.Model` with the one input `ids` and a `schema` refuses to read: all that cannot be ids of its fit."""
+
+    @functools.cached_property
+    def ids_check(self):
+        """The `IdsCheck` of the model's schema."""
+        return IdsCheck(self.schema)
+
+    def __call__(self, inputs, *args, **kwargs):
+        require_whole(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def fit(self, *args, **kwargs):
+        given = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        given["x"] = self.ids_check.checked(given.get("x"))
+        given["validation_data"] = self.ids_check.validation(given.get("validation_data"))
+        del given["self"]
+        with surfacing():
+            return super().fit(**given)
+
+    def predict(self, x, *args, **kwargs):
+        x = self.ids_check.checked(x)
+        with surfacing():
+            return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        return super().train_on_batch(self.ids_check.array(x), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        return super().test_on_batch(self.ids_check.array(x), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        return super().predict_on_batch(self.ids_check.array(x))
+
+
+class _CheckedBatches(keras.utils.PyDataset):
+    """A user's `PyDataset`, each batch checked where it is made."""
+
+    def __init__(self, batches, check):
+        super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
+        self.batches, self.check = batches, check
+
+    def __getitem__(self, index):
+        return self.check.batch(self.batches[index], index)
+
+    @property
+    def num_batches(self):
+        return self.batches.num_batches
+
+    def on_epoch_begin(self):
+        self.batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()
+
+
+@contextlib.contextmanager
+def surfacing():
+    """Let a `DataError` out of the batches that TensorFlow reads, which wraps it in an error of its own."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if (refusal := _REFUSAL.search(error.message)) is None:
+            raise
+        raise DataError(refusal[1], fix=refusal[2]) from None
+
+
+def require_whole(ids):
+    """Raise `DataError` for a tensor of another type: Keras would cut 3.9 to 3."""
+    dtype = keras.backend.standardize_dtype(ids.dtype) if hasattr(ids, "dtype") else "int32"
+    if not dtype.startswith(("int", "uint")):
+        raise DataError(f"the ids are of the type {dtype}: ids are whole numbers.", fix=_PREPARE)
+
+
+def _rows_of(field):
+    return field.offset, field.offset + field.feature.size - 1
+
+
+def _ids_of(batch):
+    return batch[0] if isinstance(batch, tuple) else batch
+
+
+def _only(x, names):
+    """The one input of the model, out of `[ids]` or `{"ids": ids}`."""
+    if isinstance(x, Mapping):
+        if [*x] == ["ids"]:
+            return x["ids"]
+        if {*x} & {*names}:
+            raise DataError(f"`x` has the raw columns {reprlib.repr([*x])}, and the model reads ids.", fix=_PREPARE)
+        raise DataError(f"`x` has the keys {reprlib.repr([*x])}, and the model has one input, 'ids'.", fix=_PREPARE)
+    return x[0] if isinstance(x, list | tuple) and len(x) == 1 and hasattr(x[0], "shape") else x
+
+
+def _origins(dataset):
+    """The splits whose batches a `tf.data.Dataset` was made of."""
+    waiting = [dataset]
+    while waiting:
+        found = waiting.pop()
+        if hasattr(found, "split"):
+            yield found.split
+        elif hasattr(found, "_inputs"):
+            waiting += found._inputs()
+
+
+def _first(array, unlike):
+    """`(row, column)` of the first number that is unlike an id, if there is one; only so many are looked at at a time."""
+    step = max(1, _BLOCK // max(1, array.shape[1]))
+    for start in range(0, len(array), step):
+        for row, column in np.argwhere(unlike(array[start : start + step]))[:1].tolist():
+            yield start + row, column
+            return
+
+
+def _are_numbers(bits):
+    """Whether these are the bits of 0, of a normal number, or of NaN, in float32."""
+    magnitude = bits & 0x7FFFFFFF
+    return ((magnitude == 0) | (magnitude >= 0x00800000)) & (magnitude != 0x7F800000)
+
+
+def _not_whole(cells):
+    if cells.dtype.kind == "f":
+        return cells != np.floor(cells)
+    return np.array([[not isinstance(value, int) or isinstance(value, bool) for value in row] for row in cells.tolist()])
