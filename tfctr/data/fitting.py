@@ -13,6 +13,7 @@ import ibis
 import numpy as np
 
 from tfctr.data import log2_floor
+from tfctr.data.canonical import canonical
 from tfctr.data.columns import feature_column
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import FIRST_KNOWN, Numeric, Sequence
@@ -58,12 +59,14 @@ def vocabulary_table(index):
 
 
 def tokens(table, index, feature):
-    """One row a token of a categorical or sequence feature: (row, position, token). Missing ones have none."""
+    """One row a token of a categorical or sequence feature: (row, position, token in its form). Missing ones have none."""
     column = table[feature_column(index)]
     if not isinstance(feature, Sequence):
-        return table.select("row", position=ibis.literal(0, "int32"), token=column).filter(column.notnull())
+        found = table.select("row", position=ibis.literal(0, "int32"), token=canonical(feature, column))
+        return found.filter(found.token.notnull())
     kept = column.split(feature.separator).filter(lambda token: token != "")[: feature.max_length]
-    return table.select("row", token=kept).unnest("token", offset="position")
+    found = table.select("row", token=kept).unnest("token", offset="position")
+    return found.mutate(token=canonical(feature, found.token))
 
 
 def _fit_vocabulary(engine, train, index, feature, file):

@@ -15,7 +15,9 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
-from tfctr.serving.rows import column_names, naming_lines, read_json_lines, slices, to_columns
+from tfctr.serving.definitions import described, named_types, output_name
+from tfctr.serving.rows import RowError, column_names, naming_lines, read_json_lines, slices, to_columns
+from tfctr.serving.token_rules import INPUT, OUTPUT, SIGNATURE, TokenRules, agreed, read_rules
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -92,6 +94,7 @@ class BaseClient:
         self._timeout, self._separator, self._limits, self._strict = timeout, separator, (max_rows, max_bytes), strict
         self._observe, self._methods, self._channel = observe, None, None
         self._signatures, self._described = None, None  # what the model takes, and which version of it
+        self._rules = None  # what it says of tokens, once that has been asked
         self._lock, self._closed = threading.Lock(), False
 
     async def _send(self, method, request, timeout, metadata):
@@ -112,7 +115,7 @@ class BaseClient:
         if isinstance(rows, list | tuple) and not rows:
             return np.zeros(0, np.float32)
         signature = await self._signature(self.signature)
-        probabilities, _ = await self._probabilities(self.signature, signature, self._columns(rows, signature))
+        probabilities, _ = await self._probabilities(self.signature, signature, await self._columns(rows, signature))
         return probabilities
 
     async def _predict_file(self, path):
@@ -122,7 +125,7 @@ class BaseClient:
                 await self._definitions()
             signature = await self._signature(self.signature)
             with naming_lines(path, rows):
-                columns = self._columns(list(rows.values()), signature)
+                columns = await self._columns(list(rows.values()), signature)
             try:
                 probabilities, version = await self._probabilities(self.signature, signature, columns, version=version)
             except _NotFound as error:
@@ -135,32 +138,52 @@ class BaseClient:
 
     async def _rank(self, user, candidates):
         signature = await self._signature("rank")
-        inputs, optional = _described(signature.inputs), self._optional(signature)
+        inputs, optional = described(signature.inputs), self._optional(signature)
         if all(shape[:1] == (1,) for _, shape in inputs.values()):
             raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
         user = [user] if isinstance(user, Mapping) else user
         # An optional column has no fixed shape: it belongs to the side that has it.
         aside = column_names(user, inputs) - column_names(candidates, inputs)
         shared = {name: known for name, known in inputs.items() if known[1][:1] == (1,) or name in aside}
-        user = self._user(user, shared, optional)
+        user = await self._user(user, shared, optional)
         own = {name: known for name, known in inputs.items() if name not in shared}
         if not own:
             raise DataError("the candidates have no column that the model takes.", fix="give `user` only what they share")
-        columns = to_columns(candidates, own, self._separator, optional)
+        columns = await self._read_rows(candidates, own, optional)
         probabilities, _ = await self._probabilities("rank", signature, columns, protocol.pack(user))
         return probabilities
 
-    def _columns(self, rows, signature):
-        return to_columns(rows, _described(signature.inputs), self._separator, self._optional(signature))
+    async def _columns(self, rows, signature):
+        return await self._read_rows(rows, described(signature.inputs), self._optional(signature))
+
+    async def _read_rows(self, rows, inputs, optional):
+        """The columns of a request. What the model's schema says of tokens is asked for only where it matters."""
+        if self._rules is None and self._separator is None:
+            try:
+                return to_columns(rows, inputs, optional=optional)
+            except RowError:  # perhaps of a list, or a number with a fraction
+                if SIGNATURE not in (self._signatures or ()):
+                    raise
+        rules = self._rules or await self._ask_rules()
+        return to_columns(rows, inputs, rules.separators, optional, rules.fractions)
+
+    async def _ask_rules(self):
+        """The model's `TokenRules`; of an export without them, the caller's."""
+        known = await self._definitions() if self._signatures is None else self._signatures
+        if SIGNATURE not in known:
+            return TokenRules(self._separator)
+        answer = await self._ask(SIGNATURE, {INPUT: np.zeros(1, np.int32)}, {OUTPUT: (np.dtype(object), (None,))})
+        self._rules = agreed(read_rules(answer.outputs[OUTPUT][0].decode()), self._separator)
+        return self._rules
 
     def _optional(self, signature):
         """The inputs that a request may leave out, as far as the client is to judge."""
         return signature.defaults if self._strict else signature.inputs
 
-    def _user(self, user, inputs, optional):
+    async def _user(self, user, inputs, optional):
         """The columns, of one row each, that all candidates share."""
         try:
-            columns = to_columns(user, inputs, self._separator, optional)
+            columns = await self._read_rows(user, inputs, optional)
         except DataError as error:
             raise DataError(f"user: {error.problem}", fix=error.fix) from error
         for column in columns.values():
@@ -171,11 +194,11 @@ class BaseClient:
     async def _answer(self, rows, name):
         name = self.signature if name is None else name
         signature = await self._signature(name)
-        return await self._ask(name, self._columns(rows, signature), _described(signature.outputs))
+        return await self._ask(name, await self._columns(rows, signature), described(signature.outputs))
 
     async def _metadata(self):
         return {
-            name: {"inputs": _named_types(signature.inputs), "outputs": _named_types(signature.outputs)}
+            name: {"inputs": named_types(signature.inputs), "outputs": named_types(signature.outputs)}
             for name, signature in (await self._definitions()).items()
         }
 
@@ -189,7 +212,7 @@ class BaseClient:
         ]
 
     async def _probabilities(self, name, signature, columns, shared=b"", version=None):
-        output = _output_name(signature)
+        output = output_name(signature)
         answer = await self._ask(name, columns, {output: (np.dtype("f4"), (None,))}, shared, version)
         return answer.outputs[output].reshape(-1), answer.version
 
@@ -213,7 +236,7 @@ class BaseClient:
             if (answered := _version(response)) is not None:
                 version, choice = answered, _choice(answered)
                 if self._described is not None and version > self._described:
-                    self._signatures = None  # a newer version may take more columns
+                    self._signatures = self._rules = None  # a newer version may take more columns
         return Answer(_joined(answers, outputs), version)
 
     def _read(self, response, outputs, rows):
@@ -244,7 +267,7 @@ class BaseClient:
         answer = await self._call(_GET_METADATA, request.SerializeToString())
         definitions = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
         signatures = {name: definitions[name] for name in definitions if not name.startswith("__")}
-        self._signatures, self._described = signatures, _version(answer)
+        self._signatures, self._described, self._rules = signatures, _version(answer), None
         return signatures
 
     async def _call(self, path, request):
@@ -363,30 +386,6 @@ def _is_name(text):
 def _is_separator(separator):
     marks = separator.values() if isinstance(separator, Mapping) else [separator]
     return separator is None or all(isinstance(mark, str) and len(mark) == 1 for mark in marks)
-
-
-def _type_and_shape(tensor):
-    shape = tuple(None if dimension.size < 0 else dimension.size for dimension in tensor.tensor_shape.dim)
-    return protocol.numpy_type(tensor.dtype), shape
-
-
-def _described(tensors):
-    """Name -> (type, shape), in the order of the names: a protobuf map has none."""
-    return {name: _type_and_shape(tensor) for name, tensor in sorted(tensors.items())}
-
-
-def _named_types(tensors):
-    return {name: (protocol.type_name(tensors[name].dtype), shape) for name, (_, shape) in _described(tensors).items()}
-
-
-def _output_name(signature):
-    """`probability`, or the only output there is, if it is one number a row."""
-    if len(signature.outputs) > 1:
-        return choose({name: name for name in signature.outputs}, "probability", "output")
-    ((name, tensor),) = signature.outputs.items()
-    if [dim.size for dim in tensor.tensor_shape.dim[1:]] not in ([], [1]):
-        raise ConfigError(f"the output {name!r} is no probability.", fix="use `answer`, which gives all outputs")
-    return name
 
 
 def _require(condition, argument, value, fix):
