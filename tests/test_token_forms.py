@@ -14,6 +14,7 @@ import tfctr
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Categorical, Sequence
 from tfctr.schema import Schema
+from tfctr.serving.golden import golden_rows
 from tfctr.serving.raw_features import RawFeatures
 from tfctr.token_text import FORMS, TOKEN_TYPES
 
@@ -308,3 +309,15 @@ def test_text_pays_nothing_in_the_graph(tmp_path):
     raw = RawFeatures(schema)
     graph = tf.function(raw.__call__, input_signature=[raw.signature], autograph=False).get_concrete_function().graph
     assert not any("Regex" in node.op or node.op == "If" for node in graph.as_graph_def().node)
+
+
+def test_golden_rows_write_tokens_in_several_ways(tmp_path):
+    columns = with_clicks({"id": ["9", "7"], "flag": ["true", "false"], "name": ["9", "a"]})
+    schema = Schema([Categorical("id"), Categorical("flag"), Categorical("name")], label="click")
+    schema = tfctr.prepare(schema, train=columns, out=tmp_path / "data").schema
+    rows = golden_rows(schema)
+    assert {b"9.0", b" 9", b"09", b"+7"} <= set(rows["id"].tolist())
+    assert {b"TRUE", b"1", b"False"} <= set(rows["flag"].tolist())
+    assert not {b"9.0", b"09"} & set(rows["name"].tolist())
+    ids = RawFeatures(schema)(rows).numpy()[:, 0]
+    assert {rows["id"][row] for row in np.flatnonzero(ids == ids[0])} >= {b"7", b"7.0", b" 7", b"+7", b"07"}

@@ -12,10 +12,10 @@ import pyarrow as pa
 def exact_array(values):
     """Values of any kinds, None among them, as an Arrow array that DuckDB takes.
 
-    Where Arrow has no type that holds all of them exactly, whole numbers and others become text, as a CSV file holds them.
+    Numbers that no type of Arrow holds exactly beside each other become text, as a CSV file holds them.
 
     Raises:
-        TypeError, ValueError: a value is neither text, a number, true or false, None, nor a flat list of those.
+        TypeError, ValueError: values of several kinds.
 
     >>> exact_array([2**53 + 1, 2**53, None]).to_pylist()
     [9007199254740993, 9007199254740992, None]
@@ -25,8 +25,11 @@ def exact_array(values):
     values = [None if _is_absent(value) else value for value in values]
     try:
         return pa.array(values, from_pandas=True)  # which makes no double of a whole number that it does not hold
-    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([_texts(value) for value in values])
+    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        try:
+            return pa.array([_texts(value) for value in values])
+        except TypeError:
+            raise error from None
 
 
 def exact_table(source):
@@ -64,15 +67,11 @@ def _texts(value):
 
 
 def _text(value):
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, numbers.Real | decimal.Decimal):
+    if value is None:
+        return None
+    if isinstance(value, numbers.Real | decimal.Decimal) and not isinstance(value, bool):
         return _number_text(value)
-    raise TypeError(f"a value of type {type(value).__name__} is neither text nor a number")
+    raise TypeError(f"a value of type {type(value).__name__} stands beside numbers, or lists")
 
 
 def _number_text(value):

@@ -14,9 +14,10 @@ import numpy as np
 
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
+from tfctr.serving.batches import in_batches, joined
 from tfctr.serving.channel import Connection
 from tfctr.serving.definitions import described, named_types, output_name
-from tfctr.serving.rows import RowError, column_names, naming_lines, read_json_lines, slices, to_columns
+from tfctr.serving.rows import RowError, column_names, naming_lines, read_json_lines, to_columns
 from tfctr.serving.token_rules import INPUT, OUTPUT, SIGNATURE, TokenRules, agreed, read_rules
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
@@ -221,7 +222,7 @@ class BaseClient:
         pinned, answers = version is not None, []
         choice = _choice(version) if pinned else _choice(self.version, self.label)
         version = version if pinned else self.version
-        for packed, rows in _parts(columns, *self._limits):
+        for packed, rows in in_batches(columns, *self._limits):
             spec = {"name": self.model, "signature_name": name, **choice}
             # Messages written one after the other are read as one.
             head = protocol.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
@@ -237,7 +238,7 @@ class BaseClient:
                 version, choice = answered, _choice(answered)
                 if self._described is not None and version > self._described:
                     self._signatures = self._rules = None  # a newer version may take more columns
-        return Answer(_joined(answers, outputs), version)
+        return Answer(joined(answers, outputs), version)
 
     def _read(self, response, outputs, rows):
         """The outputs of one response: of the type and rank that `outputs` says, with that number of rows."""
@@ -349,22 +350,6 @@ def finished(coroutine):
     except StopIteration as end:
         return end.value
     raise AssertionError("a blocking call has waited")
-
-
-def _parts(columns, max_rows, max_bytes):
-    """The rows in parts within the limits, at least one row each: pairs of packed columns and how many rows they are."""
-    rows = len(next(iter(columns.values())))
-    if 0 < rows <= max_rows and len(packed := protocol.pack(columns)) <= max_bytes:
-        yield packed, rows
-        return
-    for part in slices(columns, max_rows, max_bytes):
-        yield protocol.pack({name: column[part] for name, column in columns.items()}), part.stop - part.start
-
-
-def _joined(answers, outputs):
-    if not answers:
-        return {name: np.zeros((0, *(size or 0 for size in shape[1:])), dtype) for name, (dtype, shape) in outputs.items()}
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
 
 
 def _choice(version, label=None):
