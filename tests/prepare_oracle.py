@@ -75,6 +75,11 @@ def text(value):
     return str(int(value)) if isinstance(value, float) else str(value)
 
 
+def canonical(tokens):
+    """How a column with these training tokens writes a token: here they are all whole numbers, or text."""
+    return (lambda token: str(int(token)) if token.isdigit() else token) if all(map(str.isdigit, tokens)) else str
+
+
 def tokens_of(feature, value):
     if not isinstance(feature, Sequence):
         return [] if text(value) is None else [text(value)]
@@ -84,7 +89,8 @@ def tokens_of(feature, value):
 
 
 def vocabulary(feature, values):
-    counts = collections.Counter(token for value in values for token in tokens_of(feature, value))
+    tokens = [token for value in values for token in tokens_of(feature, value)]
+    counts = collections.Counter(map(canonical(tokens), tokens))
     known = [token for token, count in counts.items() if count >= feature.min_count and not {"\n", "\r"} & set(token)]
     return sorted(known, key=lambda token: (-counts[token], token.encode()))
 
@@ -112,7 +118,8 @@ def _token_ids(feature, train):
         buckets = feature.hash_buckets
         return (lambda token: FIRST_KNOWN + int(tf.strings.to_hash_bucket_fast(token, buckets))), FIRST_KNOWN + buckets
     known = {token: FIRST_KNOWN + rank for rank, token in enumerate(vocabulary(feature, train))}
-    return (lambda token: known.get(token, OUT_OF_VOCABULARY)), FIRST_KNOWN + len(known)
+    write = canonical(token for value in train for token in tokens_of(feature, value))
+    return (lambda token: known.get(write(token), OUT_OF_VOCABULARY)), FIRST_KNOWN + len(known)
 
 
 def _number(value):

@@ -155,9 +155,8 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
     with subprocess.Popen([sys.executable, "-m", "tfctr", "serve", exported, "--port", str(port)], cwd=ROOT) as server:
         try:
             call = ["predict", f"127.0.0.1:{port}", rows, "--model", "serving", "--timeout", 60]
-            lists = ["--separator", "genres=|"]
             deadline = time.monotonic() + 300
-            while (result := tfctr_(*call, *lists, "--json")).exit_code == 6:
+            while (result := tfctr_(*call, "--json")).exit_code == 6:
                 assert time.monotonic() < deadline, result.stdout
                 time.sleep(0.2)
             assert result.exit_code == 0, result.stdout
@@ -169,7 +168,7 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
             served = json.loads(done(*call, "--signature", "ids", "--json"))["probabilities"]
             np.testing.assert_array_equal(served, expected)
             rows.write_text("\n".join(json.dumps({**row, "price": "cheap"}) for row in table))
-            result = tfctr_(*call, *lists)
+            result = tfctr_(*call)
             assert result.exit_code == 3
             assert "rows.jsonl, line 1, column 'price': 'cheap' is not a number" in result.stderr
             assert tfctr_(*call, "--version", 7).exit_code == 6

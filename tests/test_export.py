@@ -158,6 +158,7 @@ def test_the_signatures(exported, tiny_schema):
             **{"difficulty_if_click": text, "difficulty_if_no_click": text},
         },
         "embedding": {**columns, "embedding": ("float32", [-1, len(columns) * (8 + 16)])},
+        "schema": {"rows": ("int32", [-1]), "schema": text},
     }
 
 
@@ -170,7 +171,7 @@ def test_a_serving_team_can_replay_the_golden_answers(exported, tmp_path):
     version = shutil.copytree(exported[1], tmp_path / "1")
     golden = golden_of(version)
     others = ("classify", "regress", "explain", "embedding")
-    rows = {"ids": 72, "serving_default": 68, **dict.fromkeys(others, 68)}
+    rows = {"ids": 72, "serving_default": 68, "schema": 2, **dict.fromkeys(others, 68)}
     assert check_saved_model(version) == check(version, golden) == rows
     golden[0]["outputs"]["probability"] = np.nextafter(golden[0]["outputs"]["probability"], np.float32(1))
     with pytest.raises(ExportError, match=r"serving_default.*row 0"):

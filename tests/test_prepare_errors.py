@@ -85,7 +85,7 @@ def test_text_in_a_numeric_column(tmp_path, value):
     refused(tmp_path, DataError, "'price'", "row 4", repr(value), "numbers", train=csv(tmp_path, **at(3, value, "price")))
 
 
-@pytest.mark.parametrize("value", [2.5, float("inf"), 2.0**60])
+@pytest.mark.parametrize("value", [float("inf"), 2.0**53, 2.0**60])
 def test_floats_that_are_no_whole_number_in_a_categorical(tmp_path, value):
     train = pd.DataFrame({"user": [1.0, 3.0, value, value], "click": [0, 1, 0, 1]})
     schema = Schema([Categorical("user")], label="click")

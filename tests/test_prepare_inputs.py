@@ -101,9 +101,9 @@ def test_json_values_of_every_type(tmp_path):
     schema = Schema([Categorical("user"), Sequence("tags", max_length=3), Numeric("x", "edges", edges=[2])], label="click")
     dataset = prepare(tmp_path, schema, train=tmp_path / "train.jsonl")
     user, tags = (dataset.schema.vocabulary_file(feature).read_text().split() for feature in dataset.schema.features[:2])
-    assert user == ["60", "007", "18446744073709551615"]
+    assert user == ["60", "18446744073709551615", "7"]
     assert tags == ["a", "1", "b", "true"]
-    assert dataset.train.ids.tolist() == [[4, 9, 10, 12, 16], [3, 7, 6, 6, 17], [3, 9, 11, 6, 14], [5, 7, 6, 6, 14]]
+    assert dataset.train.ids.tolist() == [[5, 9, 10, 12, 16], [3, 7, 6, 6, 17], [3, 9, 11, 6, 14], [4, 7, 6, 6, 14]]
     assert dataset.train.labels.tolist() == [0, 1, 0, 1]
 
 

@@ -50,6 +50,8 @@ def read_numbers(values, dtype="f8"):
         ((), b""),
         (np.array([1, 2]), b"1|2"),
         (decimal.Decimal("60.0"), b"60"),
+        (decimal.Decimal(2**70 + 1), b"1180591620717411303425"),
+        (2.0**53 - 1, b"9007199254740991"),
         ([b"\xff", "x"], b"\xff|x"),
     ],
 )
@@ -62,6 +64,7 @@ def test_one_value_is_one_token(value, token):
     "value",
     [
         1.5,
+        2.0**53,
         2.0**53 + 2,
         math.inf,
         decimal.Decimal("1.5"),
@@ -101,6 +104,25 @@ TEXTS = ["60", None, "Zoë\0東京", ""]
 def test_texts_that_arrow_holds(column):
     assert read_text(column) == [b"60", b"", "Zoë\0東京".encode(), b""]
     assert read_text(column[:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.5, 2.0, None], [b"1.5", b"2", b""]),
+        (np.float32([0.1, 2.0]), [b"0.1", b"2"]),
+        (pd.Series([0.1, 1234567.1], dtype="float32"), [b"0.1", b"1234567.1"]),
+        (pd.Series([0.1, None], dtype="Float32"), [b"0.1", b""]),
+        (pa.array([0.1, None], pa.float32()), [b"0.1", b""]),
+        ([np.float32(0.1), 1e-07, decimal.Decimal("1.50")], [b"0.1", b"1e-07", b"1.5"]),
+        ([[0.5, 1], "x"], [b"0.5|1", b"x"]),
+    ],
+)
+def test_fractions_are_their_shortest_text(values, expected):
+    column = {"user": values}
+    assert to_columns(column, {"user": INPUTS["user"]}, "|", fractions={"user"})["user"] == expected
+    with pytest.raises(DataError, match=r"is neither text nor a whole number"):
+        to_columns(column, {"user": INPUTS["user"]}, "|")
 
 
 @pytest.mark.parametrize("separator", ["|", " ", "東"])

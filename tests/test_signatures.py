@@ -48,7 +48,7 @@ def bits(array):
 
 def test_every_signature_is_in_the_golden_rows_and_in_the_card(exported):
     _, version = exported
-    names = ["classify", "embedding", "explain", "ids", "rank", "regress", "serving_default"]
+    names = ["classify", "embedding", "explain", "ids", "rank", "regress", "schema", "serving_default"]
     assert sorted(read_signatures(version)) == sorted({batch["signature"] for batch in golden_of(version)}) == names
     card = json.loads((version / "assets.extra" / "model_card.json").read_text())
     assert card["signatures"] == names

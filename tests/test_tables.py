@@ -122,7 +122,7 @@ def test_the_served_bits_are_those_of_a_model_with_the_stored_numbers(version, c
 
 
 def test_every_signature_was_checked(version):
-    signatures = {"serving_default", "ids", "rank", "classify", "regress", "explain", "embedding"}
+    signatures = {"serving_default", "ids", "rank", "classify", "regress", "explain", "embedding", "schema"}
     assert {batch["signature"] for batch in golden_of(version)} == signatures == set(SavedModel(version).signatures)
 
 

@@ -242,7 +242,7 @@ def predict(
     signature: Annotated[str, typer.Option(help="serving_default for raw values, ids for prepared ones.")] = "serving_default",
     separator: Annotated[
         list[str] | None,
-        typer.Option(metavar="[COLUMN=]C", help="What joins the tokens of lists, as in the schema; may be repeated."),
+        typer.Option(metavar="[COLUMN=]C", help="What joins the tokens of lists, if the model does not say; may be repeated."),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each request.")] = 5.0,
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False,

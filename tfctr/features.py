@@ -11,6 +11,7 @@ import reprlib
 import sys
 
 from tfctr.errors import ConfigError, choose, require_one_of, suggest
+from tfctr.token_text import TOKEN_TYPES
 
 PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
 
@@ -71,13 +72,26 @@ def _require_fitted_size(feature):
 class Categorical:
     """A column that holds one token a row.
 
-    Null and empty text are missing. Text is taken as it is, and a CSV file holds text only: "60.0", "007" and "True" are
-    tokens. In a typed table the numbers 60 and 60.0 are the token "60", true is "true", and 1.5 is refused.
+    Null and empty text are missing. A token has one canonical text, whether a CSV file, a typed table or a request holds it:
+    which form that is, `prepare` learns from the training table, and every later table and request is read by it.
+
+    | `token_type` | if the training tokens are all | `9`, `9.0`, ` 9`, `009` are | `True` is | `0.50` is |
+    |---|---|---|---|---|
+    | `"boolean"` | true or false, in any case, also with 1 and 0 | as they are, and `1.0` is `true` | `true` | as it is |
+    | `"whole"` | whole numbers, of any length | `9` | `1` | as it is |
+    | `"number"` | numbers, not with an exponent, but for small ones as Python writes them: 1e-07 | `9` | `1` | `0.5` |
+    | `"text"` | anything else | as they are | as it is | as it is |
+
+    Tokens of one number that differ in zeros, as 007 and 7 or 1.10 and 1.1, are codes: where the training table has both, the
+    column is text, and the log says so. Except in text, blanks and "nan" are missing. A number of a typed table, or of a
+    request, is read as its shortest decimal text: 60.0 as "60", 1.5 as "1.5"; the forms whole and boolean refuse a fraction.
 
     Args:
         name: the column.
         min_count: tokens seen fewer times than this in the training table are out of vocabulary.
         hash_buckets: instead of a vocabulary, hash each token into this many ids.
+        token_type: the form of the tokens, to force it; else set by `prepare`. A fitted schema of an earlier version has none,
+            and takes text as it is.
         size: ids of this feature, the reserved 0, 1 and 2 included; set by `prepare`.
         vocabulary_sha256: of the vocabulary file, so that no other one is ever taken for it; set by `prepare`, None if hashed.
     """
@@ -87,6 +101,7 @@ class Categorical:
     hash_buckets: int | None = None
     size: int | None = None
     vocabulary_sha256: str | None = None
+    token_type: str | None = None
 
     raw_type = "string"
     width = 1
@@ -98,6 +113,8 @@ class Categorical:
         sha256 = self.vocabulary_sha256
         is_sha256 = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
         _require_value(self, "vocabulary_sha256", is_sha256, _FITTED)
+        if self.token_type is not None:
+            require_one_of(TOKEN_TYPES, self.token_type, f"token_type of feature {self.name!r}")
         if self.hash_buckets is not None:
             _require_count(self, "hash_buckets", most=_MOST - FIRST_KNOWN)
             _require_value(self, "size", self.size in (None, self.hash_buckets + FIRST_KNOWN), _FITTED)
@@ -114,7 +131,7 @@ class Sequence:
 
     Empty tokens are dropped; of the others, the first or the last `max_length` are kept, in their order, padded behind, and
     pooled over what is not padding. A row without any token is missing. A list is joined by `separator` first, so a token
-    never contains it.
+    never contains it; a list that was written as text, such as "['a', 'b']", "[1, 2]" or "[]", is read as that list.
 
     Args:
         name: the column.
@@ -122,7 +139,7 @@ class Sequence:
         max_length: tokens kept a row. `prepare` says how many rows had more.
         keep: which of a longer row's tokens: `"first"`, or `"last"`, which a history in the order of time needs: its newest.
         pooling: how the tokens' vectors become one: `"mean"`, `"sum"` or `"sqrtn"` (sum / sqrt(count)).
-        min_count, hash_buckets, size, vocabulary_sha256: as in `Categorical`.
+        min_count, hash_buckets, size, vocabulary_sha256, token_type: as in `Categorical`.
     """
 
     name: str
@@ -134,6 +151,7 @@ class Sequence:
     size: int | None = None
     vocabulary_sha256: str | None = None
     keep: str = "first"
+    token_type: str | None = None
 
     raw_type = "string"
 

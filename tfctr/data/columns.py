@@ -2,8 +2,8 @@
 
 | rule | takes | gives |
 |---|---|---|
-| text | text; whole numbers, as 60 or 60.0; true and false | the text; "60"; "true", "false" |
-| list | as text, or a list of those | one text, joined by the separator |
+| text | text; numbers, as 60, 60.0 or 1.5; true and false | the text; "60", "1.5"; "true", "false" |
+| list | as text, or a list of those, also one that was written as text | one text, joined by the separator |
 | number | numbers; text that is a number; true and false, also as text in any case | a double; empty text is missing |
 
 A rule is a function: source column -> (value, whether it is bad).
@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 import ibis
 
+from tfctr.data.canonical import read_written_list
 from tfctr.errors import DataError
 from tfctr.features import Numeric, Sequence
 
-_LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
+_SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Role:
 
 
 _TEXT, _LISTS, _NUMBERS = "text or whole numbers", "text, whole numbers, or lists of those", "numbers"
+_TAKES_FRACTIONS = (None, "text", "number")  # None: the form is still to be learnt
 
 
 def feature_column(index):
@@ -84,10 +86,13 @@ def _feature_role(staged, feature):
         fix = "correct the value, leave it empty if it is missing, or make the feature categorical"
         return Role(feature.name, staged, read_number, "a numeric feature", _NUMBERS, fix)
     fix = "write it as text, or make the feature numeric"
+    fractions = feature.token_type in _TAKES_FRACTIONS
     if isinstance(feature, Sequence):
-        rule = functools.partial(read_list, feature.separator)
+        rule = functools.partial(read_list, feature.separator, fractions=fractions)
+        fix = f"give lists, or text with {feature.separator!r} between the tokens"
         return Role(feature.name, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
-    return Role(feature.name, staged, read_text, "a categorical feature", _TEXT, fix)
+    rule = functools.partial(read_text, fractions=fractions)
+    return Role(feature.name, staged, rule, "a categorical feature", _TEXT, fix)
 
 
 def is_readable(kind):
@@ -95,30 +100,39 @@ def is_readable(kind):
     return kind.is_string() or kind.is_numeric() or kind.is_boolean() or kind.is_json() or kind.is_null()
 
 
-def read_text(column):
-    """NULL, NaN and "" are missing; a floating number with a fraction is bad."""
+def read_text(column, fractions=False):
+    """NULL, NaN and "" are missing; infinity, and a floating number that may stand for several whole ones, is bad.
+
+    A number with a fraction is its shortest decimal text, or bad unless `fractions`.
+    """
     kind = column.type()
     if kind.is_json():
-        text = _json_text(column)
+        text = _json_text(column, fractions)
         return text.nullif(""), text.isnull() & column.notnull()
     if kind.is_boolean():
         return ibis.cases((column, "true"), (~column, "false")), ibis.literal(False)
     if kind.is_floating() or kind.is_decimal():
-        return _whole_text(column), _whole_text(column).isnull() & _is_given(column)
+        text = _number_text(column, fractions)
+        return text, text.isnull() & _is_given(column)
     return column.cast("string").nullif(""), ibis.literal(False)
 
 
-def read_list(separator, column):
-    """As text; a list is joined by the separator, and bad when one of its values is."""
+def read_list(separator, column, fractions=False):
+    """As text; a list is joined by the separator, and bad when one of its values is, or when it cannot be read from text."""
     kind = column.type()
     if kind.is_array():
-        bad = column.map(lambda value: read_text(value)[1]).contains(True)
-        return column.map(lambda value: read_text(value)[0]).join(separator).nullif(""), ibis.coalesce(bad, False)
+        bad = column.map(lambda value: read_text(value, fractions)[1]).contains(True)
+        joined = column.map(lambda value: read_text(value, fractions)[0]).join(separator)
+        return read_written_list(separator, joined)[0], ibis.coalesce(bad, False)  # as the served graph reads joined tokens
     if kind.is_json():
-        text, bad = read_text(column)
-        joined, bad_list = read_list(separator, column.array)
-        return ibis.coalesce(text, joined), ibis.ifelse(column.array.notnull(), bad_list, bad)
-    return read_text(column)
+        text, bad = read_text(column, fractions)
+        text, bad_text = read_written_list(separator, text)
+        joined, bad_list = read_list(separator, column.array, fractions)
+        return ibis.coalesce(text, joined), ibis.ifelse(column.array.notnull(), bad_list, bad | bad_text)
+    text, bad = read_text(column, fractions)
+    if not kind.is_string():
+        return text, bad
+    return read_written_list(separator, text)
 
 
 def read_number(column):
@@ -152,18 +166,26 @@ def read_group(column):
     return text, bad | text.isnull()
 
 
-def _whole_text(column):
+def _number_text(column, fractions):
+    """The shortest text of a floating or decimal number, NULL for what has none."""
     number = column.cast("float64")
-    is_whole = (number.abs() <= _LARGEST_WHOLE) & (number == number.floor())
-    return is_whole.ifelse(number.try_cast("int64").cast("string"), None)
+    if column.type().is_decimal():  # exact, whatever its size
+        text = column.cast("string").re_replace(r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1")
+        return text if fractions else text.contains(".").ifelse(None, text)
+    is_whole = (number.abs() < _SEVERAL_WHOLE) & (number == number.floor())
+    whole = is_whole.ifelse(number.try_cast("int64").cast("string"), None)
+    if not fractions:
+        return whole
+    is_fraction = number.notnull() & ~number.isnan() & ~number.isinf() & (number != number.floor())
+    return is_fraction.ifelse(column.cast("string"), whole)
 
 
 def _is_given(column):
     return column.notnull() & ~column.cast("float64").isnan()
 
 
-def _json_text(column):
+def _json_text(column, fractions):
     raw = column.cast("string")
     is_whole = raw.re_search("^(0|-?[1-9][0-9]*)$")
     truth = read_text(column.bool)[0]
-    return ibis.coalesce(column.str, truth, is_whole.ifelse(raw, None), _whole_text(column.float))
+    return ibis.coalesce(column.str, truth, is_whole.ifelse(raw, None), _number_text(column.float, fractions))

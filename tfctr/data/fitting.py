@@ -14,6 +14,7 @@ import ibis
 import numpy as np
 
 from tfctr.data import log2_floor
+from tfctr.data.canonical import canonical
 from tfctr.data.columns import feature_column
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import FIRST_KNOWN, Numeric, Sequence
@@ -60,11 +61,13 @@ def vocabulary_table(index):
 
 
 def tokens(table, index, feature):
-    """One row a token of a categorical or sequence feature: (row, position, token). Missing ones have none."""
+    """One row a token of a categorical or sequence feature: (row, position, token in its form). Missing ones have none."""
     column = table[feature_column(index)]
     if not isinstance(feature, Sequence):
-        return table.select("row", position=ibis.literal(0, "int32"), token=column).filter(column.notnull())
-    return table.select("row", token=_tokens_of_list(column, feature)[feature.kept]).unnest("token", offset="position")
+        found = table.select("row", position=ibis.literal(0, "int32"), token=canonical(feature, column))
+        return found.filter(found.token.notnull())
+    found = table.select("row", token=_tokens_of_list(column, feature)[feature.kept]).unnest("token", offset="position")
+    return found.mutate(token=canonical(feature, found.token))
 
 
 def cut_rows(table, index, feature):

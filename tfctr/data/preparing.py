@@ -11,6 +11,7 @@ from tfctr.data.fitting import fit, rarest_tokens, unseen_examples
 from tfctr.data.reading import find_files, is_files
 from tfctr.data.shares import describe_jump, expected_unseen, has_vocabulary, jumps
 from tfctr.data.staging import split_by_hash, stage, staged_split
+from tfctr.data.token_types import choose_token_types
 from tfctr.errors import ConfigError
 from tfctr.features import Numeric
 from tfctr.schema import Schema
@@ -65,7 +66,7 @@ def _write(schema, tables, out, memory_limit, threads, seed):
         work = folder / "work"
         work.mkdir()
         with Engine(work, memory_limit, threads) as engine:
-            splits = _stage_splits(engine, schema, tables, seed)
+            schema, splits = _stage_splits(engine, schema, tables, seed)
             fitted = fit(engine, schema, splits["train"].table, folder)
             groups = group_codes(engine, splits.values()) if schema.group else None
             entries = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
@@ -131,7 +132,9 @@ def _stage_splits(engine, schema, tables, seed):
             split_by_hash(engine, engine.table("source"), fractions, seed)
         elif name not in fractions:
             stage(engine, schema, table, name, whats[name])
-    return {name: staged_split(engine, name, _describe(name, tables)) for name in tables}
+        if name == "train":  # the first: the others are read by what it holds
+            schema = choose_token_types(engine, schema, engine.table("train"))
+    return schema, {name: staged_split(engine, name, _describe(name, tables)) for name in tables}
 
 
 def _describe(name, tables):

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from ibis.common.exceptions import IbisError
 
+from tfctr.data.values import exact_table
 from tfctr.errors import ConfigError, DataError, StorageError, suggest
 
 
@@ -247,7 +248,7 @@ def _read_parquet(engine, name, path):
 
 def _table_part(source, what):
     try:
-        table = source if isinstance(source, ibis.Table) else ibis.memtable(source)
+        table = source if isinstance(source, ibis.Table) else ibis.memtable(exact_table(source))
         return Part.of(what, table)
     except (IbisError, pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(

@@ -14,8 +14,11 @@ import numpy as np
 
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
+from tfctr.serving.batches import in_batches, joined
 from tfctr.serving.channel import Connection
-from tfctr.serving.rows import column_names, naming_lines, read_json_lines, slices, to_columns
+from tfctr.serving.definitions import described, named_types, output_name
+from tfctr.serving.rows import RowError, column_names, naming_lines, read_json_lines, to_columns
+from tfctr.serving.token_rules import INPUT, OUTPUT, SIGNATURE, TokenRules, agreed, read_rules
 from tfctr.serving.unseen_calls import AsksUnseen
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
@@ -93,6 +96,7 @@ class BaseClient(AsksUnseen):
         self._timeout, self._separator, self._limits, self._strict = timeout, separator, (max_rows, max_bytes), strict
         self._observe, self._methods, self._channel = observe, None, None
         self._signatures, self._described = None, None  # what the model takes, and which version of it
+        self._rules = None  # what it says of tokens, once that has been asked
         self._lock, self._closed = threading.Lock(), False
 
     async def _send(self, method, request, timeout, metadata):
@@ -113,7 +117,7 @@ class BaseClient(AsksUnseen):
         if isinstance(rows, list | tuple) and not rows:
             return np.zeros(0, np.float32)
         signature = await self._signature(self.signature)
-        probabilities, _ = await self._probabilities(self.signature, signature, self._columns(rows, signature))
+        probabilities, _ = await self._probabilities(self.signature, signature, await self._columns(rows, signature))
         return probabilities
 
     async def _predict_file(self, path):
@@ -123,7 +127,7 @@ class BaseClient(AsksUnseen):
                 await self._definitions()
             signature = await self._signature(self.signature)
             with naming_lines(path, rows):
-                columns = self._columns(list(rows.values()), signature)
+                columns = await self._columns(list(rows.values()), signature)
             try:
                 probabilities, version = await self._probabilities(self.signature, signature, columns, version=version)
             except _NotFound as error:
@@ -138,32 +142,52 @@ class BaseClient(AsksUnseen):
 
     async def _rank(self, user, candidates):
         signature = await self._signature("rank")
-        inputs, optional = _described(signature.inputs), self._optional(signature)
+        inputs, optional = described(signature.inputs), self._optional(signature)
         if all(shape[:1] == (1,) for _, shape in inputs.values()):
             raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
         user = [user] if isinstance(user, Mapping) else user
         # An optional column has no fixed shape: it belongs to the side that has it.
         aside = column_names(user, inputs) - column_names(candidates, inputs)
         shared = {name: known for name, known in inputs.items() if known[1][:1] == (1,) or name in aside}
-        user = self._user(user, shared, optional)
+        user = await self._user(user, shared, optional)
         own = {name: known for name, known in inputs.items() if name not in shared}
         if not own:
             raise DataError("the candidates have no column that the model takes.", fix="give `user` only what they share")
-        columns = to_columns(candidates, own, self._separator, optional)
+        columns = await self._read_rows(candidates, own, optional)
         probabilities, _ = await self._probabilities("rank", signature, columns, protocol.pack(user))
         return probabilities
 
-    def _columns(self, rows, signature):
-        return to_columns(rows, _described(signature.inputs), self._separator, self._optional(signature))
+    async def _columns(self, rows, signature):
+        return await self._read_rows(rows, described(signature.inputs), self._optional(signature))
+
+    async def _read_rows(self, rows, inputs, optional):
+        """The columns of a request. What the model's schema says of tokens is asked for only where it matters."""
+        if self._rules is None and self._separator is None:
+            try:
+                return to_columns(rows, inputs, optional=optional)
+            except RowError:  # perhaps of a list, or a number with a fraction
+                if SIGNATURE not in (self._signatures or ()):
+                    raise
+        rules = self._rules or await self._ask_rules()
+        return to_columns(rows, inputs, rules.separators, optional, rules.fractions)
+
+    async def _ask_rules(self):
+        """The model's `TokenRules`; of an export without them, the caller's."""
+        known = await self._definitions() if self._signatures is None else self._signatures
+        if SIGNATURE not in known:
+            return TokenRules(self._separator)
+        answer = await self._ask(SIGNATURE, {INPUT: np.zeros(1, np.int32)}, {OUTPUT: (np.dtype(object), (None,))})
+        self._rules = agreed(read_rules(answer.outputs[OUTPUT][0].decode()), self._separator)
+        return self._rules
 
     def _optional(self, signature):
         """The inputs that a request may leave out, as far as the client is to judge."""
         return signature.defaults if self._strict else signature.inputs
 
-    def _user(self, user, inputs, optional):
+    async def _user(self, user, inputs, optional):
         """The columns, of one row each, that all candidates share."""
         try:
-            columns = to_columns(user, inputs, self._separator, optional)
+            columns = await self._read_rows(user, inputs, optional)
         except DataError as error:
             raise DataError(f"user: {error.problem}", fix=error.fix) from error
         for column in columns.values():
@@ -173,14 +197,14 @@ class BaseClient(AsksUnseen):
 
     async def _answer(self, rows, name):
         name = self.signature if name is None else name
-        return await self._all_outputs(name, self._columns(rows, await self._signature(name)))
+        return await self._all_outputs(name, await self._columns(rows, await self._signature(name)))
 
     async def _all_outputs(self, name, columns, version=None):
-        return await self._ask(name, columns, _described((await self._signature(name)).outputs), version=version)
+        return await self._ask(name, columns, described((await self._signature(name)).outputs), version=version)
 
     async def _metadata(self):
         return {
-            name: {"inputs": _named_types(signature.inputs), "outputs": _named_types(signature.outputs)}
+            name: {"inputs": named_types(signature.inputs), "outputs": named_types(signature.outputs)}
             for name, signature in (await self._definitions()).items()
         }
 
@@ -194,7 +218,7 @@ class BaseClient(AsksUnseen):
         ]
 
     async def _probabilities(self, name, signature, columns, shared=b"", version=None):
-        output = _output_name(signature)
+        output = output_name(signature)
         answer = await self._ask(name, columns, {output: (np.dtype("f4"), (None,))}, shared, version)
         return answer.outputs[output].reshape(-1), answer.version
 
@@ -203,7 +227,7 @@ class BaseClient(AsksUnseen):
         pinned, answers = version is not None, []
         choice = _choice(version) if pinned else _choice(self.version, self.label)
         version = version if pinned else self.version
-        for packed, rows in _parts(columns, *self._limits):
+        for packed, rows in in_batches(columns, *self._limits):
             spec = {"name": self.model, "signature_name": name, **choice}
             # Messages written one after the other are read as one.
             head = protocol.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
@@ -218,8 +242,8 @@ class BaseClient(AsksUnseen):
             if (answered := _version(response)) is not None:
                 version, choice = answered, _choice(answered)
                 if self._described is not None and version > self._described:
-                    self._signatures = None  # a newer version may take more columns
-        return Answer(_joined(answers, outputs), version)
+                    self._signatures = self._rules = None  # a newer version may take more columns
+        return Answer(joined(answers, outputs), version)
 
     def _read(self, response, outputs, rows):
         """The outputs of one response: of the type and rank that `outputs` says, with that number of rows."""
@@ -249,7 +273,7 @@ class BaseClient(AsksUnseen):
         answer = await self._call(_GET_METADATA, request.SerializeToString())
         definitions = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
         signatures = {name: definitions[name] for name in definitions if not name.startswith("__")}
-        self._signatures, self._described = signatures, _version(answer)
+        self._signatures, self._described, self._rules = signatures, _version(answer), None
         return signatures
 
     async def _call(self, path, request):
@@ -333,22 +357,6 @@ def finished(coroutine):
     raise AssertionError("a blocking call has waited")
 
 
-def _parts(columns, max_rows, max_bytes):
-    """The rows in parts within the limits, at least one row each: pairs of packed columns and how many rows they are."""
-    rows = len(next(iter(columns.values())))
-    if 0 < rows <= max_rows and len(packed := protocol.pack(columns)) <= max_bytes:
-        yield packed, rows
-        return
-    for part in slices(columns, max_rows, max_bytes):
-        yield protocol.pack({name: column[part] for name, column in columns.items()}), part.stop - part.start
-
-
-def _joined(answers, outputs):
-    if not answers:
-        return {name: np.zeros((0, *(size or 0 for size in shape[1:])), dtype) for name, (dtype, shape) in outputs.items()}
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
-
-
 def _choice(version, label=None):
     """The part of a model spec that says which version."""
     if label is not None:
@@ -368,30 +376,6 @@ def _is_name(text):
 def _is_separator(separator):
     marks = separator.values() if isinstance(separator, Mapping) else [separator]
     return separator is None or all(isinstance(mark, str) and len(mark) == 1 for mark in marks)
-
-
-def _type_and_shape(tensor):
-    shape = tuple(None if dimension.size < 0 else dimension.size for dimension in tensor.tensor_shape.dim)
-    return protocol.numpy_type(tensor.dtype), shape
-
-
-def _described(tensors):
-    """Name -> (type, shape), in the order of the names: a protobuf map has none."""
-    return {name: _type_and_shape(tensor) for name, tensor in sorted(tensors.items())}
-
-
-def _named_types(tensors):
-    return {name: (protocol.type_name(tensors[name].dtype), shape) for name, (_, shape) in _described(tensors).items()}
-
-
-def _output_name(signature):
-    """`probability`, or the only output there is, if it is one number a row."""
-    if len(signature.outputs) > 1:
-        return choose({name: name for name in signature.outputs}, "probability", "output")
-    ((name, tensor),) = signature.outputs.items()
-    if [dim.size for dim in tensor.tensor_shape.dim[1:]] not in ([], [1]):
-        raise ConfigError(f"the output {name!r} is no probability.", fix="use `answer`, which gives all outputs")
-    return name
 
 
 def _require(condition, argument, value, fix):

@@ -13,7 +13,8 @@ class PredictionClient(BaseClient):
 
     The names and types of the model's inputs are asked from the server once, and again when a newer version answers, so that a
     missing or misspelt column is refused here, by name; what else the rows hold stays here. Values are read as `prepare` reads
-    them: 60 and "60" are one token, "1.5" and 1.5 one number, None, NaN and "" are missing.
+    them: 60 and "60" are one token, "1.5" and 1.5 one number, None, NaN and "" are missing. What the model's schema says of
+    tokens is asked for when rows hold lists, or tokens that are numbers with a fraction.
 
     Args:
         target: "host:port", or "dns:///host:port" for all addresses of a name; requests go to them in turn.
@@ -22,8 +23,8 @@ class PredictionClient(BaseClient):
         version: a version's number; the highest one if None.
         label: a version's label on the server, such as "stable", instead of its number.
         signature: which of the model's functions `predict` calls.
-        separator: joins the tokens of lists: the `separator` of the sequences in the schema, which the server cannot tell, or
-            a dict, `{"genres": "|"}`, with each column's own. Lists are refused without it.
+        separator: joins the tokens of lists. The model says which, in its signature `schema`, and another one is refused; only
+            a model that was exported without it needs `"|"`, or a dict, `{"genres": "|"}`, with each column's own.
         max_rows, max_bytes: more than this is sent as several requests, one after the other, all answered by one version.
         strict: refuse rows without a column that the model takes, unless the server says that it is optional. TensorFlow
             Serving from 2.20 on does not say so: False sends what there is, and leaves it to the server to refuse.

@@ -17,7 +17,6 @@ import tensorflow as tf
 import tfctr
 from tfctr.data.shares import told_shares
 from tfctr.errors import ConfigError, DataError, ExportError
-from tfctr.features import Sequence
 from tfctr.models.base import require_model
 from tfctr.schema import Schema
 from tfctr.serving.calibration import all_negatives
@@ -28,6 +27,7 @@ from tfctr.serving.publish import publish, require_place
 from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
 from tfctr.serving.tables import reading
+from tfctr.serving.token_rules import rules_of
 from tfctr.serving.warmup import MOST_ROWS, write_warmup
 from tfctr.storage import write_json
 
@@ -59,13 +59,15 @@ def export(
     | `classify` | `inputs`: serialized tf.Example, see `parse_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
     | `regress` | the same | `outputs`, the probability |
     | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
+    | `schema` | `rows`, `(batch,)` int32 | `schema`: JSON of what clients must know of tokens, the same for each row |
     | `embedding` | as `serving_default` | `embedding`: the fields of each of `model.embeddings`, flat, side by side |
     | `unseen` | as `serving_default` | for each feature with a vocabulary, `(batch, 3)`: see `UnseenTokens` |
 
-    Probabilities are `(batch,)`, float32 under every dtype policy. A row with a number so extreme that the model answers NaN is
-    answered like a row without values. The SavedModel needs no file outside its folder. In there, `assets.extra/` holds
-    `schema.json`, `model_card.json`, and requests with their answers twice: `golden.json` to read and to send, and
-    `tf_serving_warmup_requests`, which TensorFlow Serving replays before it serves the version.
+    Tokens are read in their form, as `prepare` reads them: see `Categorical`. Probabilities are `(batch,)`, float32 under every
+    dtype policy. A row with a number so extreme that the model answers NaN is answered like a row without values. The
+    SavedModel needs no file outside its folder. In there, `assets.extra/` holds `schema.json`, `model_card.json`, and requests
+    with their answers twice: `golden.json` to read and to send, and `tf_serving_warmup_requests`, which TensorFlow Serving
+    replays before it serves the version.
 
     Back in Keras, a version is `keras.layers.TFSMLayer(folder / "1", call_endpoint="serving_default", dtype="float64")`: called
     with a dict of columns, whose numbers are float64, while a layer casts them to its own type. The signature to convert to
@@ -168,6 +170,7 @@ def _golden(graph, examples, tables):
     yield from graph.golden(rows, (1, 3, MOST_ROWS))
     yield from graph.golden_without_optional(rows)
     yield graph.foreign_ids()
+    yield graph.golden_token_rules()
     _require_close(graph, rows, "golden row", tables)
     if examples is not None:
         columns = _example_columns(graph.schema, examples)
@@ -196,8 +199,8 @@ def _require_close(graph, columns, what, tables):
 def _example_columns(schema, examples):
     dtypes = {"string": np.dtype(object), "number": np.dtype(np.float64)}
     inputs = {feature.name: (dtypes[feature.raw_type], (None,)) for feature in schema.features}
-    separators = {feature.name: feature.separator for feature in schema.features if isinstance(feature, Sequence)}
-    return to_arrays(examples, inputs, separators)
+    rules = rules_of(schema)
+    return to_arrays(examples, inputs, rules.separators, rules.fractions)
 
 
 def _schema_of(model, vocabularies):

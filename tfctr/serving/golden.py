@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from tfctr.features import Numeric, Sequence
 from tfctr.serving.protocol import PredictRequest, PredictResponse, from_tensor, to_tensor
 from tfctr.storage import read_json, write_json
+from tfctr.token_text import written_forms
 
 _MOST_KNOWN = 20
 _STRANGE_TEXTS = (b"", b"a token that no table has", b" ", b"\0", b"\r\n", "é".encode() * 100, b"\xff\xfe")
@@ -78,8 +79,10 @@ def to_arrays(tensors):
 
 
 def _texts(schema, feature):
-    """The first tokens that the feature knows; texts that it does not, the missing one first."""
-    known, strange = _known_tokens(schema, feature), _STRANGE_TEXTS
+    """The first tokens that the feature knows; texts that it does not, the missing one first, or knows by another writing."""
+    known = _known_tokens(schema, feature)
+    otherwise = [text for token in known[:2] for text in written_forms(feature.token_type, token.decode())]
+    strange = [*_STRANGE_TEXTS[:2], *(text.encode() for text in otherwise), *_STRANGE_TEXTS[2:]]
     if isinstance(feature, Sequence):
         separator = feature.separator.encode()
         known = [separator.join(known[start:]) for start in range(len(known))]

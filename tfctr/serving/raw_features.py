@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError, StorageError, require_one_of
 from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.serving.token_graph import canonical, has_form, is_canonical, read_written_lists
 from tfctr.storage import sha256
 
 # The position of a token that no vocabulary file holds, so that `position + FIRST_KNOWN` is its id, too.
@@ -22,7 +23,7 @@ class RawFeatures(tf.Module):
 
     | feature | id |
     |---|---|
-    | token | its line in the vocabulary file + 3, or its hash bucket + 3; empty: missing |
+    | token, in its feature's form | its line in the vocabulary file + 3, or its hash bucket + 3; empty: missing |
     | number between edges | the id of its interval, which begins at the last edge that is not above it; NaN: missing |
     | scaled number | the bits of `z = float32((x - mean) / scale)`, or of NaN where z is not finite; a subnormal z is 0 |
 
@@ -113,13 +114,37 @@ class RawFeatures(tf.Module):
         return ids, [column for _, some in encoders for f in some for column in range(f.columns.start, f.columns.stop)]
 
     def _text_ids(self, columns, fields):
-        tokens = [_tokens(field.feature, columns[field.feature.name]) for field in fields]  # (batch, width) each
-        positions = [self._positions(field.feature, t) for field, t in zip(fields, tokens, strict=True)]
+        features = [field.feature for field in fields]
+        tokens = [_tokens(feature, columns[feature.name]) for feature in features]  # (batch, width) each
+        positions = [self._positions(feature, t) for feature, t in zip(features, tokens, strict=True)]
+        tokens, positions = self._in_form(features, tokens, positions)
         # Tokens stand in front: an empty first one means that there is none at all.
-        empty = np.concatenate([[MISSING] + [PADDING] * (field.feature.width - 1) for field in fields])
+        empty = np.concatenate([[MISSING] + [PADDING] * (feature.width - 1) for feature in features])
         offsets = np.concatenate([[field.offset] * field.feature.width for field in fields])
-        ids = tf.where(tf.concat(tokens, axis=1) == "", empty, tf.concat(positions, axis=1) + FIRST_KNOWN)
+        ids = tf.where(tokens == "", empty, positions + FIRST_KNOWN)
         return tf.cast(ids + offsets, tf.int32)
+
+    def _in_form(self, features, tokens, positions):
+        """Tokens and positions side by side, `(batch, widths)`, once those that may be written otherwise are rewritten."""
+        as_given = tf.concat(tokens, axis=1), tf.concat(positions, axis=1)
+        if not any(map(has_form, features)):
+            return as_given
+        suspects = _suspects(features, tokens, *as_given)
+
+        def rewrite():
+            split = tf.split(suspects, [feature.width for feature in features], axis=1)
+            pairs = [
+                self._rewrite(*each) if has_form(each[0]) else each[1:3]
+                for each in zip(features, tokens, positions, split, strict=True)
+            ]
+            return tuple(tf.concat(parts, axis=1) for parts in zip(*pairs, strict=True))
+
+        return tf.cond(tf.reduce_any(suspects), rewrite, lambda: as_given)
+
+    def _rewrite(self, feature, tokens, positions, suspects):
+        tokens = canonical(feature, tokens, suspects)
+        found = self._positions(feature, tf.boolean_mask(tokens, suspects))
+        return tokens, tf.tensor_scatter_nd_update(positions, tf.where(suspects), found)
 
     def _positions(self, feature, tokens):
         if feature.hash_buckets is not None:
@@ -127,6 +152,19 @@ class RawFeatures(tf.Module):
         if feature.name in self.tables:
             return self.tables[feature.name].lookup(tokens)
         return tf.fill(tf.shape(tokens), _UNKNOWN)
+
+
+def _suspects(features, tokens, all_tokens, all_positions):
+    """Which tokens may be other writings of known ones, and, if hashed, which are not canonical: `(batch, widths)` bool."""
+    looked_up = np.concatenate([[has_form(f) and f.hash_buckets is None] * f.width for f in features])
+    suspects = looked_up & (all_positions == _UNKNOWN)
+    if any(has_form(feature) and feature.hash_buckets is not None for feature in features):
+        others = [
+            ~is_canonical(f, t) if has_form(f) and f.hash_buckets is not None else tf.zeros_like(t, tf.bool)
+            for f, t in zip(features, tokens, strict=True)
+        ]
+        suspects |= tf.concat(others, axis=1)
+    return suspects & (all_tokens != "")
 
 
 def _bucketed_ids(columns, fields):
@@ -217,6 +255,8 @@ def _tokens(feature, column):
     """The tokens of each row, "" behind them: `(batch,) -> (batch, feature.width)`."""
     if not isinstance(feature, Sequence):
         return column[:, None]
+    if feature.token_type is not None:
+        column = read_written_lists(feature.separator, column)
     tokens = tf.strings.split(column, feature.separator)
     return tf.ragged.boolean_mask(tokens, tokens != "")[:, feature.kept].to_tensor("", shape=(None, feature.max_length))
 

@@ -73,10 +73,10 @@ def publish_model(
         protected: numbers of versions that stay in any case.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`, `unseen`, the shares
-        of the examples' tokens that the new version does not know, beside those to be expected, and `failures` (what was forced, a
-        sentence each); and `folder` (None after a dry run), `removed`, and `not_removed`: None, or why some old versions stay.
-        The new one is live all the same.
+        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `unseen`, the shares
+        of the examples' tokens that the new version does not know, beside those to be expected; `failures`, a sentence for
+        each that was forced; and `folder` (None after a dry run), `removed`, and `not_removed`: None, or why some old versions
+        stay. The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.

@@ -30,7 +30,9 @@ _TOKENS = {
 }
 _NUMBERS = int | float | np.number | np.bool_ | decimal.Decimal
 _TRUTH = {"true": 1.0, "false": 0.0}
-_LARGEST_WHOLE = 2.0**53  # above it a double may stand for several whole numbers
+_SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers
+_MOST_DIGITS = 76  # of a decimal number: the most that Arrow holds
+_SHORT_FLOATS = {"float32", "float16", "float", "halffloat", "float[pyarrow]"}  # as NumPy, pandas, polars and Arrow call them
 
 
 class RowError(DataError):
@@ -41,7 +43,7 @@ class RowError(DataError):
         self.column, self.row, self.reason = column, row, reason
 
 
-def to_columns(rows, inputs, separator=None, optional=()):
+def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset()):
     """The columns of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
@@ -49,6 +51,7 @@ def to_columns(rows, inputs, separator=None, optional=()):
         inputs: input name -> (NumPy type, shape with None for the batch), as the server describes them.
         separator: joins the tokens of a list; a dict gives each column its own. Where there is none, lists are refused.
         optional: names of inputs that are left out where the rows do not have them.
+        fractions: names of text columns that take numbers with a fraction, as their shortest decimal text.
 
     Returns:
         Input name -> array, or for text a list of `bytes`.
@@ -64,7 +67,7 @@ def to_columns(rows, inputs, separator=None, optional=()):
     inputs = {name: described for name, described in inputs.items() if name in given or name not in optional} or inputs
     _require_all(inputs, given)
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(inputs, separator)
-    columns = {name: _column(name, given[name], *inputs[name], separators.get(name)) for name in inputs}
+    columns = {name: _column(name, given[name], *inputs[name], separators.get(name), name in fractions) for name in inputs}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -77,13 +80,13 @@ def column_names(rows, inputs):
     return set(_columns(rows, inputs))
 
 
-def to_arrays(rows, inputs, separator=None):
+def to_arrays(rows, inputs, separator=None, fractions=frozenset()):
     """`to_columns` with text as `object` arrays of `bytes`.
 
     >>> to_arrays({"user": [60, "x"]}, {"user": (np.dtype(object), (None,))})
     {'user': array([b'60', b'x'], dtype=object)}
     """
-    columns = to_columns(rows, inputs, separator)
+    columns = to_columns(rows, inputs, separator, fractions=fractions)
     return {name: np.array(column, object) if isinstance(column, list) else column for name, column in columns.items()}
 
 
@@ -200,7 +203,7 @@ def _require_all(inputs, columns):
         )
 
 
-def _column(name, values, dtype, shape, separator):
+def _column(name, values, dtype, shape, separator, fractions):
     if isinstance(values, set | frozenset | Iterator):
         fix = "give a list or an array, with its values in the order of the rows"
         raise DataError(f"column {name!r} is a {type(values).__name__}.", fix=fix)
@@ -211,7 +214,7 @@ def _column(name, values, dtype, shape, separator):
         return _matrix(name, values, dtype, shape[1])
     if dtype.hasobject:
         arrow = _arrow_texts(values)
-        return _texts(name, _plain(values), separator) if arrow is None else arrow
+        return _texts(name, _plain_tokens(values), separator, fractions) if arrow is None else arrow
     return _numbers(name, values, dtype)
 
 
@@ -235,19 +238,25 @@ def _plain(values):
     return list(values)
 
 
-def _texts(name, values, separator):
+def _plain_tokens(values):
+    """`_plain`, but float32 stays float32, whose shortest text is another one than that of the same float64."""
+    kind = str(getattr(values, "dtype", getattr(values, "type", ""))).lower()
+    return list(np.asarray(values)) if kind in _SHORT_FLOATS else _plain(values)
+
+
+def _texts(name, values, separator, fractions):
     with contextlib.suppress(TypeError, UnicodeEncodeError):
         return list(map(str.encode, values))  # refuses all that is no text, which most columns are
     if set(map(type, values)) == {bytes}:
         return values
     with contextlib.suppress(KeyError, UnicodeEncodeError):
         return [_TOKENS[type(value)](value) for value in values]
-    return [_named_token(name, row, value, separator) for row, value in enumerate(values)]
+    return [_named_token(name, row, value, separator, fractions) for row, value in enumerate(values)]
 
 
-def _named_token(name, row, value, separator):
+def _named_token(name, row, value, separator, fractions):
     try:
-        return _token(value, separator)
+        return _token(value, separator, fractions)
     except (TypeError, UnicodeEncodeError) as error:
         shown = reprlib.repr(value)
         if separator is None and isinstance(value, list | tuple | np.ndarray):
@@ -257,7 +266,7 @@ def _named_token(name, row, value, separator):
         raise RowError(name, row, f"{shown} is neither text nor a whole number.", fix=fix) from error
 
 
-def _token(value, separator=None):
+def _token(value, separator=None, fractions=False):
     """The bytes of one value, as `prepare` reads it; `TypeError` if it cannot."""
     match value:
         case bytes():
@@ -269,12 +278,24 @@ def _token(value, separator=None):
         case int() | np.integer():
             return b"%d" % int(value)
         case list() | tuple() | np.ndarray() if separator is not None:
-            return separator.encode().join(map(_token, value))
+            return separator.encode().join(_token(each, fractions=fractions) for each in value)
     if _is_absent(value):
         return b""
-    if isinstance(value, float | np.floating | decimal.Decimal) and float(value).is_integer() and abs(value) <= _LARGEST_WHOLE:
-        return b"%d" % int(value)
-    raise TypeError
+    text = _number_text(value)
+    if text is None or not (fractions or text.lstrip("-").isdigit()):
+        raise TypeError
+    return text.encode()
+
+
+def _number_text(value):
+    """The shortest text of a number that is not whole by its type; None where it may stand for several, or is none."""
+    if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
+        text = f"{value:f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return "0" if text == "-0" else text
+    if not isinstance(value, float | np.floating) or not abs(value) < _SEVERAL_WHOLE:
+        return None
+    return str(int(value)) if float(value).is_integer() else repr(float(str(value)))
 
 
 def _is_absent(value):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, ExportError, StorageError
+from tfctr.serving import token_rules
 from tfctr.serving.examples import make_examples, parse_examples
 from tfctr.serving.explanation import Explanation
 from tfctr.serving.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
@@ -78,6 +79,7 @@ class ServedGraph:
             "regress": (self._from_examples(_as_outputs), examples),
             "explain": (self._from_columns(self._explain), columns),
             "embedding": (self._from_columns(self._embed), columns),
+            token_rules.SIGNATURE: (self._token_rules, [tf.TensorSpec((None,), tf.int32, name=token_rules.INPUT)]),
         }
         if self.unseen.fields:
             endpoints["unseen"] = (self._from_columns(self.unseen), columns)
@@ -117,6 +119,11 @@ class ServedGraph:
         """A request with ids that belong to no feature, or to another one."""
         ids = np.int32([[number] * self.schema.width for number in (-1, 0, self.schema.table_rows, 2**31 - 1)])
         return _batch("ids", {"ids": ids}, self.answers(in_range(self.schema, ids).numpy()))
+
+    def golden_token_rules(self, rows=2):
+        """A request for what clients must know of tokens."""
+        texts = np.array([token_rules.written_rules(self.schema).encode()] * rows, object)
+        return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
 
     def answers(self, ids):
         """What `model.predict` gives for `ids` at this batch size, calibrated, except for what is not a number."""
@@ -192,6 +199,10 @@ class ServedGraph:
             return form(self._probability(self._encode(parse_examples(self.schema, inputs)))["probability"])
 
         return endpoint
+
+    def _token_rules(self, rows):
+        rows = tf.shape(tf.ensure_shape(rows, (None,)))
+        return {token_rules.OUTPUT: tf.fill(rows, token_rules.written_rules(self.schema))}
 
     # from ids to answers
 

@@ -15,7 +15,7 @@ class AsksUnseen:
     shares = None  # of the last file: see `PredictionClient.predict_file`
 
     async def _unseen(self, rows):
-        return await self._shares(self._columns(rows, await self._signature(self.signature)))
+        return await self._shares(await self._columns(rows, await self._signature(self.signature)))
 
     async def _keep_shares(self, columns, version):
         """Of a file's first columns. None also where the model cannot be asked: the probabilities are there by then."""

@@ -1,0 +1,121 @@
+"""What the client learns of a model's tokens: once, when lists, fractions or the caller's separator need it."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from fake_serving import DOUBLE, TEXT, FakeServing, answer_price
+
+from tfctr.errors import ConfigError, DataError
+from tfctr.features import Categorical, Numeric, Sequence
+from tfctr.schema import Schema
+from tfctr.serving import protocol
+from tfctr.serving.async_client import AsyncPredictionClient
+from tfctr.serving.client import PredictionClient
+from tfctr.serving.token_rules import written_rules
+
+INT32 = 3
+SIGNATURES = {
+    "serving_default": ({"user": TEXT, "genres": TEXT, "price": DOUBLE}, ["probability"]),
+    "schema": ({"rows": INT32}, ["schema"]),
+}
+SCHEMA = Schema(
+    [Categorical("user", token_type="number"), Sequence("genres", 3, separator=" ", token_type="whole"), Numeric("price")],
+    label="click",
+)
+ROWS = {"user": [0.5, "x"], "genres": [["1", 2], []], "price": [1, 2]}
+
+
+def model(signatures=SIGNATURES, schema=SCHEMA):
+    def answer(request, context):
+        if request.model_spec.signature_name != "schema":
+            return answer_price(request, context)
+        rows = protocol.from_tensor(request.inputs["rows"])
+        texts = np.array([written_rules(schema).encode()] * len(rows), object)
+        return protocol.PredictResponse(outputs={"schema": protocol.to_tensor(texts)})
+
+    return FakeServing(answer, signatures)
+
+
+def asked(fake):
+    return [request.model_spec.signature_name for request in fake.requests]
+
+
+def sent(fake, column):
+    return list(fake.requests[-1].inputs[column].string_val)
+
+
+def test_lists_and_fractions_just_work():
+    fake = model()
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        assert [client.predict(ROWS).tolist() for _ in range(2)] == [[1, 2]] * 2
+    assert asked(fake) == ["schema", "serving_default", "serving_default"]
+    assert (sent(fake, "user"), sent(fake, "genres")) == ([b"0.5", b"x"], [b"1 2", b""])
+
+
+def test_the_asyncio_client_and_rows_as_dicts_too():
+    fake = model()
+
+    async def predict(target):
+        async with AsyncPredictionClient(target, model="m") as client:
+            return await client.predict([dict(zip(ROWS, row, strict=True)) for row in zip(*ROWS.values(), strict=True)])
+
+    with fake.serving() as target:
+        assert asyncio.run(predict(target)).tolist() == [1, 2]
+    assert (sent(fake, "user"), sent(fake, "genres")) == ([b"0.5", b"x"], [b"1 2", b""])
+
+
+def test_rows_of_text_ask_for_nothing():
+    fake = model()
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict({"user": ["0.5", 7], "genres": ["1 2", None], "price": [1, 2]})
+    assert asked(fake) == ["serving_default"]
+
+
+@pytest.mark.parametrize("separator", ["|", {"genres": ","}])
+def test_another_separator_than_the_models_is_refused(separator):
+    with model().serving() as target, PredictionClient(target, model="m", separator=separator) as client:
+        for rows in (ROWS, {**ROWS, "genres": ["1|2", ""]}):
+            with pytest.raises(ConfigError, match=r"`separator` is '.' for 'genres', whose tokens the model separates by ' '"):
+                client.predict(rows)
+
+
+@pytest.mark.parametrize("separator", [" ", {"genres": " "}, {"other": "|"}])
+def test_the_models_own_separator_may_be_given(separator):
+    fake = model()
+    with fake.serving() as target, PredictionClient(target, model="m", separator=separator) as client:
+        client.predict(ROWS)
+    assert sent(fake, "genres") == [b"1 2", b""]
+
+
+def test_a_fraction_is_refused_where_tokens_are_whole_numbers():
+    refused = pytest.raises(DataError, match=r"column 'genres', row 1: .*1\.5.* is neither text nor a whole number")
+    with model().serving() as target, PredictionClient(target, model="m") as client, refused:
+        client.predict({**ROWS, "genres": [[1], [1.5]]})
+
+
+def test_a_list_is_refused_where_tokens_are_no_sequence():
+    refused = pytest.raises(DataError, match=r"column 'user', row 0: .* is a list")
+    with model().serving() as target, PredictionClient(target, model="m") as client, refused:
+        client.predict({**ROWS, "user": [["a"], "b"]})
+
+
+def test_a_newer_version_is_asked_anew():
+    fake = model()
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict(ROWS)
+        client._signatures = client._rules = None  # as when a newer version has answered
+        client.predict(ROWS)
+    assert asked(fake) == ["schema", "serving_default"] * 2
+
+
+def test_a_model_that_says_nothing_of_tokens_is_served_as_before():
+    fake = model({"serving_default": SIGNATURES["serving_default"]})
+    with fake.serving() as target:
+        with PredictionClient(target, model="m") as client, pytest.raises(DataError, match=r"is a list|whole number"):
+            client.predict(ROWS)
+        with PredictionClient(target, model="m", separator="|") as client:
+            client.predict({**ROWS, "user": [1.0, "x"]})
+            assert sent(fake, "genres") == [b"1|2", b""]
+            with pytest.raises(DataError, match=r"0\.5 is neither text nor a whole number"):
+                client.predict(ROWS)

@@ -1,0 +1,109 @@
+r"""How a token is written: one canonical text, whatever file, table or request it comes from.
+
+| form | takes | and writes |
+|---|---|---|
+| `text` | everything | as it is |
+| `whole` | `9`, `9.0`, `9.`, `+9`, ` 9`, `009`, of any length; true as 1, false as 0 | `9`, `-9`, `0` |
+| `number` | that, and decimals: `0.50`, `.5`; and what Python writes as `1e-07` | `0.5`, `1e-07` |
+| `boolean` | true and false in any case; `1`, `1.0`, `0` | `true`, `false` |
+
+Space around a token is no part of it, except for `text`. What does not fit the form stays as it is. In a categorical column of
+another form than text, blanks and `nan` are missing.
+
+All rules are regular expressions of RE2, which DuckDB and TensorFlow share: `prepare` and the served graph run the same ones. A
+replacement names groups as `\1`; one that took no part is empty.
+"""
+
+import dataclasses
+
+TOKEN_TYPES = ("text", "whole", "number", "boolean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The rules of one form: what matches `canonical` stays, all else is rewritten by each `(pattern, replacement)` in turn."""
+
+    canonical: str
+    rewrites: tuple[tuple[str, str], ...]
+
+
+_TRUE, _FALSE = r"^\s*(?i:true)\s*$", r"^\s*(?i:false)\s*$"
+_NO_SIGN = (r"^-0$", "0")
+_MANTISSA = r"^\s*(?:\+|(-))?([1-9])(?:\.0*|(\.[0-9]*[1-9])0*)?"
+
+FORMS = {
+    "whole": Form(
+        r"^(?:0|-?[1-9][0-9]*)$",
+        (
+            (_TRUE, "1"),
+            (_FALSE, "0"),
+            (r"^\s*(?:\+|(-))?0*([1-9][0-9]*|0)(?:\.0*)?\s*$", r"\1\2"),
+            _NO_SIGN,
+        ),
+    ),
+    "number": Form(
+        r"^(?:0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]|-?[1-9](?:\.[0-9]*[1-9])?e-(?:0[5-9]|[1-9][0-9]{1,2}))$",
+        (
+            (_TRUE, "1"),
+            (_FALSE, "0"),
+            (r"^\s*([+-]?)(\.[0-9]+)\s*$", r"\10\2"),  # group 1, a zero, group 2
+            (r"^\s*(?:\+|(-))?0*([1-9][0-9]*|0)(?:\.0*|(\.[0-9]*[1-9])0*)?\s*$", r"\1\2\3"),
+            (_MANTISSA + r"[eE]-0?([5-9])\s*$", r"\1\2\3e-0\4"),
+            (_MANTISSA + r"[eE]-([1-9][0-9]{1,2})\s*$", r"\1\2\3e-\4"),
+            _NO_SIGN,
+        ),
+    ),
+    "boolean": Form(
+        r"^(?:true|false)$",
+        (
+            (r"^\s*(?:(?i:true)|\+?0*1(?:\.0*)?)\s*$", "true"),
+            (r"^\s*(?:(?i:false)|[+-]?0+(?:\.0*)?)\s*$", "false"),
+        ),
+    ),
+}
+ABSENT = (r"^\s*(?i:nan)?\s*$", "")  # of a categorical column
+
+# What the training tokens are, before they have a form. An exponent is one that Python writes, with its sign: "7e091613" and
+# "1e999999" are hashes.
+IS_BLANK = ABSENT[0]
+IS_WORD = r"^\s*(?i:true|false)\s*$"
+IS_WHOLE = r"^\s*[+-]?[0-9]+(?:\.0*)?\s*$"
+IS_NUMBER = r"^\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+|[1-9](?:\.[0-9]*)?[eE]-(?:0?[5-9]|[1-9][0-9]{1,2}))\s*$"
+IS_TRUTH = r"^\s*(?:(?i:true|false)|\+?0*1(?:\.0*)?|[+-]?0+(?:\.0*)?)\s*$"
+# Two tokens of one number that differ in what this leaves, as 007 and 7, or 1.10 and 1.1, are codes.
+NO_CODE = (r"^\s*[+-]?|(?:\.0*)?\s*$", "")
+
+# Lists that were written as text, by Python, NumPy, JSON or a database: ['a', "b"], (1, 2), [1. 2.], [a, b], [].
+_QUOTED = r"""(?:'[^'\\]*'|"[^"\\]*")"""
+_BARE = r"""[^\s,'"\\\[\](){}]+"""
+_DIGITS = r"(?:[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|nan|NaN|None|null)"
+_ITEM = f"(?:{_QUOTED}|{_BARE})"
+_ITEMS = "|".join(
+    [
+        rf"{_QUOTED}(?:\s*,\s*{_ITEM}|\s+{_QUOTED})*\s*,?",
+        rf"{_DIGITS}(?:\s+{_DIGITS}|\s*,\s*{_ITEM})*\s*,?",
+    ]
+)
+_WORDS = rf"{_BARE}(?:\s*,\s*{_ITEM})+\s*,?"
+LIST = rf"^\s*(?:\[\s*(?:{_ITEMS}|{_WORDS})?\s*\]|\(\s*(?:{_ITEMS})?\s*\)|\{{\s*(?:{_ITEMS})?\s*\}})\s*$"
+# What looks like one, and cannot be read: nested, with escapes, or with bare words of several parts.
+LOOKS_LIKE_LIST = r"""^\s*(?:[\[({]\s*['"](?s:.*)[\])}]|\[[^\[\]]*,[^\[\]]*\]|\[\s*[\[({](?s:.*)[\])}]\s*\])\s*$"""
+
+
+def list_rewrites(separator):
+    """The rewrites that make a text that matches `LIST` its items, each followed by the separator."""
+    mark = separator.replace("\\", "\\\\")
+    item = rf"""\s*(?:'([^']*)'|"([^"]*)"|(?:nan|NaN|None|null)\b|({_BARE}))\s*,?"""
+    return ((r"^\s*[\[({]\s*|\s*[\])}]\s*$", ""), (item, rf"\1\2\3{mark}"))
+
+
+def written_forms(token_type, token):
+    """Other writings of a canonical token, for requests that check the form.
+
+    >>> written_forms("whole", "9")
+    ['9.0', ' 9', '+9', '09']
+    """
+    if token_type == "boolean":
+        return {"true": ["TRUE", "1", "1.0"], "false": ["False", "0", " 0.0"]}.get(token, [])
+    is_plain = token_type in ("whole", "number") and token.isascii() and token.isdigit()
+    return [f"{token}.0", f" {token}", f"+{token}", f"0{token}"] if is_plain else []
