@@ -15,7 +15,8 @@ import numpy as np
 from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
 from tfctr.serving import protocol
 from tfctr.serving.channel import Connection
-from tfctr.serving.rows import column_names, naming_lines, read_json_lines, slices, to_columns
+from tfctr.serving.row_files import read_rows
+from tfctr.serving.rows import column_names, slices, to_columns
 
 _PREDICTION, _MODEL = protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE
 _METHODS = {
@@ -115,20 +116,21 @@ class BaseClient:
         probabilities, _ = await self._probabilities(self.signature, signature, self._columns(rows, signature))
         return probabilities
 
-    async def _predict_file(self, path):
+    async def _predict_file(self, path, **layout):
         parts, version = [], None
-        for rows in read_json_lines(path):
+        for part in read_rows(path, **layout):
             if not parts:
                 await self._definitions()
             signature = await self._signature(self.signature)
-            with naming_lines(path, rows):
-                columns = self._columns(list(rows.values()), signature)
+            with part.named():
+                columns = self._columns(part.rows, signature)
             try:
                 probabilities, version = await self._probabilities(self.signature, signature, columns, version=version)
             except _NotFound as error:
                 if not parts:
                     raise
-                problem = f"{self.target} no longer has version {version}, which answered the lines before {min(rows)}."
+                before = f"the {part.unit}s before {part.numbers[0]}"
+                problem = f"{self.target} no longer has version {version}, which answered {before}."
                 raise StorageError(problem, fix="call again, so that one version answers the whole file") from error
             parts.append(probabilities)
         return np.concatenate(parts)
