@@ -48,7 +48,9 @@ class Part:
         """Raise `DataError` when a column of `{name: role}` is not there, or there twice, or cannot be read."""
         for name, role in roles.items():
             if name in self.unreadable:
-                fix = "convert it, for example with .astype(str); columns that nothing asks for may hold anything"
+                fix = (
+                    "convert it to a column of text or numbers, such as .astype(str); columns without a role may hold anything"
+                )
                 raise DataError(f"{self.name}: column {name!r} ({role}) {self.unreadable[name]}.", fix=fix)
             if name not in self.columns:
                 raise DataError(f"{self.name} has no column {name!r} ({role}).", fix=self._hint(name))

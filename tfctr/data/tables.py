@@ -24,16 +24,17 @@ def read_table(source, what, roles, whole=False):
     """The `Part` of a table in memory: the columns of `roles`, or all with `whole`. Raises `DataError` if it is no table."""
     names, column_at = _columns(source, what)
     needed = [position for position, name in enumerate(names) if whole or name in roles]
-    arrays, unreadable, rows = {}, {}, None
-    for position in sorted(needed, key=lambda position: names[position] not in roles):  # those of roles say how many rows
+    arrays, unreadable, rows, first = {}, {}, None, None
+    order = {name: number for number, name in enumerate(roles)}
+    for position in sorted(needed, key=lambda position: order.get(names[position], len(order))):  # the first says how many rows
         values = column_at(position)
         try:
             array = _array(values)
-            rows = len(array) if rows is None else rows
+            rows, first = (len(array), names[position]) if rows is None else (rows, first)
             if len(array) == rows:
                 arrays[position] = array
             else:
-                unreadable[names[position]] = f"has {len(array)} values, where others have {rows}"
+                unreadable[names[position]] = f"has {len(array)} values, where column {first!r} has {rows}"
         except _CANNOT as error:
             reason = " ".join(str(error).split())[:160]
             unreadable[names[position]] = f"is of type {_type_of(values)}, which cannot be read ({reason})"
