@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import tfctr
 from tfctr import cli
 from tfctr.errors import ConfigError, DataError, StorageError, TfctrError
-from tfctr.features import Categorical, Numeric
+from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema
 
 SCHEMA = Schema([Categorical("user"), Numeric("price", "edges", edges=[2.0])], label="click")
@@ -216,9 +216,11 @@ def test_a_file_without_a_header_is_said_to_have_none(tmp_path, kind):
         prepared(tmp_path, write(tmp_path, f"b.{kind}", text("\t" if kind == "tsv" else ",")), columns=NAMES)
 
 
-def test_names_that_are_numbers_are_names_where_the_schema_has_them(tmp_path):
+def test_names_that_are_numbers_are_names_where_the_schema_has_them(tmp_path, caplog):
     file = write(tmp_path, "a.csv", "0,1,click\na,b,0\nc,d,1\n")
-    assert prepared(tmp_path, file, Schema([Categorical("0")], label="click")).train.rows == 2
+    with caplog.at_level("INFO", "tfctr"):
+        assert prepared(tmp_path, file, Schema([Categorical("0")], label="click")).train.rows == 2
+    assert ["look like values" in message for message in caplog.messages] == [True]
 
 
 def test_recbole_names_lose_their_types(tmp_path, caplog):
@@ -226,12 +228,37 @@ def test_recbole_names_lose_their_types(tmp_path, caplog):
     with caplog.at_level("INFO", "tfctr"):
         assert ids(tmp_path, write(tmp_path, "a.inter", content)) == EXPECTED
     assert ["'user:token' is 'user'" in message for message in caplog.messages] == [True]
+    caplog.clear()
+    lists = write(tmp_path, "l.inter", "items:token_seq\tclick:float\n1 2\t0\n2\t1\n")
+    schema = Schema([Sequence("items", max_length=2, separator=" ")], label="click")
+    with caplog.at_level("INFO", "tfctr"):
+        assert prepared(tmp_path, lists, schema).train.ids.tolist() == [[4, 3], [3, 0]]
+    assert "lists, with spaces between their values: items" in caplog.messages[-1]
     partly = write(tmp_path, "b.inter", content.replace("click:float", "click"))
     with pytest.raises(DataError, match=r"no column 'price'(.|\n)*'price:float'"):
         prepared(tmp_path, partly)
 
 
 # missing values, numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "user,price,click\r\na,1,0\nb,1,1\n", "lines end in several ways(.|\n)*dos2unix"),
+        ("a.csv", 'user,price,click\n"a,1,0\nb,1,1\n', "line 2: Value with unterminated quote"),
+        ("a.json", '{\n"user": "a",\n"click": 1}\n', "line 2: Malformed JSON(.|\n)*on one line"),
+        ("a.json", '[{"user": "a", "click": 1}]', "does not hold one JSON object a line"),
+    ],
+)
+def test_lines_that_are_none(tmp_path, name, content, words):
+    with pytest.raises(DataError, match=words):
+        prepared(tmp_path, write(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_every_end(tmp_path, end):
+    assert ids(tmp_path, write(tmp_path, "a.csv", text(end=end))) == EXPECTED
 
 
 @pytest.mark.parametrize("mark", ["NA", "null", r"\N", "?", "-", "None"])

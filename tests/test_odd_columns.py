@@ -9,6 +9,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import tfctr
@@ -144,6 +145,31 @@ def test_two_columns_of_one_name_matter_only_where_they_are_asked_for(tmp_path):
     assert prepared(tmp_path, frame).train.rows == 2
     with pytest.raises(DataError, match="several columns named 'x'"):
         prepared(tmp_path, frame, Schema([Categorical("x")], label="click"))
+
+
+def test_a_parquet_file_with_odd_columns(tmp_path, caplog):
+    odd = {
+        "half": pa.array(np.array([1, 2], "f2")),
+        "wide": ODD["wide decimal"][0],
+        "zone": pa.array([1, 2], pa.timestamp("ns", "UTC")),
+        "map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+        "uuid": pa.array([b"0" * 16, None], pa.uuid()),
+        "nested": pa.array([[[1]], None]),
+        "null": pa.nulls(2),
+        "span": pa.array([1, 2], pa.duration("us")),
+        "view": pa.array([["a"], None], pa.list_view(pa.string())),
+    }
+    file = tmp_path / "odd.parquet"
+    pyarrow.parquet.write_table(pa.table({**odd, **GOOD}), file)
+    assert prepared(tmp_path, file).train.ids.tolist() == [[3], [4]]
+    with pytest.raises(DataError, match=r"one class|no rows"):  # read, and drawn
+        prepared(tmp_path, file, valid=0.5)
+    for name, kind in (("zone", "timestamptz_ns"), ("map", "map<"), ("uuid", "uuid"), ("nested", "array<array")):
+        with pytest.raises(DataError, match=f"odd.parquet: column '{name}' .* is of type {kind}"):
+            prepared(tmp_path, file, Schema([Categorical(name)], label="click"))
+    with caplog.at_level("INFO", "tfctr"):
+        assert "user" in [feature.name for feature in Schema.infer(file, label="click").features]
+    assert "left out: column 'zone', since it is of type timestamptz_ns" in caplog.messages
 
 
 def test_a_column_of_another_engine_that_no_file_holds(tmp_path):

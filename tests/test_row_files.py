@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from fake_serving import TEXT, FakeServing
+from fake_serving import FakeServing
 from test_client import answer_price
 from typer.testing import CliRunner
 
@@ -19,6 +19,7 @@ from tfctr import cli
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving import PredictionClient
 from tfctr.serving.row_files import read_examples, read_rows
+from tfctr.serving.rows import to_columns
 
 ROOT = Path(__file__).parents[1]
 TABLE = pd.DataFrame({"price": [0.5, None, 2.0], "user": ["Zoë", "007", None], "click": [0, 1, 1]})
@@ -142,11 +143,15 @@ def test_what_cannot_be_read(tmp_path):
             predicted(fake, tmp_path / name)
 
 
-def test_a_matrix_of_ids_in_a_parquet_file(tmp_path):
-    pd.DataFrame({"user": ["a|b", "c"], "x": [pd.Timestamp(0)] * 2}).to_parquet(tmp_path / "a.parquet")
-    fake = FakeServing(lambda request, context: answer_price(request, context), {"serving_default": ({"user": TEXT}, ["p"])})
-    assert [part.rows["user"].to_pylist() for part in read_rows(tmp_path / "a.parquet")] == [["a|b", "c"]]
-    assert fake.requests == []
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_matrix_of_ids(tmp_path, kind):
+    frame, file = pd.DataFrame({"ids": [[1, 2], [3, 4]], "other": [None, 1.5]}), tmp_path / f"rows.{kind}"
+    frame.to_parquet(file) if kind == "parquet" else frame.to_json(file, orient="records", lines=True)
+    (part,) = read_rows(file)
+    for rows in (part.rows, frame):
+        found = to_columns(rows, {"ids": (np.dtype("i4"), (None, 2))})["ids"]
+        np.testing.assert_array_equal(found, [[1, 2], [3, 4]], strict=False)
+        assert found.dtype == np.int32
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.jsonl", "rows.jsonl.gz"])

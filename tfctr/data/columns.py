@@ -51,7 +51,8 @@ class Role:
         kind = raw.type()
         if not is_readable(kind) and not (self.takes_lists and kind.is_array() and is_readable(kind.value_type)):
             raise DataError(
-                f"{part.name}: column {self.column!r} ({self.what}) is of type {kind}.", fix=f"convert it to {self.expected}"
+                f"{part.name}: column {self.column!r} ({self.what}) is of type {type_name(kind)}.",
+                fix=f"convert it to {self.expected}",
             )
         return *self.rule(raw), raw.cast("string")
 
@@ -99,6 +100,11 @@ def _feature_role(staged, feature):
         rule = functools.partial(read_list, feature.separator)
         return Role(feature.name, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
     return Role(feature.name, staged, read_text, "a categorical feature", _TEXT, fix)
+
+
+def type_name(kind):
+    """An Ibis type in words; of one that Ibis does not know what DuckDB calls it."""
+    return kind.raw_type.sql(dialect="duckdb").lower() if kind.is_unknown() and kind.raw_type is not None else str(kind)
 
 
 def is_readable(kind):

@@ -14,7 +14,7 @@ import tempfile
 
 import ibis
 
-from tfctr.data.columns import is_readable, other_roles, read_list, read_number
+from tfctr.data.columns import is_readable, other_roles, read_list, read_number, type_name
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.labels import label_columns, refuse_absent_positives
 from tfctr.data.parts import refuse_corrupt
@@ -67,7 +67,7 @@ def infer(table, label, group=None, weight=None, *, separator=None, columns=None
         refuse_bad_values(engine, copied, roles, [(0, part.name)])
         refuse_absent_positives(engine, copied, label, part.name)
         drafts = {name: f"it {reason}" for name, reason in part.unreadable.items()}
-        drafts |= {name: f"it is of type {column.type()}" for name, column in others.items()}
+        drafts |= {name: f"it is of type {type_name(column.type())}" for name, column in others.items()}
         drafts |= {name: _feature(engine, copied, column, name) for name, column in zip(names, copies, strict=True)}
     features = [draft for draft in drafts.values() if isinstance(draft, Feature)]
     for name, reason in drafts.items():

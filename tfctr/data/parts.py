@@ -100,6 +100,8 @@ _LINE_FORMATS = (*(re.escape(kind) for kind in SEPARATED), r"\.jsonl", r"\.ndjso
 def _line_fix(message):
     if "Invalid unicode" in message:
         return "name its encoding, such as --encoding cp1252 (in Python encoding='cp1252'), or write it as UTF-8"
+    if "Malformed JSON" in message:
+        return "write each object, whole, on one line of its own"
     if "invalid state" in message:
         return "let all its lines end alike (dos2unix FILE does), and close every quote"
     return "correct that line, or write the file again"

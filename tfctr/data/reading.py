@@ -65,12 +65,21 @@ def _read_files(engine, source, roles, layout):
     for file, kind in zip(files, kinds, strict=True):
         with _plain_file(engine, file, kind) as path:
             part = _read_file(engine, str(file), path, layout)
-            for note in part.notes:
-                if note not in noted:
-                    _LOG.info("%s: %s", file, note)
-            noted.update(part.notes)
+            _say(file, part.notes, noted)
             part.require(roles)
+            _say(file, [_HEADLESS] if part.is_headless else [], noted)
             yield part
+
+
+_HEADLESS = "some of its names look like values: if its first line is a row, name the columns (`columns`)"
+
+
+def _say(file, notes, noted):
+    """Log what is not among `noted` yet, and add it there."""
+    for note in notes:
+        if note not in noted:
+            _LOG.info("%s: %s", file, note)
+    noted.update(notes)
 
 
 def _read_file(engine, name, path, layout):
@@ -113,9 +122,10 @@ def _computed(engine, table, what):
     path = engine.new_path(".parquet")
     fix = "let it write Parquet files, and give them: 'FOLDER/*.parquet'"
     try:
-        if table.get_backend().name in _WRITE_FOLDERS:
-            raise ConfigError(f"{what} is of the engine {table.get_backend().name}, which writes no single file.", fix=fix)
         with refuse_corrupt(what):
+            name = table.get_backend().name
+            if name in _WRITE_FOLDERS:
+                raise ConfigError(f"{what} is of the engine {name}, which writes no single file.", fix=fix)
             table.to_parquet(path)
         if not path.is_file():
             raise ConfigError(f"the engine of {what} writes a folder, not a Parquet file.", fix=fix)

@@ -111,6 +111,8 @@ def read_separated(engine, name, path, layout):
         f"RecBole's types are no part of the names: {names[0]!r} is {plain[0] if plain else ''!r}": len(plain) == len(names),
     }
     if len(plain) == len(names):
+        lists = [found[1] for found in map(_RECBOLE.fullmatch, names) if found[2].endswith("_seq")]
+        seen[f"lists, with spaces between their values: {', '.join(lists)} (sequences, `separator: ' '`)"] = bool(lists)
         names = plain
     columns = {f"column{position}": "string" for position in range(len(names))}
     options = {"delim": separator, "quote": '"', "escape": '"', "header": not layout.columns, "auto_detect": False}

@@ -334,6 +334,7 @@ def _fits(matrix, dtype):
 
 def _plain_matrix(name, values):
     try:
-        return np.asarray(values)
+        matrix = np.asarray(values)
+        return np.asarray(_plain(values)) if matrix.dtype == object else matrix  # lists that a table holds
     except ValueError as error:
         raise DataError(f"the rows of {name!r} differ in length.", fix="pass a matrix") from error
