@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfctr/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
@@ -11,6 +12,27 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfctr/__init__.py").read
 REPORT = ["matplotlib>=3.9,<4", "scikit-learn>=1.7,<2", "scipy>=1.14,<2"]
 PROMETHEUS = ["prometheus-client>=0.21,<1"]
 OPENTELEMETRY = ["opentelemetry-sdk>=1.30,<2"]
+
+
+class BuildWithExamples(build_py):
+    """Puts `examples/*.yaml` into the package, where `tfctr init` finds them; a checkout has them at its top."""
+
+    def _copies(self):
+        folder = Path(self.build_lib) / "tfctr" / "examples"
+        return {str(file.relative_to(HERE)): str(folder / file.name) for file in sorted(HERE.glob("examples/*.yaml"))}
+
+    def run(self):
+        super().run()
+        for file, copy in {} if self.editable_mode else self._copies().items():
+            self.mkpath(str(Path(copy).parent))
+            self.copy_file(file, copy)
+
+    def get_outputs(self, include_bytecode=1):
+        return super().get_outputs(include_bytecode) + ([] if self.editable_mode else list(self._copies().values()))
+
+    def get_source_files(self):  # for a source distribution
+        return super().get_source_files() + list(self._copies())
+
 
 setup(
     name="tfctr",
@@ -21,6 +43,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     keywords="click-through rate, CTR, recommender systems, advertising, Keras, TensorFlow Serving",
+    cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tfctr", "tfctr.*"]),
     package_data={"tfctr.serving": ["protocol.binpb", "NOTICE"]},
     python_requires=">=3.11,<3.14",

@@ -27,7 +27,7 @@ from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("evaluate", "export", "infer", "label", "models", "predict", "prepare")
+COMMANDS = ("evaluate", "export", "infer", "init", "label", "models", "predict", "prepare")
 COMMANDS += ("publish", "rollback", "serve", "server-config", "train", "versions")
 
 
@@ -214,7 +214,7 @@ def test_infer_writes_a_schema_that_loads(tmp_path, caplog):
         (["prepare", "schema.yaml", "--train", "train.parquet", "--threads", "0", "--out", "new"], 2, "`threads` is 0"),
         (["prepare", "schema.yaml", "--train", "train.parquet", "--out", "bad.csv/new"], 6, "cannot write bad.csv/new: "),
         (["infer", "bad.csv", "--label", "click"], 3, "column 'click', row 1: found '2'"),
-        (["predict", "127.0.0.1:1", "bad.csv", "--model", "m"], 3, "line 1 is not JSON"),
+        (["predict", "127.0.0.1:1", "bad.log", "--model", "m"], 3, "line 1 is not JSON"),
         (["predict", "127.0.0.1:1", "list.jsonl", "--model", "m"], 3, "line 2 is not a JSON object"),
         (["predict", "127.0.0.1:1", "empty.jsonl", "--model", "m"], 3, "holds no rows"),
         (["predict", "127.0.0.1:1", "none.jsonl", "--model", "m"], 6, "none.jsonl"),
@@ -228,7 +228,8 @@ def test_infer_writes_a_schema_that_loads(tmp_path, caplog):
 )
 def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json, folder, run, monkeypatch):
     monkeypatch.chdir(folder)
-    (folder / "bad.csv").write_text("user,click\n1,2\n")
+    for name in ("bad.csv", "bad.log"):
+        (folder / name).write_text("user,click\n1,2\n")
     (folder / "list.jsonl").write_text('{"user": "1"}\n[1]\n')
     (folder / "empty.jsonl").write_text("\n")
     result = tfctr_(*arguments, *(["--json"] if as_json else []))

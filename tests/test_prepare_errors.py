@@ -240,13 +240,6 @@ def test_corrupt_parquet_files(tmp_path):
     refused(tmp_path, StorageError, str(file), "cannot be read", "fetch it again", schema=schema, train=file)
 
 
-@pytest.mark.parametrize(("mark", "hint"), [(";", "looks like ';'"), ("\t", r"looks like '\t'"), ("-", "Expected one of")])
-def test_a_csv_file_with_another_separator(tmp_path, mark, hint):
-    file = tmp_path / "train.csv"
-    file.write_text(mark.join(GOOD) + "\n" + mark.join("11111") + "\n")
-    refused(tmp_path, DataError, str(file), "has no column", hint, train=file)
-
-
 DISK_IS_FULL = duckdb.IOException('IO Error: Could not write file "/x/.tmp-1-a/tables.duckdb": No space left on device')
 
 

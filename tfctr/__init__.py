@@ -25,6 +25,7 @@ _SUBMODULES = (
 )
 _NAMES = {
     "Schema": "schema",
+    "Label": "schema",
     "Categorical": "features",
     "Numeric": "features",
     "Sequence": "features",

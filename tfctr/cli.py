@@ -1,9 +1,10 @@
-"""The command line: `tfctr prepare | infer | train | evaluate | export | publish | ... | serve | predict | models`.
+"""The command line: `tfctr init | prepare | infer | train | evaluate | export | publish | ... | serve | predict | models`.
 
 Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error included. Exit codes: those of `tfctr.errors`,
 and 130 after Ctrl-C. TensorFlow is imported inside the commands that need it, so `--help` answers at once.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -15,8 +16,24 @@ from typing import Annotated
 
 import typer
 
-from tfctr import __version__, cli_publishing
-from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, say_shares, show, suggest
+from tfctr import __version__, cli_init, cli_publishing
+from tfctr.console import (
+    Columns,
+    Encoding,
+    Json,
+    MissingTexts,
+    Moved,
+    RunFolder,
+    Separator,
+    Versions,
+    layout,
+    layout_options,
+    parse_labels,
+    print_json,
+    say_shares,
+    show,
+    suggest,
+)
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
 app = typer.Typer(
@@ -74,14 +91,18 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @command
 def prepare(
-    schema: Annotated[Path, typer.Argument(metavar="SCHEMA", help="A schema, such as examples/frappe.yaml.")],
-    train: Annotated[str, typer.Option(help="A CSV, Parquet or JSON lines file, or a glob of them.")],
+    schema: Annotated[Path, typer.Argument(metavar="SCHEMA", help="A schema: `tfctr infer` or `tfctr init` writes one.")],
+    train: Annotated[str, typer.Option(help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     valid: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     test: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     memory_limit: Annotated[str, typer.Option(help="What the engine may hold at a time.")] = "1GB",
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; all if absent.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw of the shares.")] = 0,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
     json: Json = False,
 ):
     """Turn a raw table into ids on disk.
@@ -92,7 +113,8 @@ def prepare(
     from tfctr.schema import Schema
 
     tables = {"train": train, "valid": _share("--valid", valid), "test": _share("--test", test)}
-    dataset = prepare(Schema.load(schema), **tables, out=out, memory_limit=memory_limit, threads=threads, seed=seed)
+    limits = {"memory_limit": memory_limit, "threads": threads, "seed": seed}
+    dataset = prepare(Schema.load(schema), **tables, out=out, **limits, **layout(separator, columns, missing, encoding))
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     shares = {name: split.shares for name, split in dataset.splits.items()}
     said = {"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}
@@ -106,26 +128,39 @@ def prepare(
 
 @command
 def infer(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV, Parquet or JSON lines file, or a glob of them.")],
-    label: Annotated[str, typer.Option(help="The column with 0 and 1.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    label: Annotated[str, typer.Option(help="The column with 0 and 1, or with --positive or --threshold any.")],
     group: Annotated[str | None, typer.Option(help="The column that groups rows for gAUC; a user column if absent.")] = None,
     weight: Annotated[str | None, typer.Option(help="The column of sample weights.")] = None,
+    positive: Annotated[
+        list[str] | None, typer.Option(metavar="VALUE", help="A label that counts as a click: >50K. May be repeated.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Labels of at least this count as clicks.")] = None,
     out: Annotated[Path | None, typer.Option(help="The YAML file to write; stdout if absent.")] = None,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
     json: Json = False,
 ):
     """Write a first schema for a new table.
 
     Example: tfctr infer clicks.csv --label click --out schema.yaml
     """
-    from tfctr.schema import Schema
+    from tfctr.schema import Label, Schema
     from tfctr.storage import yaml_text
 
-    schema = Schema.infer(table, label=label, group=group, weight=weight)
+    if positive or threshold is not None:
+        values = positive[0] if positive and len(positive) == 1 else positive
+        whole = threshold is not None and threshold.is_integer()
+        label = Label(label, values or None, int(threshold) if whole else threshold)
+    given = layout(separator, columns, missing, encoding)
+    schema = Schema.infer(table, label=label, group=group, weight=weight, **given)
     if out is not None:
         if out.exists():
             raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
         schema.save(out)
-        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table} --out DIR")
+        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table}{layout_options(**given)} --out DIR")
     if json:
         print_json(schema.to_dict())
     elif out is None:
@@ -136,9 +171,7 @@ def infer(
 def train(
     data: Annotated[Path, typer.Option(help="The --out folder of `tfctr prepare`.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
-    config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="A run, such as examples/frappe_tf4ctr.yaml.")
-    ] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run: `tfctr init` writes one.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Without CONFIG: a name that `tfctr models` lists. [default: TF4CTR]")
     ] = None,
@@ -201,7 +234,7 @@ def evaluate(
         typer.echo(f"{name} is not defined: {reason}", err=True)
 
 
-for _function in cli_publishing.COMMANDS:
+for _function in (*cli_publishing.COMMANDS, cli_init.init):
     command(_function)
 
 
@@ -235,7 +268,7 @@ def serve(
 @command
 def predict(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="host:port of the server.")],
-    rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="One JSON object a line; - for stdin.")],
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="JSON lines, CSV or Parquet, or a glob; - for stdin.")],
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     version: Annotated[int | None, typer.Option(min=1, help="One version, not the highest.")] = None,
     label: Annotated[str | None, typer.Option(help="A version by its label on the server, such as stable.")] = None,
@@ -250,23 +283,35 @@ def predict(
         Path | None, typer.Option(metavar="CA.pem", help="Certificate authorities to trust, with --tls or without.")
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="TFCTR_TOKEN", help="A bearer token; only over TLS.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to write, whole or not at all.")] = None,
+    cell_separator: Annotated[
+        str | None, typer.Option(metavar="C", help="Between the cells of text files, --separator of prepare.")
+    ] = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
     json: Json = False,
 ):
     """Print the click probability of each row, one a line. What the model does not take, such as the label, is left out.
 
-    Example: tfctr predict localhost:8500 --model frappe rows.jsonl
+    Example: tfctr predict localhost:8500 --model frappe rows.csv --out probabilities.txt
     """
     from tfctr.serving import PredictionClient
+    from tfctr.storage import atomic_file, require_free
 
     which = {"version": version, "label": label, "signature": signature}
     connection = {"timeout": timeout, "tls": tls, "root_certificates": root_certificates, "token": token}
+    given = layout(cell_separator, columns, missing, encoding)
+    if out is not None:
+        require_free(out)
     with PredictionClient(target, model=model, separator=_separator(separator), **which, **connection) as client:
-        probabilities = client.predict_file(rows)
+        probabilities = client.predict_file(rows, **{name: value for name, value in given.items() if value})
         say_shares("the first rows", client.shares)
-    if json:
-        print_json({"probabilities": probabilities.tolist()})
-    else:
-        typer.echo("\n".join(map(str, probabilities)))
+    with atomic_file(out) if out else contextlib.nullcontext(sys.stdout) as file:
+        if json:
+            print_json({"probabilities": probabilities.tolist()}, file)
+        else:
+            typer.echo("\n".join(map(str, probabilities)), file)
 
 
 @command

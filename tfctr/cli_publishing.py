@@ -62,7 +62,7 @@ def publish(
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
     tables: Tables = None,
-    rows: Annotated[Path | None, typer.Option(metavar="ROWS.jsonl", help="Raw rows to compare scores on.")] = None,
+    rows: Annotated[Path | None, typer.Option(metavar="ROWS", help="A file of raw rows to compare scores on.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 1000,
     max_auc_drop: Annotated[float, typer.Option(help="How far a validation AUC may fall.")] = 0.002,
     max_log_loss_rise: Annotated[float, typer.Option(help="How far the validation log loss may rise.")] = 0.002,
@@ -289,11 +289,11 @@ def _compressed(run, data, form, calibration, negatives_kept):
 
 def _examples(run, data, rows, sample):
     """Raw rows of a file, or of the valid split."""
-    from tfctr.serving.rows import read_json_lines
+    from tfctr.serving.row_files import read_examples
     from tfctr.serving.samples import sample_rows
 
     if rows is not None:
-        return [row for part in read_json_lines(rows) for row in part.values()]
+        return read_examples(rows)
     dataset = run.dataset(data)
     return sample_rows(dataset.valid, dataset.schema, sample) if sample else None
 

@@ -21,7 +21,7 @@ import pydantic
 from tfctr.errors import ConfigError, suggest
 from tfctr.storage import atomic_file, parse_yaml, read_yaml, yaml_text
 
-_FIX = "correct what is named here; examples/frappe_tf4ctr.yaml is a whole run"
+_FIX = "correct what is named here; `tfctr init` writes a whole run"
 _PLAIN = str | int | float | bool | None
 _MOST = 2**31  # what is counted stays below
 _Count = Annotated[int, pydantic.Field(gt=0, lt=_MOST)]
@@ -127,7 +127,7 @@ class Config(_Section):
     def _from_values(cls, values, overrides, place=""):
         with _named(place):
             if not isinstance(values, dict):
-                raise ConfigError("a run is a mapping with the section `model`.", fix="see examples/frappe_tf4ctr.yaml")
+                raise ConfigError("a run is a mapping with the section `model`.", fix="`tfctr init` writes one")
             values = _plain(values)
         places = {}
         for override in overrides:

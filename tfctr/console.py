@@ -2,6 +2,7 @@
 
 import json as json_format
 import math
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,17 @@ from tfctr.errors import ConfigError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
+Separator = Annotated[
+    str | None, typer.Option("--separator", metavar="C", help="Between the cells of text files; as their ending says, or seen.")
+]
+Columns = Annotated[
+    str | None, typer.Option("--columns", metavar="A,B,C", help="The names of all columns of text files without a header line.")
+]
+MissingTexts = Annotated[
+    list[str] | None,
+    typer.Option("--missing", metavar="TEXT", help="Means a missing value in text files: NA. May be repeated."),
+]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp1252.")]
 
 
 def _folder(text):
@@ -21,6 +33,23 @@ def _folder(text):
 
 
 Versions = Annotated[Path, typer.Argument(metavar="DIR", parser=_folder, help="The folder of all versions.")]
+
+
+def layout(separator, columns, missing, encoding):
+    """How text files are laid out, as arguments of `tfctr.prepare`, `Schema.infer` and `predict_file`."""
+    columns = None if columns is None else [name.strip() for name in columns.split(",")]
+    return {"separator": separator, "columns": columns, "missing": missing or (), "encoding": encoding}
+
+
+def layout_options(separator, columns, missing, encoding):
+    """The options that give such a layout, as the next command needs them; each with a space before it.
+
+    >>> layout_options(None, ["user", "click"], ["NA", "?"], None)
+    " --columns user,click --missing NA --missing '?'"
+    """
+    options = [("separator", separator), ("columns", columns and ",".join(columns)), *(("missing", text) for text in missing)]
+    given = [(name, value) for name, value in (*options, ("encoding", encoding)) if value is not None]
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
 
 
 def show(values, json):
@@ -47,9 +76,9 @@ def _text(value):
     return "none" if value is None else str(value)
 
 
-def print_json(value):
-    """Print one JSON value; what is not defined (NaN) is null."""
-    typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False))
+def print_json(value, file=None):
+    """Print one JSON value, to stdout or a file; what is not defined (NaN) is null."""
+    typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False), file)
 
 
 def _without_nan(value):

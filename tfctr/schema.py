@@ -16,7 +16,7 @@ import re
 import reprlib
 from pathlib import Path
 
-from tfctr.errors import ConfigError, StorageError
+from tfctr.errors import ConfigError, StorageError, require_number
 from tfctr.features import (
     Feature,
     feature_from_dict,
@@ -53,12 +53,74 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True)
+class Label:
+    """What counts as a click, in a column that does not hold 0 and 1.
+
+    `y = 1` where the value is (one of) `positive`, or at least `threshold`; else 0. A missing value is refused. Numbers are
+    compared as numbers, also where they are text: 1, "1" and "1.0" are equal, and true is 1; other text as it is, but for
+    spaces around it.
+
+    Args:
+        column: the column's name.
+        positive: the value, or a list of the values, that count as a click. Each must occur in the training table.
+        threshold: the least number that counts as a click.
+
+    Raises:
+        ConfigError: neither of the two is given, or both, or one that is none.
+
+    >>> Label("salary", positive=">50K").to_dict()
+    {'column': 'salary', 'positive': '>50K'}
+    >>> Label("rating", threshold=4).to_dict()
+    {'column': 'rating', 'threshold': 4}
+    """
+
+    column: str
+    positive: str | float | bool | tuple | None = None
+    threshold: float | None = None
+
+    def __post_init__(self):
+        fix = "give one of the two, such as positive='yes' or threshold=4; a column with 0 and 1 needs neither: label: click"
+        problem = f"the label {reprlib.repr(self.column)} has `positive` {self.positive!r} and `threshold` {self.threshold!r}."
+        require((self.positive is None) != (self.threshold is None), problem, fix)
+        if self.threshold is not None:
+            require_number("threshold", self.threshold)
+            return
+        if isinstance(self.positive, list | tuple):
+            object.__setattr__(self, "positive", tuple(self.positive))
+        fix = "give a text or a number, or a list of those"
+        require(len(self.values) > 0, f"the label's `positive` is {self.positive!r}.", fix)
+        for value in self.values:
+            is_value = isinstance(value, str | int | float) and value == value and str(value).strip()
+            require(is_value, f"the label's `positive` is {reprlib.repr(self.positive)}.", fix)
+
+    @property
+    def values(self):
+        """The values that count as a click, as a tuple."""
+        return self.positive if isinstance(self.positive, tuple) else (self.positive,)
+
+    def to_dict(self):
+        """Plain data, as in a YAML or JSON file."""
+        positive = list(self.positive) if isinstance(self.positive, tuple) else self.positive
+        values = {"column": self.column, "positive": positive, "threshold": self.threshold}
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The label that plain data describe: the name of a column as it is; else a `Label`."""
+        if not isinstance(values, dict):
+            return values
+        refuse_unknown(values, {"column", "positive", "threshold"}, "the label")
+        require("column" in values, "the label has no `column`.", "name its column: label: {column: rating, threshold: 4}")
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
 class Schema:
     """Which columns are features, and what they mean.
 
     Args:
         features: `Categorical`, `Sequence` and `Numeric` columns, in the order of the prepared matrix.
-        label: the column with 0 (no click) and 1 (click).
+        label: the column with 0 (no click) and 1 (click); or a `Label`, which says what counts as a click in another one.
         group: the column that groups rows for gAUC, usually the user.
         weight: a column of non-negative sample weights.
         folder: where a fitted schema's vocabulary files are; set by `prepare` and `load`.
@@ -73,7 +135,7 @@ class Schema:
     """
 
     features: tuple[Feature, ...]
-    label: str
+    label: str | Label
     group: str | None = None
     weight: str | None = None
     folder: str | None = None
@@ -86,7 +148,7 @@ class Schema:
             require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix)
         names = [feature.name for feature in self.features]
         _refuse_equal_inputs(names)
-        taken = [*names, self.label, self.weight, None if self.group in names else self.group]
+        taken = [*names, self.label_column, self.weight, None if self.group in names else self.group]
         for name in filter(None, taken):
             require(
                 taken.count(name) == 1,
@@ -94,7 +156,7 @@ class Schema:
                 "a column is one feature, or the label, or the weight; only the group may be a feature, too",
             )
         for role in ("label", "group", "weight"):
-            value = getattr(self, role)
+            value = self.label_column if role == "label" else getattr(self, role)
             require(
                 (isinstance(value, str) and value) or (value is None and role != "label"),
                 f"`{role}` is {reprlib.repr(value)}.",
@@ -120,6 +182,11 @@ class Schema:
     def require_fit(self, digest, what="the split", fix="use the dataset that the model was trained on, or train on this one"):
         """Raise `ConfigError` unless `digest` is this schema's, or None: unknown."""
         require(digest in (None, self.digest), f"{what} is of another fit: the same ids mean other tokens there.", fix)
+
+    @property
+    def label_column(self):
+        """The name of the label's column."""
+        return self.label.column if isinstance(self.label, Label) else self.label
 
     @property
     def is_fitted(self):
@@ -157,20 +224,25 @@ class Schema:
 
     def to_dict(self):
         """Plain data, as in a YAML or JSON file: only what differs from the defaults."""
-        roles = {"label": self.label, "group": self.group, "weight": self.weight}
+        label = self.label.to_dict() if isinstance(self.label, Label) else self.label
+        roles = {"label": label, "group": self.group, "weight": self.weight}
         roles = {role: column for role, column in roles.items() if column is not None}
         return {**roles, "features": [feature_to_dict(feature) for feature in self.features]}
 
     @classmethod
     def from_dict(cls, values, folder=None):
         """The schema that plain data describe. Raises `ConfigError` for an unknown or missing key, with the closest name."""
-        require(isinstance(values, dict), f"a schema is a mapping. Received: {reprlib.repr(values)}.", "see the examples")
+        require(
+            isinstance(values, dict),
+            f"a schema is a mapping. Received: {reprlib.repr(values)}.",
+            "see the examples: `tfctr init` writes one",
+        )
         refuse_unknown(values, {"label", "group", "weight", "features"}, "the schema")
         for key in ("label", "features"):
             require(key in values, f"the schema has no `{key}`.", f"add `{key}`")
         require(isinstance(values["features"], list), "`features` is not a list.", "write one `- name: ...` a feature")
         features = [feature_from_dict(feature) for feature in values["features"]]
-        return cls(**{**values, "features": features}, folder=folder)
+        return cls(**{**values, "label": Label.from_dict(values["label"]), "features": features}, folder=folder)
 
     def get_config(self):
         """`to_dict()` and the folder: what a saved model keeps of its schema."""
@@ -202,8 +274,8 @@ class Schema:
             raise ConfigError(f"{path}: {error.problem}", fix=error.fix) from error
 
     @classmethod
-    def infer(cls, table, label, group=None, weight=None):
+    def infer(cls, table, label, group=None, weight=None, **layout):
         """A draft for a new table, to be read, corrected and saved by a person: see `tfctr.data.inference.infer`."""
         from tfctr.data.inference import infer
 
-        return infer(table, label=label, group=group, weight=weight)
+        return infer(table, label=label, group=group, weight=weight, **layout)

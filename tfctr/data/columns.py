@@ -18,7 +18,9 @@ import ibis
 from tfctr.data.canonical import read_written_list
 from tfctr.errors import DataError
 from tfctr.features import Numeric, Sequence
+from tfctr.schema import Label
 
+_TRUTH = {"true": 1.0, "false": 0.0}
 _SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers
 
 
@@ -50,7 +52,8 @@ class Role:
         kind = raw.type()
         if not is_readable(kind) and not (self.takes_lists and kind.is_array() and is_readable(kind.value_type)):
             raise DataError(
-                f"{part.name}: column {self.column!r} ({self.what}) is of type {kind}.", fix=f"convert it to {self.expected}"
+                f"{part.name}: column {self.column!r} ({self.what}) is of type {type_name(kind)}.",
+                fix=f"convert it to {self.expected}",
             )
         return *self.rule(raw), raw.cast("string")
 
@@ -73,12 +76,21 @@ def roles_of(schema):
 def other_roles(label, group=None, weight=None):
     """The roles of the columns beside the features."""
     drop = "correct these rows, or drop them"
-    roles = [Role(label, "label", read_label, "the label", "0 or 1", f"map the labels to 0 and 1, or {drop}")]
+    roles = [_label_role(label, drop)]
     if group:
         roles.append(Role(group, "group", read_group, "the group", _TEXT, drop))
     if weight:
         roles.append(Role(weight, "weight", read_weight, "the weight", "a finite number of at least 0", drop))
     return roles
+
+
+def _label_role(label, drop):
+    if not isinstance(label, Label):
+        return Role(label, "label", read_label, "the label", "0 or 1", drop)
+    if label.threshold is not None:
+        rule = functools.partial(read_threshold, label.threshold)
+        return Role(label.column, "label", rule, "the label", "a number to compare with the threshold", drop)
+    return Role(label.column, "label", functools.partial(read_positive, label.values), "the label", "a value", drop)
 
 
 def _feature_role(staged, feature):
@@ -93,6 +105,11 @@ def _feature_role(staged, feature):
         return Role(feature.name, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
     rule = functools.partial(read_text, fractions=fractions)
     return Role(feature.name, staged, rule, "a categorical feature", _TEXT, fix)
+
+
+def type_name(kind):
+    """An Ibis type in words; of one that Ibis does not know what DuckDB calls it."""
+    return kind.raw_type.sql(dialect="duckdb").lower() if kind.is_unknown() and kind.raw_type is not None else str(kind)
 
 
 def is_readable(kind):
@@ -152,6 +169,48 @@ def read_label(column):
     """0.0 or 1.0; anything else is bad."""
     label, bad = read_number(column)
     return label, bad | label.isnull() | label.notin([0.0, 1.0])
+
+
+def read_threshold(threshold, column):
+    """1.0 for numbers of at least `threshold`, else 0.0; missing ones and text are bad."""
+    number, bad = read_number(column)
+    return (number >= threshold).cast("float64"), bad | number.isnull() | number.isnan()
+
+
+def read_positive(values, column):
+    """1.0 for one of `values`, else 0.0; a missing value is bad. Numbers are compared as numbers, true being 1."""
+    number, text = read_number(column)[0], label_text(column)
+    is_number = number.notnull() & ~number.isnan()
+    is_positive = [_equals(value, number, is_number, text) for value in values]
+    return ibis.or_(*is_positive).cast("float64"), ~is_number & text.isnull()
+
+
+def _equals(value, number, is_number, text):
+    """Whether a label is `value`."""
+    wanted = as_label_number(value)
+    equal = text == value.strip() if wanted is None else number == wanted
+    return ibis.coalesce(equal, False) if wanted is None else ibis.coalesce(is_number & equal, False)
+
+
+def as_label_number(value):
+    """The number that a value of a label is, None if it is another text."""
+    if not isinstance(value, str):
+        return float(value)
+    text = value.strip().lower()
+    if text in _TRUTH:
+        return _TRUTH[text]
+    try:
+        return float(text) if text.isascii() and text != "nan" else None
+    except ValueError:
+        return None
+
+
+def label_text(column):
+    """A label as people read it, NULL where it is missing."""
+    kind = column.type()
+    text = ibis.coalesce(column.str, column.cast("string")) if kind.is_json() else column.cast("string")
+    text = text.strip().nullif("")
+    return text.lower().isin(["nan", "null"] if kind.is_json() else ["nan"]).ifelse(None, text)
 
 
 def read_weight(column):

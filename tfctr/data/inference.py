@@ -14,9 +14,12 @@ import tempfile
 
 import ibis
 
-from tfctr.data.columns import is_readable, other_roles, read_list, read_number
+from tfctr.data.columns import is_readable, other_roles, read_list, read_number, type_name
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
-from tfctr.data.reading import read_parts, refuse_corrupt
+from tfctr.data.labels import label_columns, refuse_absent_positives
+from tfctr.data.parts import refuse_corrupt
+from tfctr.data.reading import read_parts
+from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.staging import refuse_bad_values, staged_columns
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Categorical, Feature, Numeric, Sequence
@@ -30,12 +33,14 @@ _LONGEST = 20  # tokens a row of a sequence
 _QUANTILES = 20
 
 
-def infer(table, label, group=None, weight=None):
+def infer(table, label, group=None, weight=None, *, separator=None, columns=None, missing=(), encoding=None):
     """The draft for a table; of several files the first one is read, whole. Columns that are left out are logged.
 
     Args:
         table: files or a table, as in `tfctr.prepare`.
-        label, weight: the columns with those roles, which are no features.
+        label: the column with 0 and 1, or a `tfctr.Label`.
+        weight: the column of sample weights.
+        separator, columns, missing, encoding: how text files are laid out, as in `tfctr.prepare`.
         group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any.
 
     Raises:
@@ -48,18 +53,22 @@ def infer(table, label, group=None, weight=None):
     ([('Categorical', 'user'), ('Sequence', 'tags'), ('Numeric', 'price')], 'user')
     """
     roles = other_roles(label, group, weight)
+    layout = Layout(separator, columns, missing, encoding)
+    refuse_idle(layout, [table])
     with tempfile.TemporaryDirectory() as folder, refuse_storage_failures(folder), quiet(), Engine(folder) as engine:
-        parts = read_parts(engine, table, "the table", {role.column: role.what for role in roles}, whole=True)
+        parts = read_parts(engine, table, "the table", {role.column: role.what for role in roles}, whole=True, layout=layout)
         part = next(parts)  # readable as long as `parts` lives
-        others = {name: column for name, column in part.columns.items() if name not in (label, weight)}
+        others = {name: column for name, column in part.columns.items() if name not in (roles[0].column, weight)}
         names = [name for name, column in others.items() if _is_candidate(column.type())]
-        columns = {f"c{i}": others[name] for i, name in enumerate(names)}
+        copies = {f"c{i}": others[name] for i, name in enumerate(names)}
         with refuse_corrupt(part.name):
-            engine.create("copied", part.table.select(**columns, **staged_columns(part, roles)))
+            engine.create("copied", part.table.select(**copies, **staged_columns(part, roles), **label_columns(part, label)))
         copied = engine.table("copied")
         refuse_bad_values(engine, copied, roles, [(0, part.name)])
-        drafts = {name: f"it is of type {column.type()}" for name, column in others.items()}
-        drafts |= {name: _feature(engine, copied, column, name) for name, column in zip(names, columns, strict=True)}
+        refuse_absent_positives(engine, copied, label, part.name)
+        drafts = {name: f"it {reason}" for name, reason in part.unreadable.items()}
+        drafts |= {name: f"it is of type {type_name(column.type())}" for name, column in others.items()}
+        drafts |= {name: _feature(engine, copied, column, name) for name, column in zip(names, copies, strict=True)}
     features = [draft for draft in drafts.values() if isinstance(draft, Feature)]
     for name, reason in drafts.items():
         if isinstance(reason, str):

@@ -7,8 +7,9 @@ import tfctr
 from tfctr.data.dataset import FORMAT, Dataset
 from tfctr.data.encoding import group_codes, write_split
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
+from tfctr.data.files import find_files, is_files
 from tfctr.data.fitting import fit, rarest_tokens, unseen_examples
-from tfctr.data.reading import find_files, is_files
+from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.shares import describe_jump, expected_unseen, has_vocabulary, jumps
 from tfctr.data.staging import split_by_hash, stage, staged_split
 from tfctr.data.token_types import choose_token_types
@@ -20,12 +21,27 @@ from tfctr.storage import atomic_folder, sha256, write_json
 _LOG = logging.getLogger(__name__)
 
 
-def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", threads=None, seed=0):
+def prepare(
+    schema,
+    *,
+    train,
+    out,
+    valid=None,
+    test=None,
+    memory_limit="1GB",
+    threads=None,
+    seed=0,
+    separator=None,
+    columns=None,
+    missing=(),
+    encoding=None,
+):
     """Fit a schema on the training table, and write every split as ids.
 
-    A table is one of: a path, a glob or a list of those (`.csv`, `.tsv`, `.parquet`, `.jsonl`, also `.csv.gz` and the like); an
-    Ibis table of any engine; a pandas, polars or pyarrow table. Rows keep their order, and the same input gives the same bytes
-    whatever the number of threads. Tables may be larger than memory; the disk of `out` must hold them up to three times.
+    A table is one of: a path, a glob or a list of those (`.csv`, `.tsv`, `.txt`, `.parquet`, `.jsonl`, also `.csv.gz` and the
+    like: see `tfctr.data.files`); an Ibis table of any engine; a pandas, polars or pyarrow table, or a dictionary of lists.
+    Only the columns that the schema names are read. Rows keep their order, and the same input gives the same bytes whatever the
+    number of threads. Tables may be larger than memory; the disk of `out` must hold them up to three times.
 
     Args:
         schema: the `tfctr.Schema`; one that is fitted already is fitted again.
@@ -36,6 +52,11 @@ def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", th
         memory_limit: what DuckDB may hold at a time; the whole process takes up to about 1 GB more.
         threads: how many threads DuckDB may use; None for all.
         seed: of the draw of the fractions.
+        separator: what stands between the cells of text files, such as ";"; else what their ending says, or, if that does not
+            cut their first lines evenly, what does: the log says so.
+        columns: the names of the columns of text files without a header line, in their order.
+        missing: texts that mean a missing value in text files, such as ["NA", "?"]; empty cells always do.
+        encoding: of text files that are neither UTF-8 nor marked UTF-16, such as "cp1252".
 
     Returns:
         The `Dataset` in `out`; its `schema` is fitted, and each split's `shares` say how much of each feature is unseen,
@@ -55,18 +76,19 @@ def prepare(schema, *, train, out, valid=None, test=None, memory_limit="1GB", th
     (5, [3, 4, 3])
     """
     tables = {"train": train, **{name: table for name, table in (("valid", valid), ("test", test)) if table is not None}}
+    layout = Layout(separator, columns, missing, encoding)
     with refuse_storage_failures(out, memory_limit), quiet():
-        _check_arguments(schema, tables, seed)
-        _write(schema, tables, out, memory_limit, threads, seed)
+        _check_arguments(schema, tables, seed, layout)
+        _write(schema, tables, out, memory_limit, threads, seed, layout)
     return Dataset.load(out, verify=False)
 
 
-def _write(schema, tables, out, memory_limit, threads, seed):
+def _write(schema, tables, out, memory_limit, threads, seed, layout):
     with atomic_folder(out) as folder:
         work = folder / "work"
         work.mkdir()
         with Engine(work, memory_limit, threads) as engine:
-            schema, splits = _stage_splits(engine, schema, tables, seed)
+            schema, splits = _stage_splits(engine, schema, tables, seed, layout)
             fitted = fit(engine, schema, splits["train"].table, folder)
             groups = group_codes(engine, splits.values()) if schema.group else None
             entries = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
@@ -101,7 +123,7 @@ def _warnings(engine, schema, splits, entries, training):
             yield describe_jump(f"the {split.name} split", name, what, *shares) + examples
 
 
-def _check_arguments(schema, tables, seed):
+def _check_arguments(schema, tables, seed, layout):
     if not isinstance(schema, Schema):
         raise ConfigError(f"`schema` is {schema!r}.", fix="pass a tfctr.Schema, for example tfctr.Schema.load('schema.yaml')")
     if not isinstance(seed, int):
@@ -117,21 +139,22 @@ def _check_arguments(schema, tables, seed):
     for name, table in tables.items():
         if name not in fractions and is_files(table):
             find_files(table)
+    refuse_idle(layout, [table for name, table in tables.items() if name not in fractions])
 
 
 def _fractions(tables):
     return {name: table for name, table in tables.items() if isinstance(table, int | float)}
 
 
-def _stage_splits(engine, schema, tables, seed):
+def _stage_splits(engine, schema, tables, seed, layout):
     fractions = _fractions(tables)
     whats = {name: f"the {name} table" for name in tables}
     for name, table in tables.items():
         if name == "train" and fractions:
-            stage(engine, schema, table, "source", whats[name], digest=True)
+            stage(engine, schema, table, "source", whats[name], digest=True, layout=layout, is_train=True)
             split_by_hash(engine, engine.table("source"), fractions, seed)
         elif name not in fractions:
-            stage(engine, schema, table, name, whats[name])
+            stage(engine, schema, table, name, whats[name], layout=layout, is_train=name == "train")
         if name == "train":  # the first: the others are read by what it holds
             schema = choose_token_types(engine, schema, engine.table("train"))
     return schema, {name: staged_split(engine, name, _describe(name, tables)) for name in tables}

@@ -2,65 +2,34 @@
 
 | input | how its columns are read |
 |---|---|
-| `.csv`, `.tsv` (UTF-8, header line; also `.gz`) | all as text: "007" stays "007" |
-| `.jsonl`, `.ndjson`, `.json` (one object a line; also `.gz`) | as JSON values |
+| files of separated cells: `.csv`, `.tsv`, `.txt`, `.data`, `.inter` and the like | all as text: "007" stays "007" |
+| `.jsonl`, `.ndjson`, `.json` (one object a line) | as JSON values |
 | `.parquet` | as stored |
 | an Ibis table | as its own engine computes it, once |
 | a pandas, polars or pyarrow table, or a dictionary of lists | as it is |
 
-Nothing is guessed from a sample of the rows.
+Files may be compressed: see `tfctr.data.files`. No value is guessed from a sample of the rows; what the first lines of a file
+of separated cells show of its layout is logged: see `tfctr.data.separated`.
 """
 
 import contextlib
-import csv
-import dataclasses
-import glob
-import gzip
-import re
+import logging
 import shutil
-import zlib
-from pathlib import Path
 
-import duckdb
 import ibis
 import pyarrow as pa
 import pyarrow.parquet
-from ibis.common.exceptions import IbisError
 
-from tfctr.data.values import exact_table
-from tfctr.errors import ConfigError, DataError, StorageError, suggest
+from tfctr.data.files import SEPARATED, find_files, is_compressed, is_files, kind_of, opened, refuse_another_kind
+from tfctr.data.parts import Part, refuse_corrupt
+from tfctr.data.separated import Layout, read_separated
+from tfctr.data.tables import read_table
+from tfctr.errors import ConfigError, DataError
 
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One file, or one table: the name that errors call it by, and its columns by their names in it."""
-
-    name: str
-    table: ibis.Table
-    columns: dict[str, ibis.Value]
-    duplicates: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, name, table, names=None):
-        # By position: SQL engines rename columns that differ in case only.
-        names = list(table.columns) if names is None else names
-        columns = {name: table[position] for position, name in enumerate(names)}
-        return cls(name, table, columns, frozenset(name for name in columns if names.count(name) > 1))
-
-    def require(self, roles):
-        """Raise `DataError` when a column of `{name: role}` is not there, or there twice."""
-        for name, role in roles.items():
-            if name not in self.columns:
-                raise DataError(f"{self.name} has no column {name!r} ({role}).", fix=self._hint(name))
-            if name in self.duplicates:
-                raise DataError(f"{self.name} has several columns named {name!r} ({role}).", fix="rename all but one")
-
-    def _hint(self, name):
-        mark = next((mark for mark in ";\t|" if len(self.columns) == 1 and mark in next(iter(self.columns))), None)
-        return f"the separator looks like {mark!r}: write the file with commas" if mark else suggest(name, self.columns)
+_LOG = logging.getLogger(__name__)
 
 
-def read_parts(engine, source, what, roles, whole=False):
+def read_parts(engine, source, what, roles, whole=False, layout=None):
     """Yield one `Part` a file or table of `source`; use each before the next one is taken.
 
     Args:
@@ -69,6 +38,7 @@ def read_parts(engine, source, what, roles, whole=False):
         what: how errors call a table that has no file name, such as "the train table".
         roles: the columns that must be there, each with its role.
         whole: read the other columns of a table too; those of a file are always there.
+        layout: the `Layout` of files of separated cells.
 
     Raises:
         StorageError: a file is missing or corrupt.
@@ -76,100 +46,62 @@ def read_parts(engine, source, what, roles, whole=False):
         ConfigError: a kind of file that cannot be read.
     """
     if is_files(source):
-        files = find_files(source)
-        readers = [_read_function(file) for file in files]
-        for file, read in zip(files, readers, strict=True):
-            with _plain_file(engine, file) as path:
-                part = read(engine, str(file), path)
-                part.require(roles)
-                yield part
+        yield from _read_files(engine, source, roles, layout or Layout())
         return
-    part = _table_part(source, what)
-    part.require(roles)
     if isinstance(source, ibis.Table):
-        with _computed(engine, source if whole else source.select(*roles), what) as path:
+        Part.of(what, source).require(roles)
+        with _computed(engine, _needed(source, roles, whole), what) as path:
             yield _read_parquet(engine, what, path)
-    else:
-        yield part
+        return
+    part = read_table(source, what, roles, whole)
+    part.require(roles)
+    yield part
 
 
-def is_files(source):
-    """Whether `source` names files; else it is a table."""
-    return isinstance(source, str | Path | list | tuple)
+def _read_files(engine, source, roles, layout):
+    files = find_files(source)
+    kinds = [kind_of(file) for file in files]
+    noted = set()
+    for file, kind in zip(files, kinds, strict=True):
+        with _plain_file(engine, file, kind) as path:
+            part = _read_file(engine, str(file), path, layout)
+            _say(file, part.notes, noted)
+            part.require(roles)
+            _say(file, [_HEADLESS] if part.is_headless else [], noted)
+            yield part
 
 
-def find_files(source):
-    """The files that a path, a glob, or a list of those names; a glob's files come in the order of their names."""
-    if isinstance(source, list | tuple):
-        if not source:
-            raise ConfigError("an empty list of files.", fix="name at least one file")
-        return [file for entry in source for file in find_files(entry)]
-    if not isinstance(source, str | Path):
-        raise ConfigError(f"{source!r} in a list of files.", fix="list paths or globs only")
-    path = Path(source)
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder.", fix=f"name its files, for example '{path}/*.parquet'")
-    if path.exists():
-        return [path]
-    matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True)) if Path(match).is_file()]
-    if not matches:
-        problem = f"no file matches {source}." if glob.has_magic(str(source)) else f"{source} does not exist."
-        raise StorageError(problem, fix="check the path")
-    return matches
+_HEADLESS = "some of its names look like values: if its first line is a row, name the columns (`columns`)"
 
 
-@contextlib.contextmanager
-def refuse_corrupt(part_name):
-    """Turn what DuckDB and Arrow say about a file or stream that they cannot read into one error that names it."""
-    try:
-        yield
-    except (duckdb.OutOfMemoryException, StorageError, DataError):
-        raise
-    except (duckdb.Error, pa.ArrowException, IbisError, OSError) as error:
-        if re.search("write file|No space left", str(error)):  # of ours: the same statement reads and writes
-            raise
-        raise _unreadable(part_name, error) from error
+def _say(file, notes, noted):
+    """Log what is not among `noted` yet, and add it there."""
+    for note in notes:
+        if note not in noted:
+            _LOG.info("%s: %s", file, note)
+    noted.update(notes)
 
 
-def _unreadable(name, error):
-    line = re.search(r"in line (\d+)|on Line: (\d+)", str(error))
-    if _suffix(name) in _LINE_FORMATS and not isinstance(error, duckdb.IOException | OSError):
-        where = f", line {line[1] or line[2]}" if line else ""
-        return DataError(f"{name}{where}: {_reason(str(error))}", fix="correct that line, or write the file again")
-    return StorageError(f"{name} cannot be read: {_reason(str(error))}", fix="write or fetch it again")
-
-
-def _reason(message):
-    """The sentence of a DuckDB message that says what is wrong; the rest quotes our SQL and DuckDB's own options."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    original = next((line.removeprefix("Original Line: ") for line in lines if line.startswith("Original Line: ")), None)
-    if original is None:
-        sentence = re.sub(r"^[A-Z][\w ]* Error: ", "", lines[0]) if lines else "no reason is given"
-        return re.sub(r'( in file)? ["\']/[^"\']*["\'],?', "", sentence)
-    signs = ("Expected Number", "Invalid unicode", "Value with", "Maximum line")
-    sentence = next((line for line in lines if line.startswith(signs)), lines[0])
-    return f"{sentence} (the line is {original[:80]!r})"
-
-
-def _suffix(name):
-    return Path(str(name).lower().removesuffix(".gz")).suffix
-
-
-def _read_function(file):
-    if _suffix(file) not in _FORMATS:
-        raise ConfigError(f"{file} is of an unknown kind.", fix=f"use one of {', '.join(_FORMATS)}, or an Ibis table")
-    return _FORMATS[_suffix(file)]
+def _read_file(engine, name, path, layout):
+    if path.suffix in SEPARATED:
+        return read_separated(engine, name, path, layout)
+    return _read_parquet(engine, name, path) if path.suffix == ".parquet" else _read_json(engine, name, path)
 
 
 @contextlib.contextmanager
-def _plain_file(engine, file):
+def _plain_file(engine, file, kind):
     """The file under a short name in the engine's folder, so that DuckDB takes no character of its name for a pattern.
 
-    A gzip file is decompressed: Python checks its checksum, where DuckDB would read a truncated one silently short.
+    It is decompressed: Python checks its checksum, where DuckDB would read a truncated one silently short.
     """
-    path = engine.new_path(_suffix(file))
+    path = engine.new_path(kind)
     try:
-        _link_or_decompress(file, path)
+        if is_compressed(file):
+            with opened(file) as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        else:
+            with open(file, "rb"):
+                path.symlink_to(file.resolve())
         if path.stat().st_size == 0:
             raise DataError(f"{file} is empty.", fix="write or fetch it again")
         yield path
@@ -177,56 +109,37 @@ def _plain_file(engine, file):
         path.unlink(missing_ok=True)
 
 
-def _link_or_decompress(file, path):
-    is_gzip = file.suffix.lower() == ".gz" and file.stat().st_size > 0
-    try:
-        with gzip.open(file) if is_gzip else open(file, "rb") as source:
-            if not is_gzip:
-                path.symlink_to(file.resolve())
-                return
-            with open(path, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise StorageError(f"{file} is not a whole gzip file: {error}.", fix="write or fetch it again") from error
+def _needed(table, roles, whole):
+    """The columns of an Ibis table that are read: with `whole` also those others that a Parquet file can hold."""
+    kinds = table.schema()
+    others = [name for name in kinds if name not in roles and not (kinds[name].is_unknown() or kinds[name].is_interval())]
+    return table.select(*roles, *(others if whole else ()))
 
 
 @contextlib.contextmanager
 def _computed(engine, table, what):
     """The table as a Parquet file of ours: its own engine computes it once, and then it can be read many times."""
     path = engine.new_path(".parquet")
+    fix = "let it write Parquet files, and give them: 'FOLDER/*.parquet'"
     try:
         with refuse_corrupt(what):
+            name = table.get_backend().name
+            if name in _WRITE_FOLDERS:
+                raise ConfigError(f"{what} is of the engine {name}, which writes no single file.", fix=fix)
             table.to_parquet(path)
+        if not path.is_file():
+            raise ConfigError(f"the engine of {what} writes a folder, not a Parquet file.", fix=fix)
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _read_separated(delimiter):
-    def read(engine, name, path):
-        header = _header(name, path, delimiter)
-        columns = {f"column{position}": "string" for position in range(len(header))}
-        options = {"delim": delimiter, "quote": '"', "escape": '"', "header": True, "auto_detect": False}
-        with refuse_corrupt(name):
-            return Part.of(name, engine.connection.read_csv(str(path), columns=columns, **options), header)
-
-    return read
-
-
-def _header(name, path, delimiter):
-    try:
-        # Python decodes whole blocks; only what is wrong with the header is told here.
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            header = next(csv.reader(file, delimiter=delimiter), [])
-        "".join(header).encode()
-    except (UnicodeEncodeError, csv.Error) as error:
-        raise DataError(f"{name}: its header line is not UTF-8 text.", fix="write the file as UTF-8") from error
-    if not header:
-        raise DataError(f"{name} begins with an empty line.", fix="begin with the names of the columns")
-    return header
+_WRITE_FOLDERS = ("pyspark", "databricks")
 
 
 def _read_json(engine, name, path):
+    with open(path, "rb") as file:
+        refuse_another_kind(name, path.suffix, file.read(8))
     with refuse_corrupt(name):
         # Depth 1 finds the keys of all lines, and leaves each value as JSON.
         options = {"format": "newline_delimited", "maximum_depth": 1, "sample_size": -1}
@@ -244,24 +157,3 @@ def _read_parquet(engine, name, path):
         if pa.types.is_null(getattr(kind, "value_type", kind)):  # nothing but nulls or empty lists: of no type that Ibis knows
             part.columns[column] = ibis.null("string")
     return part
-
-
-def _table_part(source, what):
-    try:
-        table = source if isinstance(source, ibis.Table) else ibis.memtable(exact_table(source))
-        return Part.of(what, table)
-    except (IbisError, pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(
-            f"{what} cannot be read: {error}", fix="give a file, an Ibis table, or a pandas or pyarrow table"
-        ) from error
-
-
-_FORMATS = {
-    ".csv": _read_separated(","),
-    ".tsv": _read_separated("\t"),
-    ".parquet": _read_parquet,
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
-    ".json": _read_json,
-}
-_LINE_FORMATS = frozenset(_FORMATS) - {".parquet"}

@@ -4,11 +4,15 @@ Staged columns: `f0`, `f1`, ... (features in the order of the schema), `label`, 
 """
 
 import dataclasses
+import re
+import shlex
 
 import ibis
 
-from tfctr.data.columns import roles_of
-from tfctr.data.reading import read_parts, refuse_corrupt
+from tfctr.data.columns import read_label, read_number, roles_of
+from tfctr.data.labels import label_columns, label_fix, refuse_absent_positives
+from tfctr.data.parts import refuse_corrupt
+from tfctr.data.reading import read_parts
 from tfctr.errors import DataError
 
 
@@ -22,15 +26,16 @@ class Staged:
     positives: int
 
 
-def stage(engine, schema, source, name, what, digest=False):
+def stage(engine, schema, source, name, what, digest=False, layout=None, is_train=False):
     """Read files or a table into the new table `name`, and check every value.
 
     Args:
         engine: the `Engine` that holds the table.
         schema: which columns are needed.
-        source: as in `read_parts`.
+        source, layout: as in `read_parts`.
         name: the new table.
         what: how errors call the source when it is no file.
+        is_train: whether each value that the label counts as a click must be there.
         digest: add the column `digest`: the MD5 of all columns of the source, its row's whole content.
 
     Raises:
@@ -39,14 +44,17 @@ def stage(engine, schema, source, name, what, digest=False):
     roles = roles_of(schema)
     needed = {role.column: role.what for role in reversed(roles)}
     starts, rows = [], 0
-    for part in read_parts(engine, source, what, needed, whole=digest):
+    for part in read_parts(engine, source, what, needed, whole=digest, layout=layout):
         with refuse_corrupt(part.name):
-            engine.append(name, part.table.select(**staged_columns(part, roles, digest)))
+            columns = {**staged_columns(part, roles, digest), **label_columns(part, schema.label)}
+            engine.append(name, part.table.select(**columns))
         starts.append((rows, part.name))
         rows = engine.fetch(engine.table(name).agg(rows=lambda table: table.count()))[0]["rows"]
     if rows == 0:
         raise DataError(f"{starts[0][1]} has no rows.", fix="give a table with rows")
     refuse_bad_values(engine, engine.table(name), roles, starts)
+    if is_train:
+        refuse_absent_positives(engine, engine.table(name), schema.label, what)
 
 
 def staged_split(engine, name, what):
@@ -114,8 +122,26 @@ def refuse_bad_values(engine, table, roles, starts):
     count = engine.fetch(alike.agg(rows=alike.count()))[0]["rows"]
     start, part = max(start for start in starts if start[0] <= first)
     value = "null" if bad["bad_value"] is None else repr(bad["bad_value"][:80])
+    if role.rule is read_label:
+        fix = label_fix(engine, table, role.column, bad["bad_role"])
+    else:
+        fix = _number_fix(bad["bad_value"]) if role.rule is read_number else None
     raise DataError(
         f"{part}: column {role.column!r}, row {first - start + 1}: found {value}; {role.what} takes {role.expected} "
         f"({count} such row{'s' * (count > 1)}).",
-        fix=role.fix,
+        fix=fix or role.fix,
     )
+
+
+_MISSING_MARKS = ("na", "n/a", "none", "null", "\\n", "-", "?", ".", "missing", "unknown")
+
+
+def _number_fix(value):
+    """What to do about a text in a column of numbers that stands for a missing one, or has a decimal comma; else None."""
+    text = value.strip().strip('"')
+    if text.lower() in _MISSING_MARKS:
+        mark = f"--missing {shlex.quote(text)} (in Python missing=[{text!r}])"
+        return f"if it means that the value is missing: {mark} for text files, null in other tables; else correct it"
+    if re.fullmatch(r"[-+]?[0-9.]*,[0-9]+", text):
+        return "write numbers with a decimal point and without separators of thousands: 1.5, not 1,5"
+    return None

@@ -2,8 +2,6 @@
 
 import decimal
 import numbers
-import sys
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -30,34 +28,6 @@ def exact_array(values):
             return pa.array([_texts(value) for value in values])
         except TypeError:
             raise error from None
-
-
-def exact_table(source):
-    """A dictionary of columns, or a pandas table, as an Arrow table; all else as it is.
-
-    Raises:
-        TypeError, ValueError: a column cannot be one; the message names it.
-    """
-    pandas = sys.modules.get("pandas")
-    if isinstance(source, Mapping):
-        columns = source
-    elif pandas and isinstance(source, pandas.DataFrame) and source.columns.is_unique:
-        columns = dict(source.items())
-    else:
-        return source
-    return pa.table({str(name): _column(name, values) for name, values in columns.items()})
-
-
-def _column(name, values):
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values
-    if isinstance(values, str | bytes | Mapping | Iterator) or not hasattr(values, "__len__"):
-        raise TypeError(f"column {name!r} is no list of values")
-    try:
-        is_typed = str(getattr(values, "dtype", "object")) != "object"
-        return pa.array(values, from_pandas=True) if is_typed else exact_array(values)
-    except (TypeError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"column {name!r}: {error}") from error
 
 
 def _texts(value):

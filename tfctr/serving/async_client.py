@@ -36,9 +36,9 @@ class AsyncPredictionClient(BaseClient):
         """As `PredictionClient.predict`."""
         return await self._asked(self._predict, rows)
 
-    async def predict_file(self, path):
+    async def predict_file(self, path, **layout):
         """As `PredictionClient.predict_file`; reading the file is not awaited."""
-        return await self._predict_file(path)
+        return await self._predict_file(path, **layout)
 
     async def unseen(self, rows):
         """As `PredictionClient.unseen`."""

@@ -17,7 +17,8 @@ from tfctr.serving import protocol
 from tfctr.serving.batches import in_batches, joined
 from tfctr.serving.channel import Connection
 from tfctr.serving.definitions import described, named_types, output_name
-from tfctr.serving.rows import RowError, column_names, naming_lines, read_json_lines, to_columns
+from tfctr.serving.row_files import read_rows
+from tfctr.serving.rows import RowError, column_names, to_columns
 from tfctr.serving.token_rules import INPUT, OUTPUT, SIGNATURE, TokenRules, agreed, read_rules
 from tfctr.serving.unseen_calls import AsksUnseen
 
@@ -120,20 +121,21 @@ class BaseClient(AsksUnseen):
         probabilities, _ = await self._probabilities(self.signature, signature, await self._columns(rows, signature))
         return probabilities
 
-    async def _predict_file(self, path):
+    async def _predict_file(self, path, **layout):
         parts, version, first = [], None, {}
-        for rows in read_json_lines(path):
+        for part in read_rows(path, **layout):
             if not parts:
                 await self._definitions()
             signature = await self._signature(self.signature)
-            with naming_lines(path, rows):
-                columns = await self._columns(list(rows.values()), signature)
+            with part.named():
+                columns = await self._columns(part.rows, signature)
             try:
                 probabilities, version = await self._probabilities(self.signature, signature, columns, version=version)
             except _NotFound as error:
                 if not parts:
                     raise
-                problem = f"{self.target} no longer has version {version}, which answered the lines before {min(rows)}."
+                before = f"the {part.unit}s before {part.numbers[0]}"
+                problem = f"{self.target} no longer has version {version}, which answered {before}."
                 raise StorageError(problem, fix="call again, so that one version answers the whole file") from error
             parts.append(probabilities)
             first = first or columns

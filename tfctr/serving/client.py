@@ -68,13 +68,22 @@ class PredictionClient(BaseClient):
         """
         return finished(self._asked(self._predict, rows))
 
-    def predict_file(self, path):
-        """`predict` for a file with one JSON object a line, "-" for standard input; errors name its lines.
+    def predict_file(self, path, **layout):
+        """`predict` for the rows of files, in their order; errors name the line, or the row.
 
-        The file is read and sent part by part, and one version answers all of it; of any file, the probabilities alone stay in
-        memory. Afterwards `shares` says, for the first 1,000 rows, what `unseen` says.
+        Files are read and sent part by part, and one version answers all of them; the probabilities alone stay in memory.
+        Afterwards `shares` says, for the first 1,000 rows, what `unseen` says.
+
+        Args:
+            path: a file, a glob or a list of those: one JSON object a line, or, by their ending, CSV and other text cells or
+                Parquet, as `tfctr.prepare` reads them (that needs duckdb, ibis-framework and pyarrow); "-" for JSON lines from
+                standard input.
+            layout: `separator`, `columns`, `missing` and `encoding` of text cells, as for `tfctr.prepare`.
+
+        Returns:
+            A float32 array with one probability a row.
         """
-        return finished(self._predict_file(path))
+        return finished(self._predict_file(path, **layout))
 
     def unseen(self, rows):
         """How many tokens of the rows the model does not know: `{feature: {"unseen", "expected"}}`, as shares.

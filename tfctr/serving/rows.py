@@ -1,8 +1,8 @@
 """What a client may pass as rows, turned into the columns that a served signature takes.
 
 Rows come as a mapping of columns, a list of dicts, a pandas or polars DataFrame, a pyarrow table, or, for a signature with one
-matrix, a matrix; or from a file of JSON lines. None of those libraries is imported. Every mistake is found here, by column and
-row, before anything is sent.
+matrix, a matrix; or from a file of JSON lines. None of those libraries is imported. Columns that are no input are ignored,
+whatever they hold. Every mistake is found here, by column and row, before anything is sent.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from tfctr.data.files import opened
 from tfctr.errors import ConfigError, DataError, StorageError
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
@@ -94,7 +95,7 @@ def read_json_lines(path, most=10_000):
     """The rows of a file with one JSON object a line, in parts, each a dict: line number -> row.
 
     Args:
-        path: the file, or "-" for standard input. Only "\\n" ends a line; blank lines are skipped.
+        path: the file, also as `.gz` and the like, or "-" for standard input. Only "\\n" ends a line; blank lines are skipped.
         most: how many rows a part has.
 
     Raises:
@@ -102,7 +103,7 @@ def read_json_lines(path, most=10_000):
         DataError: a line is no JSON object in UTF-8, or there is none.
     """
     try:
-        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else opened(path) as file:
             lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
             rows = ((number, _json_row(line, f"{path}, line {number}")) for number, line in lines)
             part = dict(itertools.islice(rows, most))
@@ -112,17 +113,9 @@ def read_json_lines(path, most=10_000):
                 yield part
                 part = dict(itertools.islice(rows, most))
     except OSError as error:
+        if isinstance(error, StorageError):
+            raise
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
-
-
-@contextlib.contextmanager
-def naming_lines(path, rows):
-    """Inside it, an error of a row names its line. `rows` is a part that `read_json_lines` gave."""
-    try:
-        yield
-    except RowError as error:
-        where = f"{path}, line {list(rows)[error.row]}, column {error.column!r}"
-        raise DataError(f"{where}: {error.reason}", fix=error.fix) from error
 
 
 def _json_row(line, where):
@@ -168,10 +161,10 @@ def _columns(rows, inputs):
     names = getattr(rows, attribute, None) if hasattr(rows, "__len__") else None
     if names is not None:
         names = list(names)
-        for name in names:
+        for name in inputs:
             if names.count(name) > 1:
                 raise DataError(f"column {name!r} is in the table twice.", fix="rename or drop one of the two")
-        return {name: rows[name] for name in names}
+        return {name: rows[name] if isinstance(name, str) and name in inputs else None for name in names}
     if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
         return _transpose(rows, inputs)
     matrices = [name for name, (_, shape) in inputs.items() if len(shape) == 2]
@@ -362,6 +355,7 @@ def _fits(matrix, dtype):
 
 def _plain_matrix(name, values):
     try:
-        return np.asarray(values)
+        matrix = np.asarray(values)
+        return np.asarray(_plain(values)) if matrix.dtype == object else matrix  # lists that a table holds
     except ValueError as error:
         raise DataError(f"the rows of {name!r} differ in length.", fix="pass a matrix") from error

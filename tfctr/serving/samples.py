@@ -82,5 +82,5 @@ def _refuse_hashed(schema):
         if getattr(feature, "hash_buckets", None) is not None:
             raise ConfigError(
                 f"the tokens of the hashed feature {feature.name!r} cannot be told from a prepared dataset.",
-                fix="give raw rows, one JSON object a line: --rows FILE; or compare scores on golden rows only: --sample 0",
+                fix="give raw rows, such as a CSV file: --rows FILE; or compare scores on golden rows only: --sample 0",
             )

@@ -1,0 +1,216 @@
+"""Lines of separated cells: how a file lays them out, and its columns as text.
+
+The separator is that of the file's kind (`tfctr.data.files`), unless its first lines are cut evenly by another one only.
+What was seen and is not what the ending says is logged, and each of it can be forced: see `Layout`.
+"""
+
+import codecs
+import csv
+import dataclasses
+import re
+import shutil
+
+from tfctr.data.files import LIBSVM_FIX, SEPARATED, find_files, is_files, kind_of, refuse_another_kind
+from tfctr.data.parts import Part, refuse_corrupt
+from tfctr.errors import ConfigError, DataError
+
+_MARKS = (",", ";", "\t", "|")
+_FIRST_LINES = 20
+_LONGEST_LINE = 2**21  # DuckDB's own limit
+_LIBSVM_LINE = re.compile(r"\S+( \d+:\S+)+\s*")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_RECBOLE = re.compile(r"(.+):(token|token_seq|float|float_seq)")
+_MARKED = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How files of separated cells are laid out, where they do not show it themselves.
+
+    Args:
+        separator: what stands between two cells, one to four characters; by default what the file's ending says, or what cuts
+            its first lines evenly.
+        columns: the names of the columns of files without a header line, in their order.
+        missing: texts that mean that a value is missing, such as `["NA", "?"]`, in every column; an empty cell always does.
+        encoding: of text that is not UTF-8 (or UTF-16 with its mark), such as `"cp1252"`.
+
+    Raises:
+        ConfigError: an argument cannot be used.
+    """
+
+    separator: str | None = None
+    columns: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ()
+    encoding: str | None = None
+
+    def __post_init__(self):
+        if self.separator is not None:
+            separator = {r"\t": "\t"}.get(self.separator, self.separator)  # as a shell passes it
+            is_text = isinstance(separator, str) and 1 <= len(separator.encode()) <= 4 and not set(separator) & set('"\r\n')
+            _require(is_text, "separator", self.separator, "give one to four characters, such as ';'; no quote, no line end")
+            object.__setattr__(self, "separator", separator)
+        if self.columns is not None:
+            fix = "list all columns of the file in their order, each name once: ['user', 'item', 'click']"
+            _require(_are_texts(self.columns) and all(self.columns), "columns", self.columns, fix)
+            _require(len(set(self.columns)) == len(self.columns) > 0, "columns", self.columns, fix)
+            object.__setattr__(self, "columns", tuple(self.columns))
+        _require(_are_texts(self.missing), "missing", self.missing, "give a list of texts: ['NA']")
+        object.__setattr__(self, "missing", tuple(self.missing))
+        if self.encoding is not None:
+            _require(_is_encoding(self.encoding), "encoding", self.encoding, "name one that Python knows: 'cp1252', 'utf-16'")
+
+
+def refuse_idle(layout, sources):
+    """Raise `ConfigError` where a layout is given, and no source is a file of separated cells."""
+    given = [field.name for field in dataclasses.fields(layout) if getattr(layout, field.name) != field.default]
+    files = [file for source in sources if is_files(source) for file in find_files(source)]
+    if given and not any(kind_of(file) in SEPARATED for file in files):
+        raise ConfigError(f"`{given[0]}` is for files of separated cells, and there is none.", fix=f"leave `{given[0]}` out")
+
+
+def _are_texts(values):
+    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
+
+
+def _is_encoding(name):
+    try:
+        return codecs.lookup(name)._is_text_encoding  # "hex" and the like are none
+    except (LookupError, TypeError, ValueError):
+        return False
+
+
+def _require(condition, argument, value, fix):
+    if not condition:
+        raise ConfigError(f"`{argument}` is {value!r}.", fix=fix)
+
+
+def read_separated(engine, name, path, layout):
+    """The `Part` of a file of separated cells: every cell as text, an empty one as NULL.
+
+    Raises:
+        DataError: its text cannot be decoded, it begins with an empty line, or it has not the given number of columns.
+        ConfigError: it is of another kind.
+    """
+    path, encoding = _as_utf8(engine, name, path, layout.encoding)
+    lines = _first_lines(name, path)
+    kind = path.suffix
+    separator = layout.separator or _separator(lines, SEPARATED[kind])
+    header = _header(name, lines, separator)
+    names = _given_names(name, layout.columns, header) if layout.columns else [cell.strip() for cell in header]
+    plain = [found[1] for found in map(_RECBOLE.fullmatch, names) if found]
+    seen = {
+        f"it is read as {encoding}": encoding,
+        f"its cells are separated by {separator!r}, as its first lines are (`separator` takes another)": (
+            separator not in (layout.separator, SEPARATED[kind]) and len(header) > 1
+        ),
+        f"RecBole's types are no part of the names: {names[0]!r} is {plain[0] if plain else ''!r}": len(plain) == len(names),
+    }
+    if len(plain) == len(names):
+        lists = [found[1] for found in map(_RECBOLE.fullmatch, names) if found[2].endswith("_seq")]
+        seen[f"lists, with spaces between their values: {', '.join(lists)} (sequences, `separator: ' '`)"] = bool(lists)
+        names = plain
+    columns = {f"column{position}": "string" for position in range(len(names))}
+    options = {"delim": separator, "quote": '"', "escape": '"', "header": not layout.columns, "auto_detect": False}
+    with refuse_corrupt(name):
+        table = engine.connection.read_csv(str(path), columns=columns, **options)
+    if layout.missing:
+        markers = [text.strip() for text in layout.missing]
+        given = {column: table[column].strip().isin(markers).ifelse(None, table[column]) for column in columns}
+        table = table.mutate(**given)
+    is_headless = not layout.columns and any(_NUMBER.fullmatch(name) for name in names)
+    return Part.of(name, table, names, notes=tuple(note for note, holds in seen.items() if holds), is_headless=is_headless)
+
+
+def _as_utf8(engine, name, path, encoding):
+    """(the file as UTF-8, its encoding if it had another one)."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    refuse_another_kind(name, path.suffix, start)
+    encoding = encoding or next((marked for mark, marked in _MARKED.items() if start.startswith(mark)), None)
+    if encoding is None and b"\0" in start[:2] and len(start) > 1:
+        order = "le" if start[1] == 0 else "be"
+        fix = f"name its encoding: --encoding utf-16-{order} (in Python encoding='utf-16-{order}')"
+        raise DataError(f"{name} looks like UTF-16 without its mark.", fix=fix)
+    if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
+        return path, None
+    copy = engine.new_path(path.suffix)
+    try:
+        with open(path, encoding=encoding, newline="") as source, open(copy, "w", encoding="utf-8", newline="") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    except UnicodeError as error:
+        raise DataError(f"{name} is not {encoding} text: {error}.", fix="name its encoding, or write it as UTF-8") from error
+    return copy, encoding
+
+
+def _first_lines(name, path):
+    """The first lines, without the empty ones behind the first."""
+    # Only what is wrong with the header is told here; DuckDB tells the rest with its line.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = [file.readline(_LONGEST_LINE) for _ in range(_FIRST_LINES)]
+    header = lines[0].strip("\r\n")
+    try:
+        header.encode()
+    except UnicodeEncodeError as error:
+        fix = "write the file as UTF-8, or name its encoding: --encoding cp1252 (in Python encoding='cp1252')"
+        raise DataError(f"{name}: its header line is not UTF-8 text.", fix=fix) from error
+    if not header:
+        raise DataError(f"{name} begins with an empty line.", fix="begin with the names of the columns, or with the first row")
+    if _LIBSVM_LINE.fullmatch(header):
+        raise ConfigError(f"{name} holds libsvm lines, whose columns have no names: {header[:60]!r}.", fix=LIBSVM_FIX)
+    return [line for line in lines if line.strip("\r\n")]
+
+
+def _separator(lines, usual):
+    """What cuts all first lines into the same number of cells: the usual one of this kind of file before others."""
+    marks = _MARKS if usual else (*_MARKS, "::")
+    widths = {mark: _even_width(lines, mark) for mark in marks}
+    if usual is None and max(widths.values()) == 1:
+        widths[" "] = _even_width(lines, " ")
+    best = max(widths, key=widths.get)
+    if widths[best] == 1 or widths.get(usual, 1) > 1:
+        best = usual or ","
+    return f"{best} " if best in _MARKS and all(_is_spaced(line, best) for line in lines) else best
+
+
+def _even_width(lines, separator):
+    """How many cells each of the first lines has; 1 where they differ."""
+    try:
+        widths = [len(cells) for cells in _rows(lines, separator)]
+    except csv.Error:
+        return 1
+    if len(widths) > 1 and len(lines) == _FIRST_LINES:
+        del widths[-1]  # which may go on
+    return widths[0] if len(set(widths)) == 1 else 1
+
+
+def _header(name, lines, separator):
+    try:
+        return next(_rows(lines, separator))
+    except csv.Error as error:
+        raise DataError(f"{name}: its header line cannot be read: {error}.", fix="close every quote in it") from error
+
+
+def _rows(lines, separator):
+    """The cells of each row."""
+    if separator[1:] not in ("", " "):  # Python's reader takes one character
+        return (line.rstrip("\r\n").split(separator) for line in lines)
+    return csv.reader(lines, delimiter=separator[0], skipinitialspace=separator[1:] == " ")
+
+
+def _is_spaced(line, mark):
+    bare = re.sub('"[^"]*"', '""', line)
+    return bare.count(mark) == bare.count(f"{mark} ") > 0
+
+
+def _given_names(name, columns, header):
+    if list(columns) == [cell.strip() for cell in header]:
+        raise ConfigError(f"{name}: its first line holds the names that `columns` gives.", fix="leave `columns` out")
+    if len(columns) != len(header):
+        fix = "name every column of the file, in their order"
+        raise DataError(f"{name} has {len(header)} cells a line, and `columns` names {len(columns)}.", fix=fix)
+    return list(columns)

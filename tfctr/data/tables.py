@@ -1,0 +1,116 @@
+"""A pandas, polars or pyarrow table, or a dictionary of columns, as a `Part`: column by column, none spoils the others.
+
+Values stay exact: whole numbers beside None are no doubles here. A column that Arrow or DuckDB does not take, such as one of
+intervals, complex numbers or objects of several types, is named when something asks for it, and else left alone.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+
+import ibis
+import pyarrow as pa
+from ibis.common.exceptions import IbisError
+from ibis.formats.pyarrow import PyArrowType
+
+from tfctr.data.parts import Part
+from tfctr.data.values import exact_array
+from tfctr.errors import DataError
+
+_FIX = "give a file, an Ibis table, a pandas, polars or pyarrow table, or a dictionary with a list for each column"
+_CANNOT = (pa.ArrowException, IbisError, TypeError, ValueError, KeyError, OverflowError)
+_SIMPLER = {pa.float16(): pa.float32(), pa.binary_view(): pa.binary()}  # what DuckDB does not take: what holds the same
+
+
+def read_table(source, what, roles, whole=False):
+    """The `Part` of a table in memory: the columns of `roles`, or all with `whole`. Raises `DataError` if it is no table."""
+    names, column_at = _columns(source, what)
+    needed = [position for position, name in enumerate(names) if whole or name in roles]
+    arrays, unreadable, rows, first = {}, {}, None, None
+    order = {name: number for number, name in enumerate(roles)}
+    for position in sorted(needed, key=lambda position: order.get(names[position], len(order))):  # the first says how many rows
+        values = column_at(position)
+        try:
+            array = _array(values)
+            rows, first = (len(array), names[position]) if rows is None else (rows, first)
+            if len(array) == rows:
+                arrays[position] = array
+            else:
+                unreadable[names[position]] = f"has {len(array)} values, where column {first!r} has {rows}"
+        except _CANNOT as error:
+            reason = " ".join(str(error).split())[:160]
+            unreadable[names[position]] = f"is of type {_type_of(values)}, which cannot be read ({reason})"
+    seen = {"unreadable": unreadable, "all_names": tuple(names)}
+    if not arrays:  # a column that is needed is not there, or cannot be read
+        return Part(what, None, {}, **seen)
+    positions = sorted(arrays)
+    table = pa.table([arrays[position] for position in positions], names=[f"c{position}" for position in positions])
+    return Part.of(what, ibis.memtable(table), [names[position] for position in positions], **seen)
+
+
+def _columns(source, what):
+    """The names of a table's columns, and a function that gives the values of the one at a position."""
+    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
+    if isinstance(source, Mapping):
+        names, values = list(source), list(source.values())
+        return list(map(str, names)), values.__getitem__
+    if pandas and isinstance(source, pandas.DataFrame):
+        return list(map(str, source.columns)), lambda position: source.iloc[:, position]
+    if polars and isinstance(source, polars.DataFrame | polars.LazyFrame):
+        frame = source.lazy().collect()
+        return frame.columns, frame.get_columns().__getitem__
+    try:
+        table = pa.table(source)
+    except _CANNOT as error:
+        raise DataError(f"{what} cannot be read: {error}", fix=_FIX) from error
+    return table.column_names, table.column
+
+
+def _array(values):
+    """The values as an Arrow array of a type that DuckDB takes."""
+    array = _arrow(values)
+    kind = _simple(array.type)
+    PyArrowType.to_ibis(kind)
+    return array if kind == array.type else array.cast(kind)
+
+
+def _arrow(values):
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if hasattr(values, "to_arrow"):  # of polars
+        return values.to_arrow()
+    if hasattr(getattr(values, "sparse", None), "to_dense"):  # of pandas
+        values = values.sparse.to_dense()
+    if isinstance(values, str | bytes | Mapping | Iterator) or not hasattr(values, "__len__"):
+        raise TypeError("it is one value, or no list")
+    is_typed = str(getattr(values, "dtype", "object")) != "object"
+    return pa.array(values, from_pandas=True) if is_typed else exact_array(values)
+
+
+def _simple(kind):
+    """The type of Arrow that holds the same for DuckDB and Ibis. Raises `TypeError` if there is none."""
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_decimal256(kind):
+        raise TypeError("no type of DuckDB holds it")
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return pa.list_(_simple(kind.value_type))
+    if isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        inner = _simple(kind.value_type)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    for position in range(kind.num_fields):
+        inner = kind.field(position).type
+        if _simple(inner) != inner:
+            raise TypeError(f"it holds values of type {inner}")
+    return _SIMPLER.get(kind, kind)
+
+
+def _type_of(values):
+    """The type of a column in the words of its library; of objects, all their types."""
+    kind = getattr(values, "dtype", getattr(values, "type", None))
+    if kind is not None and str(kind) != "object":
+        return str(kind)
+    try:
+        types = sorted({type(value).__name__ for value in values if value is not None})
+    except TypeError:
+        types = [type(values).__name__]
+    return " and ".join(types[:4])
