@@ -33,7 +33,7 @@ def _refuse_equal_inputs(names):
         require(
             other == name,
             f"features {other!r} and {name!r} would be one and the same input of the served model.",
-            "rename one of the two columns: names must differ in more than case and punctuation",
+            "rename one of the two (`column` keeps its column): names must differ in more than case and punctuation",
         )
 
 
@@ -84,13 +84,15 @@ class Schema:
             require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix)
         names = [feature.name for feature in self.features]
         _refuse_equal_inputs(names)
-        taken = [*names, self.label, self.weight, None if self.group in names else self.group]
-        for name in filter(None, taken):
-            require(
-                taken.count(name) == 1,
-                f"column {name!r} has two roles in the schema.",
-                "a column is one feature, or the label, or the weight; only the group may be a feature, too",
-            )
+        columns = {feature.source for feature in self.features}  # two features may read one column
+        roles = [*columns, self.label, self.weight, None if self.group in columns else self.group]
+        for taken in (names, list(filter(None, roles))):
+            for name in taken:
+                require(
+                    taken.count(name) == 1,
+                    f"column {name!r} has two roles in the schema.",
+                    "a column is a feature (two that read it differ in `name`), the label, or the weight; the group may be a feature",
+                )
         for role in ("label", "group", "weight"):
             value = getattr(self, role)
             require(

@@ -82,12 +82,12 @@ def other_roles(label, group=None, weight=None):
 def _feature_role(staged, feature):
     if isinstance(feature, Numeric):
         fix = "correct the value, leave it empty if it is missing, or make the feature categorical"
-        return Role(feature.name, staged, read_number, "a numeric feature", _NUMBERS, fix)
+        return Role(feature.source, staged, read_number, "a numeric feature", _NUMBERS, fix)
     fix = "write it as text, or make the feature numeric"
     if isinstance(feature, Sequence):
         rule = functools.partial(read_list, feature.separator)
-        return Role(feature.name, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
-    return Role(feature.name, staged, read_text, "a categorical feature", _TEXT, fix)
+        return Role(feature.source, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
+    return Role(feature.source, staged, read_text, "a categorical feature", _TEXT, fix)
 
 
 def is_readable(kind):
