@@ -90,7 +90,7 @@ def test_given_edges_by_hand(tmp_path):
 
 
 def test_quantiles_by_hand(tmp_path):
-    # 1 has half of the rows, so it is alone; 2, 3, 5 and 8 share three: 4 / 3 is nearest to one row, and so is 3 / 2, the lower.
+    # 1 has half of the rows: alone. 2, 3, 5 and 8 share three: nearest to 4 / 3 is one row, and to 3 / 2 too, the lower.
     ids, feature = ids_of(tmp_path, Numeric("x", "quantile", buckets=4), [1, 1, 1, 1, 2, 3, 5, 8])
     assert feature.edges == (2.0, 3.0, 5.0)
     assert ids == [[3], [3], [3], [3], [4], [5], [6], [6]]

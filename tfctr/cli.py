@@ -107,23 +107,22 @@ def infer(
     out: Annotated[Path | None, typer.Option(help="The YAML file to write; stdout if absent.")] = None,
     json: Json = False,
 ):
-    """Write a first schema for a new table.
+    """Write a first schema for a new table, with what was seen of each column as comments; with --json under `notes`.
 
     Example: tfctr infer clicks.csv --label click --out schema.yaml
     """
-    from tfctr.schema import Schema
-    from tfctr.storage import yaml_text
+    from tfctr.data.inference import draft
 
-    schema = Schema.infer(table, label=label, group=group, weight=weight)
+    if out is not None and out.exists():
+        raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
+    drafted = draft(table, label=label, group=group, weight=weight)
     if out is not None:
-        if out.exists():
-            raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
-        schema.save(out)
-        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table} --out DIR")
+        drafted.save(out)
+        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table} --valid 0.1 --test 0.1 --out DIR")
     if json:
-        print_json(schema.to_dict())
+        print_json(drafted.to_dict())
     elif out is None:
-        typer.echo(yaml_text(schema.to_dict()), nl=False)
+        typer.echo(drafted.to_yaml(), nl=False)
 
 
 @command

@@ -25,11 +25,15 @@ from tfctr.features import (
 from tfctr.storage import atomic_file, read_json, read_yaml, yaml_text
 
 
+def input_name(name):
+    """TensorFlow's name of the input: it knows no case and, beside letters and digits, the underscore only."""
+    return re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name)).lower()
+
+
 def _refuse_equal_inputs(names):
-    """TensorFlow's names of a graph's inputs know no case and, beside letters and digits, the underscore only."""
     seen = {}
     for name in names:
-        other = seen.setdefault(re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name)).lower(), name)
+        other = seen.setdefault(input_name(name), name)
         require(
             other == name,
             f"features {other!r} and {name!r} would be one and the same input of the served model.",
@@ -91,7 +95,8 @@ class Schema:
                 require(
                     taken.count(name) == 1,
                     f"column {name!r} has two roles in the schema.",
-                    "a column is a feature (two that read it differ in `name`), the label, or the weight; the group may be a feature",
+                    "a column is a feature, the label or the weight; only the group may be a feature, too, and two features "
+                    "that read one `column` differ in `name`",
                 )
         for role in ("label", "group", "weight"):
             value = getattr(self, role)
@@ -145,6 +150,7 @@ class Schema:
     def from_dict(cls, values, folder=None):
         """The schema that plain data describe. Raises `ConfigError` for an unknown or missing key, with the closest name."""
         require(isinstance(values, dict), f"a schema is a mapping. Received: {reprlib.repr(values)}.", "see the examples")
+        values = {key: value for key, value in values.items() if key != "notes"}  # of `tfctr infer`, for people
         refuse_unknown(values, {"label", "group", "weight", "features"}, "the schema")
         for key in ("label", "features"):
             require(key in values, f"the schema has no `{key}`.", f"add `{key}`")

@@ -1,0 +1,285 @@
+"""What a column of a new table holds, and how much it tells of the label alone: what a draft is made from.
+
+A column is grouped by its value once, with the rows and the clicks of each; everything is counted from those groups, on whole
+tables and exactly. Three AUCs say what the column alone is worth, each as `max(AUC, 1 - AUC)`:
+
+| AUC | rows are ordered by |
+|---|---|
+| `order` | the number, with missing ones below or above all |
+| `token` | the click rate of their value among the other half of the rows, so that values seen once say nothing |
+| `missing` | whether the value is missing |
+"""
+
+import dataclasses
+import decimal
+
+import ibis
+import numpy as np
+
+from tfctr.data.columns import read_list, read_number
+
+MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
+
+_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*$"  # 7e091613 is a hash, not a number
+_NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+_LARGEST_WHOLE = 2.0**53
+_TIMES = (
+    r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?$",
+    r"^\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})([T ,].*)?$",
+    r"^\d{1,2}\.\d{1,2}\.\d{4}([T ,].*)?$",
+    r"^\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4}([T ,].*)?$",
+    r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[aApP][mM])?$",
+)
+_DIGIT_TIMES = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(([01]\d|2[0-3])([0-5]\d){0,2})?$"  # 20240131, 2024013123
+_HOURS = r"^\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])$"  # 14102100
+_AMOUNT = (
+    r"^\s*[+-]?\d+,\d+\s*$",  # 12,5
+    r"^\s*[+-]?\d{1,3}([,.' ]\d{3})+([.,]\d+)?\s*$",  # 1,234.5
+    r"^\s*[$€£¥]\s?[+-]?\d[\d.,]*\s*$|^\s*[+-]?\d[\d.,]*\s?[%$€£¥]\s*$",  # 12 %
+)
+_STOPWORDS = ("the", "a", "an", "of", "and", "in", "to", "is", "for", "with", "on", "der", "die", "und", "de", "la", "le", "et")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """What the texts of a column are when they are cut at a mark; counts are of tokens, in all rows."""
+
+    rows: int  # with the mark
+    longest: int
+    tokens: int
+    distinct: int
+    characters: int
+    words: int
+    fractions: int
+    stopwords: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """One column; counts are of rows."""
+
+    name: str
+    is_list: bool
+    rows: int
+    clicks: int
+    given: int
+    distinct: int
+    bad: int  # neither token nor number
+    numbers: int
+    fractions: int
+    zeros: int  # 007
+    beyond: int  # whole numbers that a double does not hold
+    times: int
+    digit_times: int
+    hours: int
+    amounts: int  # 12,5 or 1,234 or 12 %
+    least: float
+    median: float
+    most: float
+    seen: tuple  # the most frequent values
+    odd: tuple  # the most frequent values that are no numbers, if most are
+    odd_distinct: int
+    splits: dict
+    order: float  # AUCs, see above; .5 where there is none
+    order_of_given: float
+    token: float
+    missing: float
+
+    @property
+    def strongest(self):
+        return max(self.order, self.token, self.missing)
+
+    @property
+    def order_deviations(self):
+        """How many standard deviations the AUC of the order is away from chance, among what is given."""
+        clicks = self.clicks * self.given / self.rows
+        others = (self.rows - self.clicks) * self.given / self.rows
+        return (self.order_of_given - 0.5) * np.sqrt(12 * clicks * others / (clicks + others + 1))
+
+
+def collect(engine, table, column, name):
+    """The `Evidence` of one column of a table that also has the columns `row` and `label`."""
+    kind = table[column].type()
+    text, is_bad = read_list("|", table[column])
+    typed = kind.is_numeric() or kind.is_json()
+    number = read_number(table[column])[0] if typed else ibis.null("float64")
+    number = number.isnan().ifelse(None, number)
+    half = (table.row * 2_654_435_761 // 65_536) % 2  # of row numbers, and not of neighbours
+    chosen = table.select(
+        value=ibis.coalesce(text, number.cast("string")),
+        bad=is_bad & number.isnull(),
+        raw=(is_bad & number.isnull()).ifelse(table[column].cast("string"), None),
+        click=table.label.cast("int64"),
+        first=half.cast("int64"),
+    )
+    groups = chosen.group_by("value", "bad").agg(
+        n=chosen.count(),
+        clicks=chosen.click.sum(),
+        first=chosen["first"].sum(),
+        first_clicks=(chosen["first"] * chosen.click).sum(),
+        raw=chosen.raw.min(),
+    )
+    groups = engine.create(f"groups_{column}", groups)
+    is_json_list = kind.is_json() and bool(_fetch(engine, table.agg(some=table[column].array.notnull().any()))[0]["some"])
+    is_list = kind.is_array() or is_json_list
+    groups = groups.mutate(is_number=_is_number(groups.value), number=_number(groups.value))
+    found = _fetch(engine, groups.agg(**_summary(groups)))[0]
+    given = groups.filter(groups.value.notnull())
+    odd, odd_distinct = (), 0
+    if 0 < found["numbers"] < found["given"]:
+        others = given.filter(~given.is_number)
+        odd, odd_distinct = _frequent(engine, others), _fetch(engine, others.agg(n=others.count()))[0]["n"]
+    shown = given if found["given"] else groups.select("n", value=groups.raw).filter(lambda rows: rows.value.notnull())
+    order, order_of_given = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5)
+    marks = {mark: found.pop(f"with {mark}") for mark in MARKS}
+    numeric = found["numbers"] == found["given"] or found["times"] * 2 > found["given"]
+    splits = (
+        {}
+        if numeric
+        else {
+            mark: _split(engine, given, mark, count)
+            for mark, count in marks.items()
+            if count * 20 >= found["given"] > 0 < count
+        }
+    )
+    if is_list and found["given"] and "|" not in splits:
+        splits["|"] = _split(engine, given, "|", marks["|"])
+    return Evidence(
+        name=name,
+        is_list=is_list,
+        **found,
+        seen=_frequent(engine, shown),
+        odd=odd,
+        odd_distinct=odd_distinct,
+        splits=splits,
+        order=order,
+        order_of_given=order_of_given,
+        token=_token(engine, groups, found["rows"], found["clicks"]),
+        missing=_missing(engine, groups),
+    )
+
+
+def _fetch(engine, expression):
+    """A small result; DuckDB's sums of whole numbers, which Arrow calls decimals, as int."""
+    return [
+        {name: int(value) if isinstance(value, decimal.Decimal) else value for name, value in row.items()}
+        for row in engine.fetch(expression)
+    ]
+
+
+def _is_number(text):
+    return (text.re_search(_NUMBER) | text.strip().lower().isin(_NO_NUMBER)) & ~read_number(text)[1]
+
+
+def _number(text):
+    number = _is_number(text).ifelse(read_number(text)[0], None)
+    return (number.isnan() | number.isinf()).ifelse(None, number)
+
+
+def _summary(groups):
+    text, number, n = groups.value, groups.number, groups.n
+
+    def rows(condition):
+        return ibis.coalesce(ibis.coalesce(condition, False).ifelse(n, 0).sum(), 0)
+
+    is_whole = text.re_search(r"^\s*[+-]?\d+\s*$")
+    return {
+        "rows": n.sum(),
+        "clicks": groups.clicks.sum(),
+        "given": rows(text.notnull()),
+        "distinct": text.nunique(),
+        "bad": rows(groups.bad),
+        "numbers": rows(groups.is_number),
+        "fractions": rows(number % 1 != 0),
+        "zeros": rows(text.re_search("^-?0[0-9]")),
+        "beyond": rows(is_whole & (number.abs() >= _LARGEST_WHOLE)),
+        "times": rows(ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])),
+        "digit_times": rows(text.re_search(_DIGIT_TIMES)),
+        "hours": rows(text.re_search(_HOURS)),
+        "amounts": rows(ibis.or_(*[text.re_search(pattern) for pattern in _AMOUNT]) & ~groups.is_number),
+        "least": number.min(),
+        "median": number.quantile(0.5),  # of the distinct ones
+        "most": number.max(),
+        **{f"with {mark}": rows(text.contains(mark)) for mark in MARKS},
+    }
+
+
+def _frequent(engine, groups, count=3):
+    rows = _fetch(engine, groups.order_by([ibis.desc("n"), "value"]).limit(count).select("value"))
+    return tuple(row["value"] for row in rows)
+
+
+def _split(engine, given, mark, rows):
+    cut = given.select("n", parts=given.value.split(mark).filter(lambda token: token != ""))
+    longest = _fetch(engine, cut.agg(most=cut.parts.length().max()))[0]["most"] or 0
+    tokens = cut.select("n", token=cut.parts).unnest("token")
+    token = tokens.token.strip()
+    words = (token.length() - token.re_replace(r"\s+", "").length() + 1) * tokens.n
+    found = _fetch(
+        engine,
+        tokens.agg(
+            tokens=tokens.n.sum(),
+            distinct=tokens.token.nunique(),
+            characters=(token.length() * tokens.n).sum(),
+            words=words.sum(),
+            fractions=token.re_search(r"^\[?\s*[+-]?\d*\.\d+([eE][+-]?\d+)?\s*\]?$").ifelse(tokens.n, 0).sum(),
+            stopwords=token.lower().isin(_STOPWORDS).ifelse(tokens.n, 0).sum(),
+        ),
+    )[0]
+    return Split(rows=rows, longest=longest, **{name: count or 0 for name, count in found.items()})
+
+
+# what the column alone tells
+
+
+def _order(engine, groups):
+    """(with what is missing, without it)."""
+    numbers = groups.group_by("number").agg(n=groups.n.sum(), clicks=groups.clicks.sum())
+    found = engine.stream(numbers.order_by("number")).read_all()  # NULL is the first or the last
+    is_missing = found["number"].is_null().to_numpy()
+    n, clicks = found["n"].to_numpy().astype(float), found["clicks"].to_numpy().astype(float)
+    given = n[~is_missing], clicks[~is_missing]
+    below = [np.append(values[is_missing], values[~is_missing]) for values in (n, clicks)]
+    above = [np.append(values[~is_missing], values[is_missing]) for values in (n, clicks)]
+    return max(_auc(*below), _auc(*above)), _auc(*given)
+
+
+def _token(engine, groups, rows, clicks):
+    prior = clicks / rows
+    keys = {
+        "n0": groups["first"],
+        "clicks0": groups.first_clicks,
+        "n1": groups.n - groups["first"],
+        "clicks1": groups.clicks - groups.first_clicks,
+    }
+    alike = groups.select(**keys).group_by(*keys).agg(values=lambda table: table.count())
+    found = {
+        name: column.to_numpy().astype(float)
+        for name, column in zip((*keys, "values"), engine.stream(alike.select(*keys, "values")).read_all().columns, strict=True)
+    }
+    halves = []
+    for known, judged in (("0", "1"), ("1", "0")):
+        rate = (found[f"clicks{known}"] + prior) / (found[f"n{known}"] + 1)
+        order = np.argsort(rate)
+        _, tie = np.unique(rate[order], return_inverse=True)
+        n = np.bincount(tie, (found[f"n{judged}"] * found["values"])[order])
+        halves.append(_auc_of(n, np.bincount(tie, (found[f"clicks{judged}"] * found["values"])[order])))
+    return max(0.5, float(np.mean(halves)))  # below .5 is chance: rates were learnt with the right sign
+
+
+def _missing(engine, groups):
+    is_missing = groups.select("n", "clicks", missing=groups.value.isnull() & ~groups.bad)
+    found = _fetch(engine, is_missing.group_by("missing").agg(n=is_missing.n.sum(), clicks=is_missing.clicks.sum()))
+    return _auc(*(np.array([row[name] for row in found], float) for name in ("n", "clicks")))
+
+
+def _auc(n, clicks):
+    auc = _auc_of(n, clicks)
+    return max(auc, 1 - auc)
+
+
+def _auc_of(n, clicks):
+    """The AUC of groups in ascending order, ties counted half; .5 where one class is absent."""
+    others = n - clicks
+    pairs = clicks.sum() * others.sum()
+    return float((clicks * (np.cumsum(others) - others / 2)).sum() / pairs) if pairs else 0.5
