@@ -22,20 +22,28 @@ ANSWER, NEAR_ANSWER = 0.999, 0.98
 _LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
 _LONGEST = 20  # tokens a row of a sequence
 _STRONG_MARKS = "|;^~\t"
-_CODES = frozenset(
-    "id ids uid gid pid cid key code codes zip zipcode postcode plz type kind class category cat app os device channel browser "
-    "site domain ip hash user item ad campaign advertiser publisher creative slot banner position product sku brand "
-    "model region city country state county gender sex hour weekday dayofweek dow day month version flag is has group segment "
-    "cluster lang language carrier network connection tag label name status level grade".split()
-)
-_AMOUNTS = frozenset(
-    "age price amount amt count counts cnt num number total sum qty quantity balance duration seconds secs minutes hours days "
-    "weeks months years time income gain loss score rate ratio pct percent percentage length height width weight "
-    "distance views clicks impressions visits salary cost fee budget revenue bid times freq frequency avg mean average max "
-    "min median temp temperature area pages spend value size lat lon lng latitude longitude".split()
-)
-_PREFIXES = {"num": True, "n": True, "nb": True, "count": True, "total": True, "avg": True, "is": False, "has": False}
-_TIME_NAMES = frozenset("time timestamp ts date datetime day hour epoch created updated at stamp".split())
+
+
+def _words(text):
+    return frozenset(text.split())
+
+
+_CODES = _words("""
+    id ids uid gid pid cid key code codes zip zipcode postcode plz type kind class category cat app os device
+    channel browser site domain ip hash user item ad campaign advertiser publisher creative slot banner position
+    product sku brand model region city country state county gender sex hour weekday dayofweek dow day month version
+    flag is has group segment cluster lang language carrier network connection tag label name status level grade
+""")
+_AMOUNTS = _words("""
+    age price amount amt count counts cnt num number total sum qty quantity balance duration seconds secs minutes
+    hours days weeks months years time income gain loss score rate ratio pct percent percentage length height width
+    weight distance views clicks impressions visits salary cost fee budget revenue bid times freq frequency avg mean
+    average max min median temp temperature area pages spend value size lat lon lng latitude longitude
+""")
+_PREFIXES = {**dict.fromkeys(("num", "n", "nb", "count", "total", "avg", "mean"), "amount"), "is": "code", "has": "code"}
+_TIME_NAMES = _words("""
+    time timestamp ts date datetime day hour epoch created updated at stamp
+""")
 _EPOCHS = {"s": (1e8, 4.2e9), "ms": (1e11, 4.2e12), "us": (1e14, 4.2e15), "ns": (1e17, 4.2e18)}
 
 
@@ -138,9 +146,9 @@ def _useless(seen, name):
 
 
 def _unreadable(seen, name):
-    if not seen.bad:
+    if not seen.bad and (not seen.no_tokens or seen.numbers == seen.given):
         return None
-    values = show(seen.seen) if not seen.given else f"{seen.bad:,} rows"
+    values = show(seen.seen) if not seen.given else f"{seen.no_tokens:,} rows"
     if seen.is_list:
         return _without(seen, f"its lists hold what is no token, such as fractions (an embedding?): {values}")
     return _without(seen, f"it holds what is neither text nor a whole number: {values}")
@@ -152,20 +160,26 @@ def _time(seen, name):
     digits = seen.digit_times == seen.given and (named or seen.distinct >= 5)
     hours = seen.hours == seen.given and named
     unit = next((unit for unit, (low, high) in _EPOCHS.items() if _is_between(seen, low, high)), None) if named else None
-    if not (texts or digits or hours or (unit and not seen.fractions)):
+    if seen.is_list or not (texts or digits or hours or (unit and not seen.fractions)):
         return None
-    return time_proposal(seen.name, name, f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have", unit)
+    form = "" if texts else f", format={_HOURS_FORMAT!r}" if hours else f", format={'%Y%m%d%H%M%S'[: len(seen.seen[0]) - 2]!r}"
+    how = f", unit={unit!r}" if unit and not (texts or digits or hours) else form
+    has_hours = any(":" in value for value in seen.seen) if texts else hours or unit or len(seen.seen[0]) > 8
+    reason = f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have"
+    return time_proposal(seen.name, name, reason, how, ("hour", "weekday") if has_hours else ("weekday",))
 
 
-def time_proposal(column, name, reason, unit=None):
+_HOURS_FORMAT = "%y%m%d%H"
+_PARTS = {"hour": "hour", "weekday": "dayofweek"}
+
+
+def time_proposal(column, name, reason, how="", parts=("hour", "weekday")):
     """What to do with times: `prepare` makes no hours and weekdays, the table must have them."""
-    parse = f"pandas.to_datetime(table[{column!r}]" + (f", unit={unit!r})" if unit else ")")
-    how = (
-        f"add its hour and weekday to the table, here and to every request; with pandas: time = {parse}; "
-        f"table['{name}_hour'], table['{name}_weekday'] = time.dt.hour, time.dt.dayofweek"
-    )
-    instead = Categorical(f"{name}_hour"), Categorical(f"{name}_weekday")
-    return Proposal(column, None, reason, (how,), f"{reason}: its hour and weekday may be worth features", instead)
+    made = "; ".join(f"table['{name}_{part}'] = time.dt.{_PARTS[part]}" for part in parts)
+    advice = f"add its {' and '.join(parts)} to the table, and to every request"
+    note = f"{advice}; with pandas: time = pandas.to_datetime(table[{column!r}]{how}); {made}"
+    instead = tuple(Categorical(f"{name}_{part}") for part in parts)
+    return Proposal(column, None, reason, (note,), f"{reason}: {advice}", instead)
 
 
 def _is_between(seen, low, high):
@@ -175,6 +189,8 @@ def _is_between(seen, low, high):
 def _cut(seen, name):
     if seen.amounts * 10 >= 9 * seen.given:
         return None
+    if any(2 * found.fractions > found.tokens > seen.given for found in seen.splits.values()):
+        return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
     marks = [mark for mark in seen.splits if _cuts(seen, mark)]
     if not marks:
         words = seen.splits.get(" ")
@@ -183,10 +199,10 @@ def _cut(seen, name):
         return None
     mark = max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows))
     found = seen.splits[mark]
-    if found.fractions * 2 > found.tokens:
-        return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
     length = max(1, min(found.longest, _LONGEST))
     notes = [f"cut at {mark!r}: {found.distinct:,} distinct tokens, at most {found.longest} a row"]
+    if found.stripped < found.distinct:
+        notes.append(f"blanks around a token count: without them there would be {found.stripped:,} distinct tokens")
     if found.longest > length:
         notes.append(f"`max_length` keeps {length} of them")
     feature = Sequence(name, max_length=length, separator=mark, min_count=_min_count(found.distinct), **_column(seen, name))
@@ -209,7 +225,7 @@ def _cuts(seen, mark):
 
 
 def _dirty(seen, name):
-    if seen.amounts * 10 >= 9 * seen.given and not seen.numbers == seen.given:
+    if seen.amounts * 10 >= 9 * seen.given and seen.numbers != seen.given:
         reason = f"it holds numbers written as text, such as {show(seen.seen)}; as tokens most would be unseen later"
         fix = "write them as 1234.5, without signs of units and thousands, and it can be numeric"
         return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
@@ -226,7 +242,7 @@ def _dirty(seen, name):
 
 
 def _unique(seen, name):
-    if seen.given < 100 or seen.distinct * 1.05 < seen.given or seen.fractions:
+    if seen.given < 100 or seen.distinct * 1.05 < seen.given or seen.fractions or seen.no_tokens:
         return None
     is_number = seen.numbers == seen.given and not seen.zeros and not seen.beyond
     if is_number and (_hint(seen) == "amount" or (_hint(seen) is None and seen.order_deviations > 5)):
@@ -239,7 +255,7 @@ def _unique(seen, name):
 def _number(seen, name):
     if seen.numbers != seen.given or seen.zeros or seen.least is None:
         return None
-    if seen.fractions:
+    if seen.fractions or seen.no_tokens:
         return _numeric(seen, name)
     if seen.beyond:
         return None
@@ -272,14 +288,13 @@ def _is_tailed(seen):
 
 
 def _hint(seen):
-    """What the name says: "amount", "code" or None."""
-    words = name_tokens(seen.name)
-    if words and words[0] in _PREFIXES and len(words) > 1:
-        return "amount" if _PREFIXES[words[0]] else "code"
-    for word in reversed(words):
-        if word in _CODES or word in _AMOUNTS:
-            return "code" if word in _CODES else "amount"
-    return None
+    """What the name says: "amount", "code" or None. Its last word decides: a price type is a type; or the one before "per"."""
+    words = [word for word in name_tokens(seen.name) if not word.isdigit()]
+    if len(words) > 1 and words[0] in _PREFIXES:
+        return _PREFIXES[words[0]]
+    cut = next((at for at, word in enumerate(words) if word in ("per", "of", "in", "by", "since", "until") and at), len(words))
+    last = words[cut - 1] if words else ""
+    return "code" if last in _CODES else "amount" if last in _AMOUNTS else None
 
 
 def _numeric(seen, name):

@@ -48,6 +48,7 @@ class Split:
     longest: int
     tokens: int
     distinct: int
+    stripped: int  # distinct ones without blanks around them
     characters: int
     words: int
     fractions: int
@@ -65,6 +66,7 @@ class Evidence:
     given: int
     distinct: int
     bad: int  # neither token nor number
+    no_tokens: int  # with a fraction, or above 2**53 in a double
     numbers: int
     fractions: int
     zeros: int  # 007
@@ -108,55 +110,54 @@ def collect(engine, table, column, name):
     chosen = table.select(
         value=ibis.coalesce(text, number.cast("string")),
         bad=is_bad & number.isnull(),
+        no_token=is_bad,
         raw=(is_bad & number.isnull()).ifelse(table[column].cast("string"), None),
         click=table.label.cast("int64"),
         first=half.cast("int64"),
     )
     groups = chosen.group_by("value", "bad").agg(
+        no_token=chosen.no_token.any(),
         n=chosen.count(),
         clicks=chosen.click.sum(),
         first=chosen["first"].sum(),
         first_clicks=(chosen["first"] * chosen.click).sum(),
         raw=chosen.raw.min(),
     )
-    groups = engine.create(f"groups_{column}", groups)
-    is_json_list = kind.is_json() and bool(_fetch(engine, table.agg(some=table[column].array.notnull().any()))[0]["some"])
-    is_list = kind.is_array() or is_json_list
-    groups = groups.mutate(is_number=_is_number(groups.value), number=_number(groups.value))
+    number = _number(groups.value)
+    groups = engine.create(f"groups_{column}", groups.mutate(is_number=_is_number(groups.value), number=number))
     found = _fetch(engine, groups.agg(**_summary(groups)))[0]
     given = groups.filter(groups.value.notnull())
-    odd, odd_distinct = (), 0
-    if 0 < found["numbers"] < found["given"]:
-        others = given.filter(~given.is_number)
-        odd, odd_distinct = _frequent(engine, others), _fetch(engine, others.agg(n=others.count()))[0]["n"]
+    others = given.filter(~given.is_number)
+    some_odd = 0 < found["numbers"] < found["given"]
     shown = given if found["given"] else groups.select("n", value=groups.raw).filter(lambda rows: rows.value.notnull())
     order, order_of_given = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5)
-    marks = {mark: found.pop(f"with {mark}") for mark in MARKS}
-    numeric = found["numbers"] == found["given"] or found["times"] * 2 > found["given"]
-    splits = (
-        {}
-        if numeric
-        else {
-            mark: _split(engine, given, mark, count)
-            for mark, count in marks.items()
-            if count * 20 >= found["given"] > 0 < count
-        }
-    )
-    if is_list and found["given"] and "|" not in splits:
-        splits["|"] = _split(engine, given, "|", marks["|"])
+    given_clicks, marks = found.pop("given_clicks"), {mark: found.pop(f"with {mark}") for mark in MARKS}
+    is_list = kind.is_array() or (kind.is_json() and _holds_lists(engine, table[column]))
+    n_missing, clicks_missing = found["rows"] - found["given"] - found["bad"], found["clicks"] - given_clicks
     return Evidence(
         name=name,
         is_list=is_list,
         **found,
         seen=_frequent(engine, shown),
-        odd=odd,
-        odd_distinct=odd_distinct,
-        splits=splits,
+        odd=_frequent(engine, others) if some_odd else (),
+        odd_distinct=_fetch(engine, others.agg(n=others.count()))[0]["n"] if some_odd else 0,
+        splits=_splits(engine, given, marks, found, is_list),
         order=order,
         order_of_given=order_of_given,
         token=_token(engine, groups, found["rows"], found["clicks"]),
-        missing=_missing(engine, groups),
+        missing=_auc(np.array([n_missing, found["rows"] - n_missing]), np.array([clicks_missing, given_clicks])),
     )
+
+
+def _holds_lists(engine, column):
+    return bool(_fetch(engine, column.as_table().agg(some=column.array.notnull().any()))[0]["some"])
+
+
+def _splits(engine, given, marks, found, is_list):
+    if not found["given"] or found["numbers"] == found["given"] or found["times"] * 2 > found["given"]:
+        marks = {"|": marks["|"]} if is_list and found["given"] else {}
+    likely = {mark: rows for mark, rows in marks.items() if rows * 20 >= found["given"] or (is_list and mark == "|")}
+    return {mark: _split(engine, given, mark, rows) for mark, rows in likely.items() if rows or is_list}
 
 
 def _fetch(engine, expression):
@@ -186,9 +187,11 @@ def _summary(groups):
     return {
         "rows": n.sum(),
         "clicks": groups.clicks.sum(),
+        "given_clicks": ibis.coalesce((text.notnull() | groups.bad).ifelse(groups.clicks, 0).sum(), 0),
         "given": rows(text.notnull()),
         "distinct": text.nunique(),
         "bad": rows(groups.bad),
+        "no_tokens": rows(groups.no_token),
         "numbers": rows(groups.is_number),
         "fractions": rows(number % 1 != 0),
         "zeros": rows(text.re_search("^-?0[0-9]")),
@@ -220,6 +223,7 @@ def _split(engine, given, mark, rows):
         tokens.agg(
             tokens=tokens.n.sum(),
             distinct=tokens.token.nunique(),
+            stripped=token.nunique(),
             characters=(token.length() * tokens.n).sum(),
             words=words.sum(),
             fractions=token.re_search(r"^\[?\s*[+-]?\d*\.\d+([eE][+-]?\d+)?\s*\]?$").ifelse(tokens.n, 0).sum(),
@@ -265,12 +269,6 @@ def _token(engine, groups, rows, clicks):
         n = np.bincount(tie, (found[f"n{judged}"] * found["values"])[order])
         halves.append(_auc_of(n, np.bincount(tie, (found[f"clicks{judged}"] * found["values"])[order])))
     return max(0.5, float(np.mean(halves)))  # below .5 is chance: rates were learnt with the right sign
-
-
-def _missing(engine, groups):
-    is_missing = groups.select("n", "clicks", missing=groups.value.isnull() & ~groups.bad)
-    found = _fetch(engine, is_missing.group_by("missing").agg(n=is_missing.n.sum(), clicks=is_missing.clicks.sum()))
-    return _auc(*(np.array([row[name] for row in found], float) for name in ("n", "clicks")))
 
 
 def _auc(n, clicks):

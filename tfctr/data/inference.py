@@ -137,7 +137,8 @@ def _of_no_candidate(part, name, served):
     if kind.is_null() or (kind.is_array() and kind.value_type.is_null()):
         return Proposal(name, None, "it is empty")
     if kind.is_timestamp() or kind.is_date():
-        return time_proposal(name, served, f"it is of type {kind}")
+        parts = ("hour", "weekday") if kind.is_timestamp() else ("weekday",)
+        return time_proposal(name, served, f"it is of type {kind}", parts=parts)
     return Proposal(name, None, f"it is of type {kind}")
 
 
@@ -149,7 +150,7 @@ def _log(proposals):
     for proposal in proposals:
         if proposal.feature is None:
             level = logging.WARNING if proposal.warning else logging.INFO
-            _LOG.log(level, "left out: column %r, since %s", proposal.column, proposal.reason)
+            _LOG.log(level, "left out: column %r, since %s", proposal.column, proposal.warning or proposal.reason)
         elif proposal.warning:
             _LOG.warning("column %r: %s", proposal.column, proposal.warning)
 
