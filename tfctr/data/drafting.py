@@ -146,7 +146,7 @@ def _useless(seen, name):
 
 
 def _unreadable(seen, name):
-    if not seen.bad and (not seen.no_tokens or seen.numbers == seen.given):
+    if not seen.bad and (not seen.no_tokens or (seen.numbers == seen.given and not seen.is_list)):
         return None
     values = show(seen.seen) if not seen.given else f"{seen.no_tokens:,} rows"
     if seen.is_list:

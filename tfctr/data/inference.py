@@ -101,7 +101,7 @@ def draft(table, label, group=None, weight=None):
         part = next(parts)  # readable as long as `parts` lives
         taken = {role.column for role in roles if role.staged != "group"}
         others = {name: column for name, column in part.columns.items() if name not in taken}
-        served = served_names(others)
+        served = served_names([name for name in others if name not in part.duplicates])
         copies = {f"c{i}": name for i, name in enumerate(others) if _is_candidate(part, name)}
         with refuse_corrupt(part.name):
             chosen = {copy: others[name] for copy, name in copies.items()}
@@ -112,7 +112,7 @@ def draft(table, label, group=None, weight=None):
     if seen and not next(iter(seen.values())).rows:
         raise DataError(f"{part.name} has no rows.", fix="give a table with rows")
     proposals = [
-        propose(seen[name], served[name], roles[0].column) if name in seen else _of_no_candidate(part, name, served[name])
+        propose(seen[name], served[name], roles[0].column) if name in seen else _of_no_candidate(part, name, served.get(name))
         for name in others
     ]
     features = [proposal.feature for proposal in proposals if proposal.feature is not None]

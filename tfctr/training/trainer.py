@@ -20,6 +20,7 @@ from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
 from tfctr.training.schedule import PlateauSchedule
+from tfctr.training.suspects import suspicion
 
 
 def train(config, data, out, console=None):
@@ -73,7 +74,16 @@ def train(config, data, out, console=None):
                 callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule), progress],
                 verbose=0,
             )
+            _say_if_too_good(folder, dataset, progress)
     return load_run(folder)
+
+
+def _say_if_too_good(folder, dataset, progress):
+    metrics = read_json(folder / "metrics.json")
+    warning = suspicion(metrics["valid"]["auc"], dataset)
+    if warning:
+        progress.say(f"warning: {warning}")
+        write_json(folder / "metrics.json", {**metrics, "warning": warning})
 
 
 def build_model(config, schema):
