@@ -245,7 +245,8 @@ def _unique(seen, name):
     if seen.given < 100 or seen.distinct * 1.05 < seen.given or seen.fractions or seen.no_tokens:
         return None
     is_number = seen.numbers == seen.given and not seen.zeros and not seen.beyond
-    if is_number and (_hint(seen) == "amount" or (_hint(seen) is None and seen.order_deviations > 5)):
+    is_index = is_number and seen.distinct * 2 > seen.most - seen.least + 1  # row numbers
+    if is_number and (_hint(seen) == "amount" or (_hint(seen) is None and seen.order_deviations > 5 and not is_index)):
         return None
     every = "each row has another token" if seen.distinct == seen.rows else "hardly any two rows have the same token"
     is_unclear = is_number and _hint(seen) is None
@@ -274,7 +275,7 @@ def _is_amount(seen):
         return _hint(seen) == "amount", f"its name says {'an amount' if _hint(seen) == 'amount' else 'a code'}"
     if seen.distinct <= 20:
         return False, f"it has {seen.distinct} values only"
-    if seen.order_deviations > 5 and seen.order_of_given >= seen.token - 0.005:
+    if seen.order_deviations > 5 and max(seen.order, seen.order_of_given) >= seen.token - 0.01:
         return True, f"the click rate follows its order (AUC {seen.order_of_given:.3f})"
     if seen.distinct * 2 > seen.given:
         return True, "hardly any of its values comes again"

@@ -130,7 +130,7 @@ def collect(engine, table, column, name):
     others = given.filter(~given.is_number)
     some_odd = 0 < found["numbers"] < found["given"]
     shown = given if found["given"] else groups.select("n", value=groups.raw).filter(lambda rows: rows.value.notnull())
-    order, order_of_given = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5)
+    order, order_of_given, median = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5, None)
     given_clicks, marks = found.pop("given_clicks"), {mark: found.pop(f"with {mark}") for mark in MARKS}
     is_list = kind.is_array() or (kind.is_json() and _holds_lists(engine, table[column]))
     n_missing, clicks_missing = found["rows"] - found["given"] - found["bad"], found["clicks"] - given_clicks
@@ -142,6 +142,7 @@ def collect(engine, table, column, name):
         odd=_frequent(engine, others) if some_odd else (),
         odd_distinct=_fetch(engine, others.agg(n=others.count()))[0]["n"] if some_odd else 0,
         splits=_splits(engine, given, marks, found, is_list),
+        median=median,
         order=order,
         order_of_given=order_of_given,
         token=_token(engine, groups, found["rows"], found["clicks"]),
@@ -201,7 +202,6 @@ def _summary(groups):
         "hours": rows(text.re_search(_HOURS)),
         "amounts": rows(ibis.or_(*[text.re_search(pattern) for pattern in _AMOUNT]) & ~groups.is_number),
         "least": number.min(),
-        "median": number.quantile(0.5),  # of the distinct ones
         "most": number.max(),
         **{f"with {mark}": rows(text.contains(mark)) for mark in MARKS},
     }
@@ -237,7 +237,7 @@ def _split(engine, given, mark, rows):
 
 
 def _order(engine, groups):
-    """(with what is missing, without it)."""
+    """(the AUC with what is missing, the one without it, the median)."""
     numbers = groups.group_by("number").agg(n=groups.n.sum(), clicks=groups.clicks.sum())
     found = engine.stream(numbers.order_by("number")).read_all()  # NULL is the first or the last
     is_missing = found["number"].is_null().to_numpy()
@@ -245,7 +245,9 @@ def _order(engine, groups):
     given = n[~is_missing], clicks[~is_missing]
     below = [np.append(values[is_missing], values[~is_missing]) for values in (n, clicks)]
     above = [np.append(values[~is_missing], values[is_missing]) for values in (n, clicks)]
-    return max(_auc(*below), _auc(*above)), _auc(*given)
+    numbers = found["number"].drop_null().to_numpy()
+    median = float(numbers[np.searchsorted(np.cumsum(given[0]), given[0].sum() / 2)]) if len(numbers) else None
+    return max(_auc(*below), _auc(*above)), _auc(*given), median
 
 
 def _token(engine, groups, rows, clicks):
