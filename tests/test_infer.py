@@ -249,6 +249,12 @@ def test_lists_by_their_mark(values, mark):
     assert feature == Sequence("skills", max_length=3, separator=mark), notes
 
 
+def test_lists_written_as_text():
+    feature, _, notes = drafted("skills", [str(RNG.choice(TAGS, 2, replace=False).tolist()) for _ in range(60)] + ["[]"])
+    assert feature == Sequence("skills", max_length=2, separator=",")
+    assert "6 distinct tokens" in notes
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -200,8 +200,9 @@ def _cut(seen, name):
     mark = max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows))
     found = seen.splits[mark]
     length = max(1, min(found.longest, _LONGEST))
-    notes = [f"cut at {mark!r}: {found.distinct:,} distinct tokens, at most {found.longest} a row"]
-    if found.stripped < found.distinct:
+    distinct = found.stripped if seen.brackets else found.distinct
+    notes = [f"cut at {mark!r}: {distinct:,} distinct tokens, at most {found.longest} a row"]
+    if found.stripped < found.distinct and not seen.brackets:
         notes.append(f"blanks around a token count: without them there would be {found.stripped:,} distinct tokens")
     if found.longest > length:
         notes.append(f"`max_length` keeps {length} of them")
@@ -215,6 +216,8 @@ def _cuts(seen, mark):
         return mark == "|"
     if not found.tokens or found.words > 3 * found.tokens or found.characters > 40 * found.tokens:
         return False  # sentences
+    if seen.brackets * 20 >= 19 * seen.given:
+        return mark == ","
     if mark in _STRONG_MARKS:
         comes_again = found.tokens >= 2 * found.distinct or found.distinct < seen.distinct
         return comes_again or seen.rows < 100

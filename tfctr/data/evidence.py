@@ -16,7 +16,7 @@ import decimal
 import ibis
 import numpy as np
 
-from tfctr.data.columns import read_list, read_number
+from tfctr.data.columns import read_list, read_number, read_text
 
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
 
@@ -48,7 +48,7 @@ class Split:
     longest: int
     tokens: int
     distinct: int
-    stripped: int  # distinct ones without blanks around them
+    stripped: int  # distinct ones without the blanks, quotes and brackets around them
     characters: int
     words: int
     fractions: int
@@ -71,6 +71,7 @@ class Evidence:
     fractions: int
     zeros: int  # 007
     beyond: int  # whole numbers that a double does not hold
+    brackets: int  # a list written as text: "['a', 'b']"
     times: int
     digit_times: int
     hours: int
@@ -102,38 +103,16 @@ class Evidence:
 def collect(engine, table, column, name):
     """The `Evidence` of one column of a table that also has the columns `row` and `label`."""
     kind = table[column].type()
-    text, is_bad = read_list("|", table[column])
-    typed = kind.is_numeric() or kind.is_json()
-    number = read_number(table[column])[0] if typed else ibis.null("float64")
-    number = number.isnan().ifelse(None, number)
-    half = (table.row * 2_654_435_761 // 65_536) % 2  # of row numbers, and not of neighbours
-    chosen = table.select(
-        value=ibis.coalesce(text, number.cast("string")),
-        bad=is_bad & number.isnull(),
-        no_token=is_bad,
-        raw=(is_bad & number.isnull()).ifelse(table[column].cast("string"), None),
-        click=table.label.cast("int64"),
-        first=half.cast("int64"),
-    )
-    groups = chosen.group_by("value", "bad").agg(
-        no_token=chosen.no_token.any(),
-        n=chosen.count(),
-        clicks=chosen.click.sum(),
-        first=chosen["first"].sum(),
-        first_clicks=(chosen["first"] * chosen.click).sum(),
-        raw=chosen.raw.min(),
-    )
-    number = _number(groups.value)
-    groups = engine.create(f"groups_{column}", groups.mutate(is_number=_is_number(groups.value), number=number))
+    groups = engine.create(f"groups_{column}", _groups(table, column))
     found = _fetch(engine, groups.agg(**_summary(groups)))[0]
+    given_clicks, marks = found.pop("given_clicks"), {mark: found.pop(f"with {mark}") for mark in MARKS}
+    n_missing, clicks_missing = found["rows"] - found["given"] - found["bad"], found["clicks"] - given_clicks
     given = groups.filter(groups.value.notnull())
     others = given.filter(~given.is_number)
     some_odd = 0 < found["numbers"] < found["given"]
     shown = given if found["given"] else groups.select("n", value=groups.raw).filter(lambda rows: rows.value.notnull())
     order, order_of_given, median = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5, None)
-    given_clicks, marks = found.pop("given_clicks"), {mark: found.pop(f"with {mark}") for mark in MARKS}
     is_list = kind.is_array() or (kind.is_json() and _holds_lists(engine, table[column]))
-    n_missing, clicks_missing = found["rows"] - found["given"] - found["bad"], found["clicks"] - given_clicks
     return Evidence(
         name=name,
         is_list=is_list,
@@ -148,6 +127,32 @@ def collect(engine, table, column, name):
         token=_token(engine, groups, found["rows"], found["clicks"]),
         missing=_auc(np.array([n_missing, found["rows"] - n_missing]), np.array([clicks_missing, given_clicks])),
     )
+
+
+def _groups(table, column):
+    """One row a value: how many rows and clicks it has, in all and in the first half of the table."""
+    kind = table[column].type()
+    text, is_bad = read_text(table[column]) if kind.is_string() else read_list("|", table[column])
+    number = read_number(table[column])[0] if kind.is_numeric() or kind.is_json() else ibis.null("float64")
+    number = number.isnan().ifelse(None, number)
+    is_first = (table.row * 2_654_435_761 // 65_536) % 2  # of row numbers, and not of neighbours
+    chosen = table.select(
+        value=ibis.coalesce(text, number.cast("string")),
+        bad=is_bad & number.isnull(),
+        no_token=is_bad,
+        raw=(is_bad & number.isnull()).ifelse(table[column].cast("string"), None),
+        click=table.label.cast("int64"),
+        first=is_first.cast("int64"),
+    )
+    groups = chosen.group_by("value", "bad").agg(
+        no_token=chosen.no_token.any(),
+        n=chosen.count(),
+        clicks=chosen.click.sum(),
+        first=chosen["first"].sum(),
+        first_clicks=(chosen["first"] * chosen.click).sum(),
+        raw=chosen.raw.min(),
+    )
+    return groups.mutate(is_number=_is_number(groups.value), number=_number(groups.value))
 
 
 def _holds_lists(engine, column):
@@ -197,6 +202,7 @@ def _summary(groups):
         "fractions": rows(number % 1 != 0),
         "zeros": rows(text.re_search("^-?0[0-9]")),
         "beyond": rows(is_whole & (number.abs() >= _LARGEST_WHOLE)),
+        "brackets": rows(text.re_search(r"^\s*\[.*\]\s*$")),
         "times": rows(ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])),
         "digit_times": rows(text.re_search(_DIGIT_TIMES)),
         "hours": rows(text.re_search(_HOURS)),
@@ -216,14 +222,14 @@ def _split(engine, given, mark, rows):
     cut = given.select("n", parts=given.value.split(mark).filter(lambda token: token != ""))
     longest = _fetch(engine, cut.agg(most=cut.parts.length().max()))[0]["most"] or 0
     tokens = cut.select("n", token=cut.parts).unnest("token")
-    token = tokens.token.strip()
+    token = tokens.token.re_replace(r"^\s*\[?\s*['\"]?|['\"]?\s*\]?\s*$", "")
     words = (token.length() - token.re_replace(r"\s+", "").length() + 1) * tokens.n
     found = _fetch(
         engine,
         tokens.agg(
             tokens=tokens.n.sum(),
             distinct=tokens.token.nunique(),
-            stripped=token.nunique(),
+            stripped=token.nullif("").nunique(),
             characters=(token.length() * tokens.n).sum(),
             words=words.sum(),
             fractions=token.re_search(r"^\[?\s*[+-]?\d*\.\d+([eE][+-]?\d+)?\s*\]?$").ifelse(tokens.n, 0).sum(),
