@@ -3,6 +3,7 @@
 import bisect
 import collections
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -145,9 +146,39 @@ def _numbers(feature, train, values):
     return [MISSING if math.isnan(value) else id for value, id in zip(values, found, strict=True)], size
 
 
+def quantile_runs(counts, buckets):
+    """Runs of values, each [the values, its intervals, whether it is a frequent value alone]; `counts` is `{value: rows}`."""
+    buckets = min(buckets, len(counts))
+    frequent, rows, alone = sorted(counts, key=lambda value: (-counts[value], value)), sum(counts.values()), []
+    while len(alone) < buckets and counts[frequent[len(alone)]] * (buckets - len(alone)) >= rows:
+        rows -= counts[frequent[len(alone)]]
+        alone.append(frequent[len(alone)])
+    while True:
+        runs = []
+        for value in sorted(counts):
+            if value in alone or not runs or runs[-1][2]:
+                runs.append([[], 1, value in alone])
+            runs[-1][0].append(value)
+        if len(runs) <= buckets:
+            break
+        alone.pop()
+    while sum(run[1] for run in runs) < buckets:
+        open_runs = [run for run in runs if run[1] < len(run[0])]
+        max(open_runs, key=lambda run: Fraction(sum(counts[value] for value in run[0]), run[1]))[1] += 1
+    return runs
+
+
 def _quantiles(ascending, buckets):
-    ranks = [number * len(ascending) // buckets for number in range(1, buckets)] if ascending else []
-    return sorted({ascending[rank] for rank in ranks} - set(ascending[:1]))
+    counts, edges = collections.Counter(ascending), []
+    for values, share, _ in quantile_runs(counts, buckets):
+        edges.append(values[0])
+        for left in range(share, 1, -1):
+            rows = sum(counts[value] for value in values)
+            ends = range(1, len(values) - left + 2)
+            end = min(ends, key=lambda end: abs(Fraction(rows, left) - sum(counts[value] for value in values[:end])))
+            values = values[end:]
+            edges.append(values[0])
+    return edges[1:]
 
 
 def _scaled(finite, values):

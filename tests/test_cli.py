@@ -177,6 +177,31 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
     assert server.returncode in (0, 130)
 
 
+def test_infer_leads_to_a_trained_model(tmp_path):
+    clicks = [row * 7 % 10 // 3 % 2 for row in range(400)]
+    rows = [f"{10**19 + row},a {row % 5},{row % 9 / 4},{'ab'[click]},{click}" for row, click in enumerate(clicks)]
+    (tmp_path / "table.csv").write_text("\n".join(["row id,Web page,price,answer,click", *rows]))
+    result = tfctr_("infer", tmp_path / "table.csv", "--label", "click", "--out", tmp_path / "schema.yaml")
+    assert result.exit_code == 0, result.stderr
+    commands = result.stderr.rpartition("then: ")[2].split()
+    assert commands == [
+        "tfctr",
+        *"prepare {} --train {} --valid 0.1 --test 0.1 --out DIR".format(
+            tmp_path / "schema.yaml", tmp_path / "table.csv"
+        ).split(),
+    ]
+    text = (tmp_path / "schema.yaml").read_text()
+    assert "# 'answer': left out, since it is the answer" in text
+    assert "  - name: Web_page\n    type: categorical\n    column: Web page\n" in text
+    done(*commands[1:-1], tmp_path / "data")
+    config = {"model": {"name": "LR"}, "training": {"batch_size": 100, "epochs": 1}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    done("train", tmp_path / "run.yaml", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    printed = json.loads(done("infer", tmp_path / "table.csv", "--label", "click", "--json"))
+    assert printed["notes"]["left_out"].keys() == {"row id", "answer"}
+    assert printed["notes"]["seen"]["price"][0].startswith("numbers from 0 to 2; 9 distinct in 400 rows")
+
+
 def test_infer_writes_a_schema_that_loads(tmp_path, caplog):
     table, file = tmp_path / "clicks.csv", tmp_path / "schema.yaml"
     table.write_text("user,visitor,source,importance,click\n60,a,web,1,0\n7,b,web,2,1\n60,b,web,1,1\n")
@@ -186,7 +211,9 @@ def test_infer_writes_a_schema_that_loads(tmp_path, caplog):
     with caplog.at_level("INFO", "tfctr"):
         assert yaml.safe_load(done(*arguments)) == schema
     assert caplog.messages == ["left out: column 'source', since it is constant"]
-    assert json.loads(done(*arguments, "--json")) == schema
+    printed = json.loads(done(*arguments, "--json"))
+    assert printed.pop("notes")["left_out"] == {"source": "it is constant"}
+    assert printed == schema
     assert done(*arguments, "--out", file) == ""
     assert tfctr.Schema.load(file).to_dict() == schema
     result = tfctr_(*arguments, "--out", file)

@@ -98,10 +98,10 @@ def test_given_edges_by_hand(tmp_path):
 
 
 def test_quantiles_by_hand(tmp_path):
-    # 8 values, 4 buckets: ranks 2, 4, 6 are 1, 2, 5; 1 is the least value, so the first interval would be empty without it.
+    # 1 has half of the rows: alone. 2, 3, 5 and 8 share three: nearest to 4 / 3 is one row, and to 3 / 2 too, the lower.
     ids, feature = ids_of(tmp_path, Numeric("x", "quantile", buckets=4), [1, 1, 1, 1, 2, 3, 5, 8])
-    assert feature.edges == (2.0, 5.0)
-    assert ids == [[3], [3], [3], [3], [4], [4], [5], [5]]
+    assert feature.edges == (2.0, 3.0, 5.0)
+    assert ids == [[3], [3], [3], [3], [4], [5], [6], [6]]
 
 
 def test_scaled_by_hand(tmp_path):
@@ -184,3 +184,24 @@ def test_groups_are_the_same_codes_in_all_splits(tmp_path):
 def test_a_fitted_schema_is_fitted_again(tmp_path):
     fitted = prepare(tmp_path, train=table(seed=3)).schema
     assert prepare(tmp_path, fitted, train=table()).schema.to_dict() == prepare(tmp_path, train=table()).schema.to_dict()
+
+
+def test_columns_under_their_own_names(tmp_path):
+    table = {
+        "Marital status": ["a", "b", "a"],
+        "a;b": ["x|y", "", "y"],
+        "%": [1.0, 2.0, None],
+        "no": [1, 2, 1],
+        "is it?": [0, 1, 0],
+    }
+    features = [
+        Categorical("marital_status", column="Marital status"),
+        Sequence("a_b", max_length=2, column="a;b"),
+        Numeric("percent", "quantile", column="%"),
+        Categorical("percent_token", column="%"),
+    ]
+    dataset = prepare(tmp_path, Schema(features, label="is it?", group="no"), train=table)
+    plain = {"a": table["Marital status"], "b": table["a;b"], "c": table["%"], "d": table["%"], "click": table["is it?"]}
+    named = [Categorical("a"), Sequence("b", max_length=2), Numeric("c", "quantile"), Categorical("d")]
+    np.testing.assert_array_equal(dataset.train.ids, prepare(tmp_path, Schema(named, label="click"), train=plain).train.ids)
+    assert (tmp_path / "data0" / "vocabulary" / "marital_status.txt").exists()

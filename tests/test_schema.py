@@ -39,7 +39,7 @@ FEATURES = st.one_of(
         pooling=st.sampled_from(POOLINGS),
     ).map(lambda arguments: Sequence(**arguments)),
     numbers("log2_floor", min_count=COUNTS, edges=st.tuples(FLOATS), interval_ids=st.none() | st.just((2, 3))),
-    numbers("quantile", buckets=st.integers(2, 100), edges=st.none() | EDGES),
+    numbers("quantile", buckets=st.integers(2, 100), edges=st.none() | EDGES, column=st.none() | st.text()),
     numbers("edges", edges=EDGES),
     numbers("scaled", mean=st.none() | FLOATS, scale=st.none() | FLOATS.map(abs).filter(bool)),
 )
@@ -175,7 +175,7 @@ def test_names_that_cannot_be_served(make, name):
         lambda value: Categorical("user", min_count=value),
         lambda value: Sequence("genres", max_length=value),
         lambda value: Numeric("price", min_count=value),
-        lambda value: Numeric("price", "quantile", buckets=value),
+        lambda value: Numeric("price", "quantile", buckets=value or 0),
         lambda value: Categorical("user", hash_buckets=value or 0),
     ],
 )
@@ -194,7 +194,6 @@ def test_counts_are_whole_numbers(make, value):
         (lambda: Sequence("genres", max_length=3, keep="newest"), "Unknown `keep` of feature 'genres' 'newest'"),
         (lambda: Numeric("price", "log"), "Unknown transform of feature 'price' 'log'"),
         (lambda: Numeric("price", "scaled", min_count=2), "`min_count` has a meaning for the transform 'log2_floor' only"),
-        (lambda: Numeric("price", "quantile"), "`buckets` is None with the transform 'quantile'"),
         (lambda: Numeric("price", "scaled", buckets=5), "`buckets` is 5 with the transform 'scaled'"),
         (lambda: Numeric("price", "quantile", buckets=1), "`buckets` is 1"),
         (lambda: Numeric("price", "edges"), "needs `edges`"),
@@ -284,3 +283,20 @@ def test_what_is_no_schema_is_quoted_in_short(make):
 def test_every_transform_and_pooling_is_documented():
     assert all(f'`"{name}"`' in Numeric.__doc__ for name in TRANSFORMS)
     assert all(f'`"{name}"`' in Sequence.__doc__ for name in POOLINGS)
+
+
+def test_a_column_that_cannot_be_served_has_a_name_beside_it():
+    married = Categorical("marital_status", column="Marital status?")
+    schema = Schema(features=[married, Categorical("age"), Numeric("years", "scaled", column="age")], label="a label")
+    assert [feature.source for feature in schema.features] == ["Marital status?", "age", "age"]
+    assert Schema.from_dict(schema.to_dict()) == schema
+    assert schema.to_dict()["features"][0] == {"name": "marital_status", "type": "categorical", "column": "Marital status?"}
+    with pytest.raises(ConfigError, match="column 'a label' has two roles"):
+        Schema(features=[Categorical("x", column="a label")], label="a label")
+    with pytest.raises(ConfigError, match="feature 'x': `column` is 3"):
+        Categorical("x", column=3)
+
+
+def test_quantiles_have_default_buckets():
+    assert Numeric("price", "quantile") == Numeric("price", "quantile", buckets=50)
+    assert Numeric("price", "scaled").buckets is None

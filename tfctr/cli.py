@@ -143,28 +143,29 @@ def infer(
     encoding: Encoding = None,
     json: Json = False,
 ):
-    """Write a first schema for a new table.
+    """Write a first schema for a new table, with what was seen of each column as comments; with --json under `notes`.
 
     Example: tfctr infer clicks.csv --label click --out schema.yaml
     """
-    from tfctr.schema import Label, Schema
-    from tfctr.storage import yaml_text
+    from tfctr.data.inference import draft
+    from tfctr.schema import Label
 
+    if out is not None and out.exists():
+        raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
     if positive or threshold is not None:
         values = positive[0] if positive and len(positive) == 1 else positive
         whole = threshold is not None and threshold.is_integer()
         label = Label(label, values or None, int(threshold) if whole else threshold)
     given = layout(separator, columns, missing, encoding)
-    schema = Schema.infer(table, label=label, group=group, weight=weight, **given)
+    drafted = draft(table, label=label, group=group, weight=weight, **given)
     if out is not None:
-        if out.exists():
-            raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
-        schema.save(out)
-        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table}{layout_options(**given)} --out DIR")
+        drafted.save(out)
+        shares = f"{layout_options(**given)} --valid 0.1 --test 0.1"
+        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table}{shares} --out DIR")
     if json:
-        print_json(schema.to_dict())
+        print_json(drafted.to_dict())
     elif out is None:
-        typer.echo(yaml_text(schema.to_dict()), nl=False)
+        typer.echo(drafted.to_yaml(), nl=False)
 
 
 @command

@@ -16,6 +16,7 @@ from tfctr.token_text import TOKEN_TYPES
 PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
 
 TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
+DEFAULT_BUCKETS = 50
 POOLINGS = ("mean", "sum", "sqrtn")
 ENDS = ("first", "last")
 
@@ -43,13 +44,20 @@ def _require_name(name, what):
     require(
         isinstance(name, str) and _NAME.fullmatch(name) and not keyword.iskeyword(name) and name != "self",
         f"{what} {reprlib.repr(name)} cannot be the name of a served input.",
-        "use letters, digits and _ . - / only, begin with a letter or digit, do not end with a /, and use no Python keyword",
+        "use letters, digits and _ . - / only, begin with a letter or digit, do not end with a /, and use no Python keyword; "
+        "`column` may name the column of the table beside it",
     )
     require(
         len(name.replace("/", "%2F")) <= _LONGEST_NAME,
         f"{what} {reprlib.repr(name)} cannot be the name of a served input: it has {len(name)} characters.",
         f"use at most {_LONGEST_NAME}, where a / counts as three",
     )
+
+
+def _require_names(feature):
+    _require_name(feature.name, "feature")
+    is_name = feature.column is None or isinstance(feature.column, str)
+    _require_value(feature, "column", is_name, "give the name of a column of the raw table")
 
 
 def _require_value(feature, argument, holds, fix):
@@ -87,13 +95,14 @@ class Categorical:
     request, is read as its shortest decimal text: 60.0 as "60", 1.5 as "1.5"; the forms whole and boolean refuse a fraction.
 
     Args:
-        name: the column.
+        name: the input of the served model, and the column unless `column` names another.
         min_count: tokens seen fewer times than this in the training table are out of vocabulary.
         hash_buckets: instead of a vocabulary, hash each token into this many ids.
         token_type: the form of the tokens, to force it; else set by `prepare`. A fitted schema of an earlier version has none,
             and takes text as it is.
         size: ids of this feature, the reserved 0, 1 and 2 included; set by `prepare`.
         vocabulary_sha256: of the vocabulary file, so that no other one is ever taken for it; set by `prepare`, None if hashed.
+        column: the column of the raw table, where its name cannot be that of a served input: "Marital status".
     """
 
     name: str
@@ -102,12 +111,18 @@ class Categorical:
     size: int | None = None
     vocabulary_sha256: str | None = None
     token_type: str | None = None
+    column: str | None = None
 
     raw_type = "string"
     width = 1
 
+    @property
+    def source(self):
+        """The feature's column in a raw table."""
+        return self.name if self.column is None else self.column
+
     def __post_init__(self):
-        _require_name(self.name, "feature")
+        _require_names(self)
         _require_count(self, "min_count")
         _require_fitted_size(self)
         sha256 = self.vocabulary_sha256
@@ -134,7 +149,7 @@ class Sequence:
     never contains it; a list that was written as text, such as "['a', 'b']", "[1, 2]" or "[]", is read as that list.
 
     Args:
-        name: the column.
+        name, column: as in `Categorical`.
         separator: one character between the tokens.
         max_length: tokens kept a row. `prepare` says how many rows had more.
         keep: which of a longer row's tokens: `"first"`, or `"last"`, which a history in the order of time needs: its newest.
@@ -152,8 +167,10 @@ class Sequence:
     vocabulary_sha256: str | None = None
     keep: str = "first"
     token_type: str | None = None
+    column: str | None = None
 
     raw_type = "string"
+    source = Categorical.source
 
     def __post_init__(self):
         Categorical.__post_init__(self)
@@ -180,14 +197,14 @@ class Numeric:
     | transform | what the model sees |
     |---|---|
     | `"log2_floor"` | the bucket `floor(ln(x)^2)` for x > 2, else `int(x)` (the Criteo rule); rare ones are out of vocabulary |
-    | `"quantile"` | one of `buckets` intervals with equal counts in the training table |
+    | `"quantile"` | one of `buckets` intervals of near equal counts in the training table; a frequent value is one alone |
     | `"edges"` | one of the intervals between the given `edges`; an edge belongs to the interval on its right |
     | `"scaled"` | `(x - mean) / scale` times a learned vector |
 
     Args:
-        name: the column.
+        name, column: as in `Categorical`.
         transform: one of the above.
-        buckets: intervals of `"quantile"`.
+        buckets: intervals of `"quantile"`, 50 unless given: as many are made, or one a distinct value where there are fewer.
         edges: ascending numbers, given for `"edges"`, found by `prepare` for `"quantile"` and `"log2_floor"`.
         min_count: for `"log2_floor"`.
         interval_ids: the id of each of the `len(edges) + 1` intervals; set by `prepare`.
@@ -204,12 +221,14 @@ class Numeric:
     mean: float | None = None
     scale: float | None = None
     size: int | None = None
+    column: str | None = None
 
     raw_type = "number"
     width = 1
+    source = Categorical.source
 
     def __post_init__(self):
-        _require_name(self.name, "feature")
+        _require_names(self)
         require_one_of(TRANSFORMS, self.transform, f"transform of feature {self.name!r}")
         _require_count(self, "min_count")
         _require_fitted_size(self)
@@ -223,11 +242,12 @@ class Numeric:
             "remove `min_count`",
         )
         require(
-            (self.buckets is not None) == (self.transform == "quantile"),
+            self.buckets is None or self.transform == "quantile",
             f"feature {self.name!r}: `buckets` is {reprlib.repr(self.buckets)} with the transform {self.transform!r}.",
-            "give `buckets` with 'quantile', and only there",
+            "give `buckets` with 'quantile' only",
         )
-        if self.buckets is not None:
+        if self.transform == "quantile":
+            object.__setattr__(self, "buckets", DEFAULT_BUCKETS if self.buckets is None else self.buckets)
             _require_count(self, "buckets", least=2)
         require(
             self.edges or self.transform != "edges",

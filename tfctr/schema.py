@@ -27,15 +27,19 @@ from tfctr.features import (
 from tfctr.storage import atomic_file, read_json, read_yaml, yaml_text
 
 
+def input_name(name):
+    """TensorFlow's name of the input: it knows no case and, beside letters and digits, the underscore only."""
+    return re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name)).lower()
+
+
 def _refuse_equal_inputs(names):
-    """TensorFlow's names of a graph's inputs know no case and, beside letters and digits, the underscore only."""
     seen = {}
     for name in names:
-        other = seen.setdefault(re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name)).lower(), name)
+        other = seen.setdefault(input_name(name), name)
         require(
             other == name,
             f"features {other!r} and {name!r} would be one and the same input of the served model.",
-            "rename one of the two columns: names must differ in more than case and punctuation",
+            "rename one of the two (`column` keeps its column): names must differ in more than case and punctuation",
         )
 
 
@@ -148,13 +152,16 @@ class Schema:
             require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix)
         names = [feature.name for feature in self.features]
         _refuse_equal_inputs(names)
-        taken = [*names, self.label_column, self.weight, None if self.group in names else self.group]
-        for name in filter(None, taken):
-            require(
-                taken.count(name) == 1,
-                f"column {name!r} has two roles in the schema.",
-                "a column is one feature, or the label, or the weight; only the group may be a feature, too",
-            )
+        columns = {feature.source for feature in self.features}  # two features may read one column
+        roles = [*columns, self.label_column, self.weight, None if self.group in columns else self.group]
+        for taken in (names, list(filter(None, roles))):
+            for name in taken:
+                require(
+                    taken.count(name) == 1,
+                    f"column {name!r} has two roles in the schema.",
+                    "a column is a feature, the label or the weight; only the group may be a feature, too, and two features "
+                    "that read one `column` differ in `name`",
+                )
         for role in ("label", "group", "weight"):
             value = self.label_column if role == "label" else getattr(self, role)
             require(
@@ -237,6 +244,7 @@ class Schema:
             f"a schema is a mapping. Received: {reprlib.repr(values)}.",
             "see the examples: `tfctr init` writes one",
         )
+        values = {key: value for key, value in values.items() if key != "notes"}  # of `tfctr infer`, for people
         refuse_unknown(values, {"label", "group", "weight", "features"}, "the schema")
         for key in ("label", "features"):
             require(key in values, f"the schema has no `{key}`.", f"add `{key}`")

@@ -96,15 +96,15 @@ def _label_role(label, drop):
 def _feature_role(staged, feature):
     if isinstance(feature, Numeric):
         fix = "correct the value, leave it empty if it is missing, or make the feature categorical"
-        return Role(feature.name, staged, read_number, "a numeric feature", _NUMBERS, fix)
+        return Role(feature.source, staged, read_number, "a numeric feature", _NUMBERS, fix)
     fix = "write it as text, or make the feature numeric"
     fractions = feature.token_type in _TAKES_FRACTIONS
     if isinstance(feature, Sequence):
         rule = functools.partial(read_list, feature.separator, fractions=fractions)
         fix = f"give lists, or text with {feature.separator!r} between the tokens"
-        return Role(feature.name, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
+        return Role(feature.source, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
     rule = functools.partial(read_text, fractions=fractions)
-    return Role(feature.name, staged, rule, "a categorical feature", _TEXT, fix)
+    return Role(feature.source, staged, rule, "a categorical feature", _TEXT, fix)
 
 
 def type_name(kind):

@@ -7,18 +7,21 @@ are values of the column, and sums are exact before they are rounded (`math.fsum
 import collections
 import dataclasses
 import itertools
+import logging
 import math
 import reprlib
 
 import ibis
 import numpy as np
 
-from tfctr.data import log2_floor
+from tfctr.data import log2_floor, quantiles
 from tfctr.data.canonical import canonical
 from tfctr.data.columns import feature_column
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import FIRST_KNOWN, Numeric, Sequence
 from tfctr.storage import sha256
+
+_LOG = logging.getLogger(__name__)
 
 _MOST_ROWS = 2**31 - 1  # ids are int32
 _MOST_COMPARED = 10_000  # known tokens, with one that is not
@@ -128,11 +131,11 @@ def _fit_vocabulary(engine, train, index, feature, file):
 # numbers
 
 
-def _values(engine, train, index, order=False):
-    """The finite values of a numeric feature, in float64 batches; ascending if `order`."""
+def _values(engine, train, index):
+    """The finite values of a numeric feature, in float64 batches."""
     column = train[feature_column(index)]
     chosen = train.select(value=column).filter(column.notnull(), ~column.isnan(), ~column.isinf())
-    for batch in engine.stream(chosen.order_by("value") if order else chosen):
+    for batch in engine.stream(chosen):
         if batch.num_rows:
             yield batch["value"].to_numpy()
 
@@ -158,16 +161,24 @@ def _sum(batches):
 
 
 def _fit_quantile(engine, train, index, feature):
-    """Edge k is the value of rank floor(k n / buckets), from 0; equal edges are one, and none is the least value."""
-    count = sum(len(values) for values in _values(engine, train, index))
-    ranks = [number * count // feature.buckets for number in range(1, feature.buckets)]
-    edges, start, least = [], 0, None
-    for values in _values(engine, train, index, order=True):
-        least = values[0] if least is None else least
-        here = [values[rank - start] for rank in ranks if start <= rank < start + len(values)]
-        edges += [float(edge) for edge in here if edge > least]
-        start += len(values)
-    return _fit_edges(engine, train, index, dataclasses.replace(feature, edges=sorted(set(edges))))
+    """As many intervals as asked, or as there are distinct values: see `tfctr.data.quantiles`."""
+    column = train[feature_column(index)] + 0.0  # 0.0 for -0.0
+    chosen = train.select(value=column).filter(column.notnull(), ~column.isnan(), ~column.isinf())
+    counts = engine.create(f"counts{index}", chosen.group_by("value").agg(count=chosen.count()))
+    top = engine.stream(counts.order_by([ibis.desc("count"), "value"]).limit(feature.buckets)).read_all()
+    runs = quantiles.plan(top["value"].to_numpy(), top["count"].to_numpy(), _counted(engine, counts), feature.buckets)
+    edges = quantiles.cut(_counted(engine, counts), runs)
+    if len(edges) + 1 < feature.buckets:
+        made = f"{len(edges) + 1} of the {feature.buckets} buckets asked for"
+        _LOG.info("column %r: %s, since it has no more distinct values", feature.source, made)
+    return _fit_edges(engine, train, index, dataclasses.replace(feature, edges=edges))
+
+
+def _counted(engine, counts):
+    """The distinct values, ascending, and how many rows have each: batches of (values, counts)."""
+    for batch in engine.stream(counts.order_by("value")):
+        if batch.num_rows:
+            yield batch["value"].to_numpy(), batch["count"].to_numpy()
 
 
 def _fit_edges(engine, train, index, feature):

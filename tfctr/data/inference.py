@@ -1,56 +1,104 @@
-"""A first schema for a new table: a draft that a person reads and corrects.
+"""A first schema for a new table: a draft that a person reads and corrects. Its rules are those of `tfctr.data.drafting`."""
 
-| a column | becomes |
-|---|---|
-| lists, or text with `|` or `;` in at least one value of twenty | a sequence |
-| numbers, some with a fraction | numeric, quantile |
-| whole numbers: over 100 distinct, none below -10, the largest over 20 times the median: counts | numeric, log2_floor |
-| everything else: text, codes, ids | categorical; from 10,000 distinct tokens on with `min_count` 2 |
-| a constant; another token in each of 100 rows or more; a date or another type that `prepare` does not take | nothing |
-"""
-
+import dataclasses
+import json
+import keyword
 import logging
+import re
 import tempfile
+import textwrap
+import unicodedata
+from pathlib import Path
 
-import ibis
-
-from tfctr.data.columns import is_readable, other_roles, read_list, read_number, type_name
+from tfctr.data.columns import is_readable, other_roles, type_name
+from tfctr.data.drafting import Proposal, propose, time_proposal
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
+from tfctr.data.evidence import collect
 from tfctr.data.labels import label_columns, refuse_absent_positives
 from tfctr.data.parts import refuse_corrupt
 from tfctr.data.reading import read_parts
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.staging import refuse_bad_values, staged_columns
-from tfctr.errors import ConfigError, DataError
-from tfctr.features import Categorical, Feature, Numeric, Sequence
-from tfctr.schema import Schema
+from tfctr.errors import DataError
+from tfctr.features import feature_to_dict
+from tfctr.schema import Schema, input_name
+from tfctr.storage import atomic_file, yaml_text
 
 _LOG = logging.getLogger(__name__)
 
-_SEPARATORS = ("|", ";")
 _GROUPS = ("user", "user_id", "userid", "uid")
-_LONGEST = 20  # tokens a row of a sequence
-_QUANTILES = 20
+_LONGEST_NAME = 100
 
 
-def infer(table, label, group=None, weight=None, *, separator=None, columns=None, missing=(), encoding=None):
-    """The draft for a table; of several files the first one is read, whole. Columns that are left out are logged.
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """A schema, and the `Proposal` of each column of the table, those that are left out included.
 
-    Args:
-        table: files or a table, as in `tfctr.prepare`.
-        label: the column with 0 and 1, or a `tfctr.Label`.
-        weight: the column of sample weights.
-        separator, columns, missing, encoding: how text files are laid out, as in `tfctr.prepare`.
-        group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any.
+    >>> clicks = {"user": ["a", "b", "a"], "Total price": [1.5, 2.0, None], "click": [0, 1, 0]}
+    >>> print(draft(clicks, label="click").to_yaml())  # doctest: +ELLIPSIS
+    label: click
+    group: user
+    features:
+      # 'user': text such as 'a', 'b'; 2 distinct in 3 rows, 0.0% missing; AUC alone ...
+      - name: user
+        type: categorical
+      # 'Total price': numbers from 1.5 to 2; 2 distinct in 3 rows, 33.3% missing; AUC alone ...
+      # 5 buckets asked, 2 made: it has no more values
+      - name: Total_price
+        type: numeric
+        transform: quantile
+        buckets: 5
+        column: Total price
+    <BLANKLINE>
+    """
 
-    Raises:
-        DataError: there is no such column, there are no rows, no column can be a feature; or a label that is neither 0 nor 1,
-            a group that is missing, a weight that is negative.
+    schema: Schema
+    proposals: tuple[Proposal, ...]
+
+    def to_yaml(self):
+        """The schema as YAML, with what was seen of each column as comments, and what is left out commented out."""
+        roles = self.schema.to_dict()
+        del roles["features"]
+        return yaml_text(roles) + "features:\n" + textwrap.indent("".join(map(_block, self.proposals)), "  ")
+
+    def save(self, path):
+        """Write `to_yaml()` into a `.yaml` or `.yml` file, or `to_dict()` into a `.json` file, atomically."""
+        is_json = Path(path).suffix == ".json"
+        with atomic_file(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) if is_json else self.to_yaml())
+
+    def to_dict(self):
+        """The schema as plain data, with `notes`: for each column what was seen, and `left_out`: the reasons."""
+        notes = {proposal.column: list(_lines(proposal)) for proposal in self.proposals}
+        left_out = {proposal.column: proposal.reason for proposal in self.proposals if proposal.feature is None}
+        return {**self.schema.to_dict(), "notes": {"seen": notes, "left_out": left_out}}
+
+
+def infer(table, label, group=None, weight=None, **layout):
+    """The schema of `draft`. Columns that are left out, and those that a person should look at, are logged.
 
     >>> clicks = {"user": ["a", "b", "a"], "tags": ["x|y", "x", ""], "price": [1.5, 2.0, None], "click": [0, 1, 0]}
     >>> schema = infer(clicks, label="click")
     >>> [(type(feature).__name__, feature.name) for feature in schema.features], schema.group
     ([('Categorical', 'user'), ('Sequence', 'tags'), ('Numeric', 'price')], 'user')
+    """
+    return draft(table, label, group, weight, **layout).schema
+
+
+def draft(table, label, group=None, weight=None, *, separator=None, columns=None, missing=(), encoding=None):
+    """The `Draft` for a table; of several files the first one is read, whole.
+
+    Args:
+        table: files or a table, as in `tfctr.prepare`.
+        label: the column with 0 and 1, or a `tfctr.Label`.
+        weight: the column of sample weights.
+        group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any, and
+            if it has no missing values.
+        separator, columns, missing, encoding: how text files are laid out, as in `tfctr.prepare`.
+
+    Raises:
+        DataError: there is no such column, there are no rows, no column can be a feature; or a label that is neither 0 nor 1,
+            a group that is missing, a weight that is negative.
     """
     roles = other_roles(label, group, weight)
     layout = Layout(separator, columns, missing, encoding)
@@ -58,76 +106,117 @@ def infer(table, label, group=None, weight=None, *, separator=None, columns=None
     with tempfile.TemporaryDirectory() as folder, refuse_storage_failures(folder), quiet(), Engine(folder) as engine:
         parts = read_parts(engine, table, "the table", {role.column: role.what for role in roles}, whole=True, layout=layout)
         part = next(parts)  # readable as long as `parts` lives
-        others = {name: column for name, column in part.columns.items() if name not in (roles[0].column, weight)}
-        names = [name for name, column in others.items() if _is_candidate(column.type())]
-        copies = {f"c{i}": others[name] for i, name in enumerate(names)}
+        taken = {role.column for role in roles if role.staged != "group"}
+        others = {name: column for name, column in part.columns.items() if name not in taken}
+        served = served_names([name for name in others if name not in part.duplicates])
+        copies = {f"c{i}": name for i, name in enumerate(others) if _is_candidate(part, name)}
+        chosen = {copy: others[name] for copy, name in copies.items()}
         with refuse_corrupt(part.name):
-            engine.create("copied", part.table.select(**copies, **staged_columns(part, roles), **label_columns(part, label)))
+            engine.create("copied", part.table.select(**chosen, **staged_columns(part, roles), **label_columns(part, label)))
         copied = engine.table("copied")
         refuse_bad_values(engine, copied, roles, [(0, part.name)])
         refuse_absent_positives(engine, copied, label, part.name)
-        drafts = {name: f"it {reason}" for name, reason in part.unreadable.items()}
-        drafts |= {name: f"it is of type {type_name(column.type())}" for name, column in others.items()}
-        drafts |= {name: _feature(engine, copied, column, name) for name, column in zip(names, copies, strict=True)}
-    features = [draft for draft in drafts.values() if isinstance(draft, Feature)]
-    for name, reason in drafts.items():
-        if isinstance(reason, str):
-            _LOG.info("left out: column %r, since %s", name, reason)
+        seen = {name: collect(engine, copied, copy, name) for copy, name in copies.items()}
+    if seen and not next(iter(seen.values())).rows:
+        raise DataError(f"{part.name} has no rows.", fix="give a table with rows")
+    proposals = [
+        propose(seen[name], served[name], roles[0].column) if name in seen else _of_no_candidate(part, name, served.get(name))
+        for name in others
+    ]
+    proposals += [Proposal(name, None, f"it {reason}") for name, reason in part.unreadable.items()]
+    features = [proposal.feature for proposal in proposals if proposal.feature is not None]
+    _log(proposals)
     if not features:
         raise DataError(f"{part.name} has no column that can be a feature.", fix="write the schema by hand")
     if group is None:
-        group = next((name for name in names if name.lower() in _GROUPS), None)
-    return Schema(features, label=label, group=group, weight=weight)
+        group = next((name for name, found in seen.items() if name.lower() in _GROUPS and _is_group(found)), None)
+    return Draft(Schema(features, label=label, group=group, weight=weight), tuple(proposals))
 
 
-def _is_candidate(kind):
+def _is_candidate(part, name):
+    kind = part.columns[name].type()
     kind = kind.value_type if kind.is_array() else kind
-    return is_readable(kind) and not kind.is_null()
+    return is_readable(kind) and not kind.is_null() and name not in part.duplicates
 
 
-def _feature(engine, table, column, name):
-    """The draft of a column's feature; or, as text, why it is none."""
-    is_list = table[column].type().is_array()
-    seen = engine.fetch(table.agg(rows=table.count(), **_summary(table[column], is_list)))[0]
-    if seen["distinct"] < 2:
-        return "it is constant"
-    if seen["distinct"] == seen["rows"] >= 100 and not seen["fractions"]:
-        return "each row has another token"
-    try:
-        return _draft(name, seen, is_list)
-    except ConfigError as error:
-        return error.problem.rstrip(".")
+def _of_no_candidate(part, name, served):
+    kind = part.columns[name].type()
+    if name in part.duplicates:
+        return Proposal(name, None, "several columns have this name")
+    if kind.is_null() or (kind.is_array() and kind.value_type.is_null()):
+        return Proposal(name, None, "it is empty")
+    if kind.is_timestamp() or kind.is_date():
+        parts = ("hour", "weekday") if kind.is_timestamp() else ("weekday",)
+        return time_proposal(name, served, f"it is of type {kind}", parts=parts)
+    return Proposal(name, None, f"it is of type {type_name(kind)}")
 
 
-def _draft(name, seen, is_list):
-    min_count = 2 if seen["distinct"] >= 10_000 else 1
-    for mark in _SEPARATORS:
-        if is_list or seen[f"with {mark}"] * 20 >= seen["given"]:
-            return Sequence(name, max_length=min(seen[f"longest {mark}"], _LONGEST), separator=mark, min_count=min_count)
-    is_number = seen["numbers"] == seen["given"] and not seen["zeros"]
-    if is_number and seen["fractions"]:
-        return Numeric(name, "quantile", buckets=_QUANTILES)
-    if is_number and seen["distinct"] > 100 and seen["least"] >= -10 and seen["most"] > 20 * seen["median"]:
-        return Numeric(name, "log2_floor")
-    return Categorical(name, min_count=min_count)
+def _is_group(seen):
+    return seen.given == seen.rows and not seen.bad and not seen.fractions and not seen.is_list
 
 
-def _summary(column, is_list):
-    text = read_list(_SEPARATORS[0], column)[0]
-    number = read_number(text if is_list else column)[0]
-    number = number.isnan().ifelse(None, number)
-    value = ibis.coalesce(text, number.cast("string"))
-    summary = {
-        "given": value.count(),
-        "distinct": value.nunique(),
-        "numbers": number.count(),
-        "fractions": (number != number.floor()).sum(),
-        "zeros": text.re_search("^-?0[0-9]").sum(),  # 007 is a code
-        "least": number.min(),
-        "most": number.max(),
-        "median": number.quantile(0.5),
-    }
-    for mark in _SEPARATORS:
-        summary[f"with {mark}"] = text.contains(mark).sum()
-        summary[f"longest {mark}"] = text.split(mark).length().max()
-    return {name: ibis.coalesce(total, 0) for name, total in summary.items()}
+def _log(proposals):
+    for proposal in proposals:
+        if proposal.feature is None:
+            level = logging.WARNING if proposal.warning else logging.INFO
+            _LOG.log(level, "left out: column %r, since %s", proposal.column, proposal.warning or proposal.reason)
+        elif proposal.warning:
+            _LOG.warning("column %r: %s", proposal.column, proposal.warning)
+
+
+# text
+
+
+def _lines(proposal):
+    if proposal.warning and proposal.feature is not None:
+        yield f"look here: {proposal.warning}"
+    yield from proposal.notes
+
+
+def _block(proposal):
+    """One column: its comments, and its feature or what could be one."""
+    lines = list(_lines(proposal))
+    if proposal.feature is None:
+        lines = [f"left out, since {proposal.reason}", *lines]
+    lines[0] = f"{proposal.column!r}: {lines[0]}"
+    text = "".join(f"# {_printable(line)}\n" for line in lines)
+    if proposal.feature is not None:
+        return text + yaml_text([feature_to_dict(proposal.feature)])
+    return text + "".join(f"# {line}\n" for instead in proposal.instead for line in _plain(instead))
+
+
+def _plain(feature):
+    return map(_printable, yaml_text([feature_to_dict(feature)]).splitlines())
+
+
+def _printable(text):
+    """Without line ends and control characters, which would end a comment, or the file."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+# names
+
+
+def served_names(columns):
+    """`{column: name}`, with names that a model can be served with: the column's own, or one like it.
+
+    >>> served_names(["Marital status", "marital-status", "class", "Größe"])
+    {'Marital status': 'Marital_status_2', 'marital-status': 'marital-status', 'class': 'class_', 'Größe': 'Gro_e'}
+    """
+    names, taken = {}, set()
+    for column in sorted(columns, key=lambda column: _clean(column) != column):  # those that need no other name first
+        name, number = _clean(column), 1
+        while input_name(name) in taken:
+            number += 1
+            name = f"{_clean(column)}_{number}"
+        taken.add(input_name(name))
+        names[column] = name
+    return {column: names[column] for column in columns}
+
+
+def _clean(column):
+    letters = "".join(letter for letter in unicodedata.normalize("NFKD", column) if not unicodedata.combining(letter))
+    plain = re.sub(r"[^A-Za-z0-9_.\-/]+", "_", letters).lstrip("_.-/").rstrip("/")
+    plain = plain if plain == column else plain.rstrip("_")
+    plain = plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME].rstrip("/")
+    return f"{plain}_" if keyword.iskeyword(plain) or plain == "self" else plain or "column"

@@ -23,9 +23,9 @@ from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
 from tfctr.training.schedule import PlateauSchedule
 from tfctr.training.suggestion import rate_of, suggest
+from tfctr.training.suspects import suspicion
 
 _LOG = logging.getLogger(__name__)
-_TOO_GOOD = 0.995  # a validation AUC
 
 
 def train(config=None, data=None, out=None, console=None):
@@ -88,9 +88,19 @@ def train(config=None, data=None, out=None, console=None):
                 callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress],
                 verbose=0,
             )
+            _say_if_too_good(folder, dataset, progress)
     run = load_run(folder)
-    _warn(run.metrics["valid"])
+    if problem := worse_than_constant(run.metrics["valid"]):
+        _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
+
+
+def _say_if_too_good(folder, dataset, progress):
+    metrics = read_json(folder / "metrics.json")
+    warning = suspicion(metrics["valid"]["auc"], dataset)
+    if warning:
+        progress.say(f"warning: {warning}")
+        write_json(folder / "metrics.json", {**metrics, "warning": warning})
 
 
 def build_model(config, schema):
@@ -176,13 +186,6 @@ def _nothing_or_whole_epochs(folder, progress):
             shutil.rmtree(folder, ignore_errors=True)
             progress.say(f"stopped before the end of the first epoch; {folder} is removed")
         raise
-
-
-def _warn(valid):
-    if problem := worse_than_constant(valid):
-        _LOG.warning("worse than a constant on the valid split: %s", problem)
-    if (valid["auc"] or 0) > _TOO_GOOD:
-        _LOG.warning("the validation AUC is %.5f: does a column hold the answer?", valid["auc"])
 
 
 def _require_two_classes(split):

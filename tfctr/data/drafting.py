@@ -1,0 +1,321 @@
+"""From what was seen of a column to a feature, or to the reason why it is none; with what a person should know of it.
+
+| a column | becomes |
+|---|---|
+| nearly the answer alone: an AUC of .999, or of .98 under a name like the label's | nothing |
+| a constant; a token that hardly any other row has; free text; dates and times; lists of fractions | nothing |
+| numbers beside a few texts ("NA"), with decimal commas, separators of thousands or units | nothing, until they are numbers |
+| lists, or text that a mark cuts into short tokens that come again | a sequence |
+| numbers with fractions; whole ones that are amounts by their name, or by the order of their click rates | numeric, quantile |
+| such whole numbers with many small and few large values: counts | numeric, log2_floor |
+| everything else: text, codes, ids, other whole numbers | categorical; from 10,000 tokens on with `min_count` 2 |
+"""
+
+import dataclasses
+import math
+import re
+import reprlib
+
+from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
+
+ANSWER, NEAR_ANSWER = 0.999, 0.98
+_LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
+_LONGEST = 20  # tokens a row of a sequence
+_STRONG_MARKS = "|;^~\t"
+
+
+def _words(text):
+    return frozenset(text.split())
+
+
+_CODES = _words("""
+    id ids uid gid pid cid key code codes zip zipcode postcode plz type kind class category cat app os device
+    channel browser site domain ip hash user item ad campaign advertiser publisher creative slot banner position
+    product sku brand model region city country state county gender sex hour weekday dayofweek dow day month version
+    flag is has group segment cluster lang language carrier network connection tag label name status level grade
+""")
+_AMOUNTS = _words("""
+    age price amount amt count counts cnt num number total sum qty quantity balance duration seconds secs minutes
+    hours days weeks months years time income gain loss score rate ratio pct percent percentage length height width
+    weight distance views clicks impressions visits salary cost fee budget revenue bid times freq frequency avg mean
+    average max min median temp temperature area pages spend value size lat lon lng latitude longitude
+""")
+_PREFIXES = {**dict.fromkeys(("num", "n", "nb", "count", "total", "avg", "mean"), "amount"), "is": "code", "has": "code"}
+_TIME_NAMES = _words("""
+    time timestamp ts date datetime day hour epoch created updated at stamp
+""")
+_EPOCHS = {"s": (1e8, 4.2e9), "ms": (1e11, 4.2e12), "us": (1e14, 4.2e15), "ns": (1e17, 4.2e18)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A `feature`, or None and the `reason`; `notes` for a person; whether a person should look at it first: `warning`."""
+
+    column: str
+    feature: Feature | None
+    reason: str | None = None
+    notes: tuple = ()
+    warning: str | None = None
+    instead: tuple = ()  # features that a person may want, once the table has them
+
+
+def propose(seen, name, label):
+    """The `Proposal` for a column of which `seen` is the `Evidence`, under the served `name`."""
+    reason = _answer(seen, label)
+    proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name)
+    warning = proposal.warning
+    if proposal.feature is not None and not warning and seen.strongest >= NEAR_ANSWER and _can_judge(seen):
+        warning = f"it tells nearly everything alone ({_worth(seen)}): make sure that it is known before the click"
+    alike = _is_alike(seen.name, label) and not reason
+    notes = (f"its name is like the label's, {label!r}: make sure that it is known before the click",) if alike else ()
+    return dataclasses.replace(proposal, notes=(_describe(seen), *proposal.notes, *notes), warning=warning)
+
+
+def name_tokens(name):
+    """The words of a name, in lower case.
+
+    >>> name_tokens("appVersion_2-ID")
+    ['app', 'version', '2', 'id']
+    """
+    apart = re.sub(r"([a-z])([A-Z])|([A-Za-z])(\d)", lambda found: f"{found[1] or found[3]} {found[2] or found[4]}", name)
+    return [word for word in re.split(r"[\W_]+", apart.lower()) if word]
+
+
+def _answer(seen, label):
+    if not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
+        return None
+    if seen.strongest >= ANSWER:
+        return f"it is the answer, or was made from it: {_worth(seen)}"
+    return f"it is nearly the answer ({_worth(seen)}) and has a name like it" if _is_alike(seen.name, label) else None
+
+
+def _can_judge(seen):
+    return min(seen.clicks, seen.rows - seen.clicks) >= _LEAST_OF_A_CLASS
+
+
+def _is_alike(name, label):
+    mine, its = ({word for word in name_tokens(text) if len(word) > 2} for text in (name, label))
+    answers = {"label", "target", "outcome", "converted", "conversion", "response"}
+    return bool(mine & answers) or any(a.startswith(b) or b.startswith(a) for a in mine for b in its)
+
+
+def _worth(seen):
+    if seen.missing == seen.strongest:
+        return f"whether it is missing alone has AUC {seen.missing:.3f}"
+    what = "its order alone has" if seen.order == seen.strongest else "its values alone have"
+    return f"{what} AUC {seen.strongest:.3f}"
+
+
+def _describe(seen):
+    numbers = seen.numbers == seen.given > 0 and not seen.is_list and seen.least is not None
+    kind = "lists" if seen.is_list else "text" if not numbers else "numbers" if seen.fractions else "whole numbers"
+    bounds = f" from {seen.least:.15g} to {seen.most:.15g}" if numbers else ""
+    examples = f" such as {show(seen.seen)}" if not numbers and seen.seen else ""
+    missing = 1 - (seen.given + seen.bad) / seen.rows
+    order = f", {seen.order:.3f} in order" if seen.order != 0.5 else ""
+    gaps = f", {seen.missing:.3f} by what is missing" if missing else ""
+    return (
+        f"{kind}{bounds}{examples}; {seen.distinct:,} distinct in {seen.rows:,} rows, {missing:.1%} missing; "
+        f"AUC alone {seen.token:.3f} by value{order}{gaps}"
+    )
+
+
+def show(values):
+    """Values in one line of printable characters."""
+    return ", ".join(reprlib.repr(value) for value in values)
+
+
+def _propose(seen, name):
+    for rule in (_useless, _unreadable, _time, _cut, _dirty, _unique, _number):
+        proposal = rule(seen, name)
+        if proposal is not None:
+            return proposal
+    return Proposal(seen.name, _categorical(seen, name))
+
+
+def _without(seen, reason, warning=False, instead=(), notes=()):
+    return Proposal(seen.name, None, reason, notes, reason if warning else None, instead)
+
+
+def _useless(seen, name):
+    if seen.given + seen.bad == 0:
+        return _without(seen, "it is empty")
+    if seen.distinct == 1 and seen.given == seen.rows:
+        return _without(seen, "it is constant")
+    return None
+
+
+def _unreadable(seen, name):
+    if not seen.bad and (not seen.no_tokens or (seen.numbers == seen.given and not seen.is_list)):
+        return None
+    values = show(seen.seen) if not seen.given else f"{seen.no_tokens:,} rows"
+    if seen.is_list:
+        return _without(seen, f"its lists hold what is no token, such as fractions (an embedding?): {values}")
+    return _without(seen, f"it holds what is neither text nor a whole number: {values}")
+
+
+def _time(seen, name):
+    named = _TIME_NAMES & set(name_tokens(seen.name))
+    texts = seen.times * 20 >= 19 * seen.given
+    digits = seen.digit_times == seen.given and (named or seen.distinct >= 5)
+    hours = seen.hours == seen.given and named
+    unit = next((unit for unit, (low, high) in _EPOCHS.items() if _is_between(seen, low, high)), None) if named else None
+    if seen.is_list or not (texts or digits or hours or (unit and not seen.fractions)):
+        return None
+    form = "" if texts else f", format={_HOURS_FORMAT!r}" if hours else f", format={'%Y%m%d%H%M%S'[: len(seen.seen[0]) - 2]!r}"
+    how = f", unit={unit!r}" if unit and not (texts or digits or hours) else form
+    has_hours = any(":" in value for value in seen.seen) if texts else hours or unit or len(seen.seen[0]) > 8
+    reason = f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have"
+    return time_proposal(seen.name, name, reason, how, ("hour", "weekday") if has_hours else ("weekday",))
+
+
+_HOURS_FORMAT = "%y%m%d%H"
+_PARTS = {"hour": "hour", "weekday": "dayofweek"}
+
+
+def time_proposal(column, name, reason, how="", parts=("hour", "weekday")):
+    """What to do with times: `prepare` makes no hours and weekdays, the table must have them."""
+    made = "; ".join(f"table['{name}_{part}'] = time.dt.{_PARTS[part]}" for part in parts)
+    advice = f"add its {' and '.join(parts)} to the table, and to every request"
+    note = f"{advice}; with pandas: time = pandas.to_datetime(table[{column!r}]{how}); {made}"
+    instead = tuple(Categorical(f"{name}_{part}") for part in parts)
+    return Proposal(column, None, reason, (note,), f"{reason}: {advice}", instead)
+
+
+def _is_between(seen, low, high):
+    return seen.numbers == seen.given and seen.least is not None and low <= seen.least and seen.most <= high
+
+
+def _cut(seen, name):
+    if seen.amounts * 10 >= 9 * seen.given:
+        return None
+    if any(2 * found.fractions > found.tokens > seen.given for found in seen.splits.values()):
+        return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
+    marks = [mark for mark in seen.splits if _cuts(seen, mark)]
+    if not marks:
+        words = seen.splits.get(" ")
+        if words and words.words / seen.given >= 4 and seen.distinct * 2 > seen.given >= 20:
+            return _without(seen, f"it is free text, such as {show(seen.seen[:1])}")
+        return None
+    mark = max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows))
+    found = seen.splits[mark]
+    length = max(1, min(found.longest, _LONGEST))
+    distinct = found.stripped if seen.brackets else found.distinct
+    notes = [f"cut at {mark!r}: {distinct:,} distinct tokens, at most {found.longest} a row"]
+    if found.stripped < found.distinct and not seen.brackets:
+        notes.append(f"blanks around a token count: without them there would be {found.stripped:,} distinct tokens")
+    if found.longest > length:
+        notes.append(f"`max_length` keeps {length} of them")
+    feature = Sequence(name, max_length=length, separator=mark, min_count=_min_count(found.distinct), **_column(seen, name))
+    return Proposal(seen.name, feature, notes=tuple(notes))
+
+
+def _cuts(seen, mark):
+    found = seen.splits[mark]
+    if seen.is_list:
+        return mark == "|"
+    if not found.tokens or found.words > 3 * found.tokens or found.characters > 40 * found.tokens:
+        return False  # sentences
+    if seen.brackets * 20 >= 19 * seen.given:
+        return mark == ","
+    if mark in _STRONG_MARKS:
+        comes_again = found.tokens >= 2 * found.distinct or found.distinct < seen.distinct
+        return comes_again or seen.rows < 100
+    is_likely = seen.given >= 50 and found.tokens >= 5 * found.distinct and 2 * found.distinct <= seen.distinct
+    if mark != " ":
+        return is_likely
+    return is_likely and not found.stopwords and found.tokens >= 1.5 * seen.given and found.characters <= 20 * found.tokens
+
+
+def _dirty(seen, name):
+    if seen.amounts * 10 >= 9 * seen.given and seen.numbers != seen.given:
+        reason = f"it holds numbers written as text, such as {show(seen.seen)}; as tokens most would be unseen later"
+        fix = "write them as 1234.5, without signs of units and thousands, and it can be numeric"
+        return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
+    if not seen.given * 9 <= seen.numbers * 10 < seen.given * 10 or seen.zeros:
+        return None
+    what = f"{seen.given - seen.numbers:,} of {seen.given:,} values are no numbers: {show(seen.odd)}"
+    if seen.distinct <= 20:
+        return Proposal(seen.name, _categorical(seen, name), notes=(f"{what}; the others are, so it could be numeric",))
+    if seen.odd_distinct > 20:
+        return None
+    reason = f"it holds numbers, but {what}; as tokens most would be unseen later"
+    fix = "leave these values empty, and it can be numeric"
+    return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
+
+
+def _unique(seen, name):
+    if seen.given < 100 or seen.distinct * 1.05 < seen.given or seen.fractions or seen.no_tokens:
+        return None
+    is_number = seen.numbers == seen.given and not seen.zeros and not seen.beyond
+    is_index = is_number and seen.distinct * 2 > seen.most - seen.least + 1  # row numbers
+    if is_number and (_hint(seen) == "amount" or (_hint(seen) is None and seen.order_deviations > 5 and not is_index)):
+        return None
+    every = "each row has another token" if seen.distinct == seen.rows else "hardly any two rows have the same token"
+    is_unclear = is_number and _hint(seen) is None
+    return _without(seen, every, instead=(Numeric(name, "quantile", **_column(seen, name)),) if is_unclear else ())
+
+
+def _number(seen, name):
+    if seen.numbers != seen.given or seen.zeros or seen.least is None:
+        return None
+    if seen.fractions or seen.no_tokens:
+        return _numeric(seen, name)
+    if seen.beyond:
+        return None
+    numeric, why = _is_amount(seen)
+    if numeric:
+        proposal = _numeric(seen, name)
+        return dataclasses.replace(proposal, notes=(f"numeric, since {why}", *proposal.notes))
+    doubt = "" if _hint(seen) else "in doubt "
+    note = f"{doubt}categorical, since {why}; if it is an amount: type: numeric, transform: quantile"
+    return Proposal(seen.name, _categorical(seen, name), notes=(note,))
+
+
+def _is_amount(seen):
+    """Whether whole numbers are amounts, and why."""
+    if _hint(seen):
+        return _hint(seen) == "amount", f"its name says {'an amount' if _hint(seen) == 'amount' else 'a code'}"
+    if seen.distinct <= 20:
+        return False, f"it has {seen.distinct} values only"
+    if seen.order_deviations > 5 and max(seen.order, seen.order_of_given) >= seen.token - 0.01:
+        return True, f"the click rate follows its order (AUC {seen.order_of_given:.3f})"
+    if seen.distinct * 2 > seen.given:
+        return True, "hardly any of its values comes again"
+    if _is_tailed(seen) and seen.distinct * 2 < seen.most - seen.least + 1:
+        return True, "it has many small values, and few large ones with gaps between"
+    return False, "its values come again and the click rate does not follow their order"
+
+
+def _is_tailed(seen):
+    return seen.distinct > 100 and seen.least >= -10 and seen.most > 20 * max(seen.median, 0)
+
+
+def _hint(seen):
+    """What the name says: "amount", "code" or None. Its last word decides: a price type is a type; or the one before "per"."""
+    words = [word for word in name_tokens(seen.name) if not word.isdigit()]
+    if len(words) > 1 and words[0] in _PREFIXES:
+        return _PREFIXES[words[0]]
+    cut = next((at for at, word in enumerate(words) if word in ("per", "of", "in", "by", "since", "until") and at), len(words))
+    last = words[cut - 1] if words else ""
+    return "code" if last in _CODES else "amount" if last in _AMOUNTS else None
+
+
+def _numeric(seen, name):
+    if not seen.fractions and _is_tailed(seen):
+        return Proposal(seen.name, Numeric(name, "log2_floor", **_column(seen, name)))
+    asked = min(DEFAULT_BUCKETS, max(5, round(math.sqrt(seen.rows) / 3)))
+    notes = (f"{asked} buckets asked, {seen.distinct} made: it has no more values",) if seen.distinct < asked else ()
+    return Proposal(seen.name, Numeric(name, "quantile", buckets=asked, **_column(seen, name)), notes=notes)
+
+
+def _categorical(seen, name):
+    return Categorical(name, min_count=_min_count(seen.distinct), **_column(seen, name))
+
+
+def _min_count(distinct):
+    return 2 if distinct >= 10_000 else 1
+
+
+def _column(seen, name):
+    return {} if name == seen.name else {"column": seen.name}

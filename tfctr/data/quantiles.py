@@ -1,0 +1,144 @@
+"""Intervals of near equal counts over values that may repeat, from sorted distinct values that need not fit into memory.
+
+As many intervals as asked, or as there are distinct values. First the frequent values: the most frequent one that has no less
+than an equal share of what is left gets an interval alone, and so on, each with one interval less to share. Between them lie
+runs of other values, and each run gets one interval; the rest go one by one to the run with the most rows an interval. Where
+that would be more than asked, the least frequent of the frequent values go back into the runs. In a run each edge is the one
+that is nearest to an equal share of what is left of the run, the lower one of two.
+"""
+
+import dataclasses
+import heapq
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Neighbouring values that share `buckets` intervals; `end` and `below_end`: how many distinct values and rows lie before
+    its end, from the least value of all on."""
+
+    end: int
+    below_end: int
+    buckets: int
+
+
+def plan(values, counts, batches, buckets):
+    """How many intervals each run of values gets: a list of `Run`, ascending.
+
+    Args:
+        values, counts: the most frequent values, the most frequent one first; as many as `buckets`, or all.
+        batches: (values, counts) of all distinct values, ascending.
+        buckets: intervals to make, at least 1.
+
+    >>> everything = [(np.array([0.0, 1.0, 2.0, 3.0]), np.array([7, 1, 1, 1]))]
+    >>> plan(np.array([0.0, 1.0, 2.0]), np.array([7, 1, 1]), everything, 3)
+    [Run(end=1, below_end=7, buckets=1), Run(end=4, below_end=10, buckets=2)]
+    """
+    order = np.argsort(values)
+    indices, belows = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
+    distinct = rows = 0
+    for batch, count in batches:
+        here = order[slice(*np.searchsorted(values[order], (batch[0], np.nextafter(batch[-1], np.inf))))]
+        at = np.searchsorted(batch, values[here])
+        indices[here], belows[here] = distinct + at, rows + (np.cumsum(count) - count)[at]
+        distinct, rows = distinct + len(batch), rows + int(count.sum())
+    buckets = min(buckets, distinct)
+    for alone in range(_frequent(counts, rows, buckets), -1, -1):
+        runs = _runs(indices[:alone], belows[:alone], counts[:alone], distinct, rows)
+        if len(runs) <= buckets:
+            return _shared(runs, buckets)
+
+
+def _frequent(counts, rows, buckets):
+    """How many of the most frequent values have no less than an equal share of what the ones before leave."""
+    frequent = 0
+    while frequent < min(len(counts), buckets) and counts[frequent] * (buckets - frequent) >= rows > 0:
+        rows -= int(counts[frequent])
+        frequent += 1
+    return frequent
+
+
+def _runs(indices, belows, counts, distinct, rows):
+    """(end, below its end, distinct values, rows, whether it is one frequent value) of each run, ascending."""
+    runs, start, below = [], 0, 0
+    for at in np.argsort(indices):
+        index, before, count = int(indices[at]), int(belows[at]), int(counts[at])
+        if index > start:
+            runs.append((index, before, index - start, before - below, False))
+        runs.append((index + 1, before + count, 1, count, True))
+        start, below = index + 1, before + count
+    if distinct > start:
+        runs.append((distinct, rows, distinct - start, rows - below, False))
+    return runs
+
+
+def _shared(runs, buckets):
+    shares = [1] * len(runs)
+    heap = [(-rows, at) for at, (_, _, distinct, rows, _) in enumerate(runs) if distinct > 1]
+    heapq.heapify(heap)
+    for _ in range(buckets - len(runs)):
+        at = heapq.heappop(heap)[1]
+        shares[at] += 1
+        _, _, distinct, rows, _ = runs[at]
+        if shares[at] < distinct:
+            heapq.heappush(heap, (-rows / shares[at], at))
+    return [Run(end, below_end, share) for (end, below_end, *_), share in zip(runs, shares, strict=True)]
+
+
+def cut(batches, runs):
+    """The edges between the intervals of `runs`, ascending: an edge is the least value of the interval on its right.
+
+    >>> everything = [(np.array([0.0, 1.0, 2.0, 3.0]), np.array([7, 1, 1, 1]))]
+    >>> cut(everything, [Run(end=1, below_end=7, buckets=1), Run(end=4, below_end=10, buckets=2)])
+    [1.0, 2.0]
+    """
+    cuts = _Cuts(runs)
+    edges, start, rows = [], 0, 0  # of the batch: index and rows below its first value
+    last = None  # value and rows below of the value before it
+    for values, counts in batches:
+        belows = rows + np.cumsum(counts) - counts
+        rows += int(counts.sum())
+        if last is not None:
+            values, belows, start = np.append(last[0], values), np.append(last[1], belows), start - 1
+        while (at := cuts.find(start, belows)) is not None:
+            edges.append(float(values[at - start]))
+        last, start = (values[-1], belows[-1]), start + len(values)
+    return edges
+
+
+class _Cuts:
+    """Where the next edge lies, one after the other."""
+
+    def __init__(self, runs):
+        self.runs, self.run, self.made = runs, 0, 0
+        self.index = self.below = 0  # of the edge before
+
+    def find(self, start, belows):
+        """The index of the value at the next edge; None while it cannot be told yet, and after the last one.
+
+        Args:
+            start: the index of the first value at hand.
+            belows: the rows below each value at hand.
+        """
+        if self.run == len(self.runs):
+            return None
+        run = self.runs[self.run]
+        left = run.buckets - self.made  # intervals from the edge before to the end of the run
+        if left == 1 and self.run == len(self.runs) - 1:
+            return None
+        most = run.end - (left - 1)  # each interval keeps a value
+        target = self.below * (left - 1) + run.below_end  # times `left`
+        stop = start + len(belows)
+        at = start + int(np.searchsorted(belows * left, target))
+        if at >= stop and most >= stop:
+            return None  # in a later batch
+        if start < at < stop and target - belows[at - 1 - start] * left <= belows[at - start] * left - target:
+            at -= 1
+        at = min(max(at, self.index + 1), most)
+        if at >= stop:
+            return None
+        self.index, self.below, self.made = at, int(belows[at - start]), self.made + 1
+        if left == 1:
+            self.run, self.made = self.run + 1, 0
+        return at
