@@ -36,8 +36,8 @@ class IdsCheck:
 
     >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
-    >>> IdsCheck(schema).checked(np.array([[3, 8], [4, 12]])).tolist()
-    [[3, 8], [4, 12]]
+    >>> IdsCheck(schema).checked(np.array([[3, 8], [4, 11]])).tolist()
+    [[3, 8], [4, 11]]
     >>> IdsCheck(schema).checked(np.array([[3, 2438]]))
     Traceback (most recent call last):
     tfctr.errors.DataError: `x`: row 0, column 1 (feature 'item'): 2438 is none of its ids, 5 to 11.
