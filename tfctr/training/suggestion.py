@@ -16,18 +16,17 @@ _ARGUMENTS = {  # of the models that have them
 }
 _TRAINING = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
 _FIRST_STEPS = 500
-# With batch normalization, and without. Behind it the scale of embeddings is free: L2 says which of them count.
-_PRIOR_ROWS = {True: 8_000, False: 30}
+_PRIOR_ROWS, _PRIOR_ROWS_UNSCALED, _LARGEST_L2 = 30, 5_000, 0.5
 
 
 def suggest(dataset, model="TF4CTR", overrides=()):
     """A `Config` that follows from the data, for a table that nobody has tuned a model for.
 
     Logits that start at the click rate `r`; at least 50 gradient steps an epoch; log loss as the monitor; dropout; batch
-    normalization in most models; and `embedding_l2 = 4 r (1 - r) n / rows`: L2 counts as much as the curvature of the log loss
-    on `n` rows, whether there are many rows or few, many clicks or few. `n` is 8,000 with batch normalization and 30 without.
-    Tables of many rows have it on the rows of a batch. Where an epoch has fewer steps, none counts against the patience before
-    500 of them.
+    normalization in most models. `embedding_l2` falls with the rows, so that it counts as much whether there are many or few:
+    `5,000 / rows`, at most 0.5, with batch normalization, behind which the scale of embeddings is free, and L2 says which of
+    them count; else `4 r (1 - r) 30 / rows`, the curvature of the log loss on 30 rows. Tables of many rows have it on the rows
+    of a batch. Where an epoch has fewer steps, none counts against the patience before 500 of them.
 
     Args:
         dataset: a prepared `Dataset`.
@@ -46,7 +45,8 @@ def suggest(dataset, model="TF4CTR", overrides=()):
     # First-order terms are added behind it, and products of small embeddings vary too little for it.
     if "batch_norm" in known and "spaces" not in known and "LinearTerms" not in describe(model)["encoders"]:
         arguments["batch_norm"] = normalized = True
-    arguments["embedding_l2"] = float(f"{4 * rate * (1 - rate) * _PRIOR_ROWS[normalized] / train.rows:.2g}")
+    strength = _PRIOR_ROWS_UNSCALED if normalized else 4 * rate * (1 - rate) * _PRIOR_ROWS
+    arguments["embedding_l2"] = float(f"{min(strength / train.rows, _LARGEST_L2):.2g}")
     if dataset.schema.table_rows >= ROWS_WORTH_SKIPPING:
         arguments["l2_scope"] = "batch"
     patience_from = 0 if steps >= STEPS_AN_EPOCH else _FIRST_STEPS // max(steps, 1)
