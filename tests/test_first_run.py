@@ -170,13 +170,13 @@ def test_a_useless_model_is_said_to_be_so(data, tmp_path, caplog):
     assert "worse than a constant on the test split: the log loss is 0.6" in caplog.text
 
 
-def test_a_validation_auc_too_good_to_be_true_is_said(tmp_path, caplog):
+def test_a_validation_auc_too_good_to_be_true_is_said(tmp_path):
     leak = {"answer": ["yes", "no"] * 200, "click": [1, 0] * 200}
     tfctr.prepare(tfctr.Schema([tfctr.Categorical("answer")], label="click"), train=leak, valid=leak, out=tmp_path / "data")
     dataset = tfctr.Dataset.load(tmp_path / "data")
-    with caplog.at_level(logging.WARNING, "tfctr"):
-        train(suggest(dataset, "LR", ["training.epochs=1"]), dataset, tmp_path / "run")
-    assert "the validation AUC is 1.00000: does a column hold the answer?" in caplog.text
+    run = train(suggest(dataset, "LR", ["training.epochs=1"]), dataset, tmp_path / "run")
+    assert "valid AUC 1.0000 is too good to be true" in run.metrics["warning"]
+    assert "suspect answer (1.000)" in run.metrics["warning"]
 
 
 @pytest.mark.parametrize("force", [None, "a fire drill"])
