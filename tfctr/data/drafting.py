@@ -240,7 +240,7 @@ def _dirty(seen, name):
     if seen.odd_distinct > 20:
         return None
     reason = f"it holds numbers, but {what}; as tokens most would be unseen later"
-    fix = "leave these values empty, and it can be numeric"
+    fix = "leave these values empty, or name them to infer and prepare (missing, --missing), and it can be numeric"
     return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
 
 
