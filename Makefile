@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-anywhere lint bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,23 @@ test: $(VENV)/.installed-dev lint
 
 test-slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
+
+# `make test` as other machines would run it, one kind after the other: takes hours. `make test-avx2` is one of them.
+OTHERS := sse41 avx2 without-onednn one-core busy elsewhere
+test-anywhere: $(OTHERS:%=test-%)
+test-sse41: export ONEDNN_MAX_CPU_ISA := SSE41
+test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
+test-without-onednn: export TF_ENABLE_ONEDNN_OPTS := 0
+test-one-core: BESIDE := taskset -c 0
+test-busy: BESIDE := $(BIN)/python tests/neighbours.py 8
+test-elsewhere: export TZ := Asia/Kathmandu
+test-elsewhere: export LC_ALL := C
+test-elsewhere: export PYTHONUTF8 := 0
+test-elsewhere: export PYTHONCOERCECLOCALE := 0
+test-elsewhere: export PYTHONHASHSEED := 4321
+.PHONY: $(OTHERS:%=test-%)
+$(OTHERS:%=test-%): $(VENV)/.installed-dev
+	$(BESIDE) $(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
