@@ -89,8 +89,8 @@ class CTRModel(ReadsIds, Saved):
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
         self.added, self._adds = keras.metrics.Mean(name="added"), False  # it is known in training whether layers add a loss
 
-    def call(self, *args, **kwargs):
-        outputs = super().call(*args, **kwargs)
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        outputs = super().call(inputs, training=training, mask=mask, **kwargs)
         return {name: ops.cast(value, "float32") if _is_low(value) else value for name, value in outputs.items()}
 
     # training
@@ -226,6 +226,11 @@ class CTRModel(ReadsIds, Saved):
         self._update_metrics(labels, outputs, weights)
         metrics = {} if self._compile_metrics is None else self._compile_metrics.result()
         return {"loss": self._terms(outputs, labels, weights)["ctr"], **metrics}
+
+    def _symbolic_build(self, *args, **kwargs):
+        # Keras would try a batch that is the mean of the devices' batches, where ids are fractions. A graph is built already.
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            self._compile_metrics.build(keras.KerasTensor((None, 1)), keras.KerasTensor((None, 1)))
 
     def _update_metrics(self, labels, outputs, weights):
         if self._compile_metrics is not None:
