@@ -107,6 +107,27 @@ def test_rows_that_owe_steps_are_caught_up_in_tables_that_are_not_listed(tiny_sc
     np.testing.assert_allclose(predictions[1], predictions[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_graph_of_low_precision_has_losses_and_probabilities_in_float32(policy, tiny_schema, data, tmp_path):
+    ids, y = data
+    keras.config.set_dtype_policy(policy)
+    try:
+        given = ids_input(tiny_schema)
+        fields = Decorrelation()(MLP([4])(FeatureEmbedding(tiny_schema, 3)(given)))
+        outputs = {name: keras.layers.Dense(1)(fields) for name in ("logit", "simple", "complex")}
+        model = spread(CTRModel(tiny_schema, given, outputs, auxiliary={"twin_focus": TwinFocusLoss()}))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile("adam", metrics=["AUC"])
+    logs = model.fit(ids, y, validation_data=(ids, y), verbose=0).history
+    assert np.isfinite(list(logs.values())).all()
+    assert {term.dtype for term in model.loss_terms(ids, y).values()} == {tf.float32}
+    probabilities = model.predict(ids, verbose=0)
+    assert probabilities.dtype == "float32"
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(tfctr.load_model(tmp_path / "model.keras").predict(ids, verbose=0), probabilities)
+
+
 # saved and loaded
 
 

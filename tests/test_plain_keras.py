@@ -10,8 +10,8 @@ import sklearn.metrics
 import tensorflow as tf
 
 from tfctr.errors import ConfigError
-from tfctr.layers import MLP
-from tfctr.models import DNN, TF4CTR
+from tfctr.layers import MLP, FeatureEmbedding
+from tfctr.models import DNN, TF4CTR, CTRModel, ids_input
 from tfctr.optimizers import optimizer_named
 
 ROWS = 96
@@ -196,17 +196,20 @@ def test_metrics_and_stock_optimizers_are_saved(tiny_schema, data, tmp_path):
 
 
 @pytest.mark.parametrize("scaled", [True, False])
-def test_loss_scaling_is_as_it_was_compiled(scaled, tiny_schema, tmp_path, monkeypatch):
+def test_loss_scaling_is_as_it_was_compiled(scaled, tiny_schema, tiny_ids, tiny_labels, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = DNN(tiny_schema, embedding_dim=4, hidden_units=[4])
     finally:
         keras.config.set_dtype_policy("float32")
-    model.compile("sgd", auto_scale_loss=scaled)
+    model.compile("adam", auto_scale_loss=scaled)
+    model.train_on_batch(tiny_ids(8), tiny_labels(8))
     model.save(tmp_path / "model.keras")
     restored = keras.saving.load_model(tmp_path / "model.keras")
     for found in (model, restored):
         assert isinstance(found.optimizer, keras.optimizers.LossScaleOptimizer) is scaled
+    for mine, theirs in zip(restored.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 # optimizers by name
@@ -258,6 +261,26 @@ def test_stock_callbacks(tiny_schema, data, tmp_path):
     assert restored.evaluate(ids, y, return_dict=True)["auc"] == pytest.approx(history["val_auc"][1], abs=1e-9)
     assert (tmp_path / "best.weights.h5").exists()
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + len(seen)
+
+
+class SeesValues(keras.layers.Layer):
+    """A layer that no graph can hold."""
+
+    def call(self, x):
+        return keras.ops.convert_to_tensor(x.numpy())
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_all_is_eager_where_the_model_is(tiny_schema, data):
+    ids, y, _ = data
+    given = ids_input(tiny_schema)
+    logit = keras.layers.Dense(1)(SeesValues()(MLP([2])(FeatureEmbedding(tiny_schema, 2)(given))))
+    model = CTRModel(tiny_schema, given, {"logit": logit})
+    model.compile(run_eagerly=True)
+    model.fit(ids, y, validation_data=(ids, y), verbose=0)
+    assert model.evaluate(ids, y)[0] == pytest.approx(float(model.test_on_batch(ids, y)), rel=1e-5)
 
 
 def test_callbacks_of_an_evaluation_are_called(tiny_schema, data):

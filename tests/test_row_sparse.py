@@ -255,6 +255,27 @@ def test_reading_a_model_settles_it(tiny_schema, data, tmp_path):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "exact_lazy_adam"])
+def test_weights_that_are_set_stay_as_they_are_set(optimizer, tiny_schema, data, tmp_path):
+    """Rows that owe steps, as those that a callback restores, are not moved by them afterwards."""
+    ids, y = data
+    model = small(tiny_schema, optimizer)
+    model.fit(ids, y, verbose=0)
+    best = model.get_weights()
+    keras.Model(model.input, model.output).save_weights(tmp_path / "best.weights.h5")  # without the optimizer
+
+    def load():
+        with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+            model.load_weights(tmp_path / "best.weights.h5")
+
+    for restore in (lambda: model.set_weights(best), load):
+        for _ in range(2):
+            model.train_on_batch(ids[:4], y[:4])
+        restore()
+        for found, expected in zip(model.get_weights(), best, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_tables_are_settled_once_a_step(tiny_schema, data, tmp_path, monkeypatch):
     settled = []
     settle = ExactLazyAdam.settle

@@ -89,6 +89,10 @@ class CTRModel(ReadsIds, Saved):
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
         self.added, self._adds = keras.metrics.Mean(name="added"), False  # it is known in training whether layers add a loss
 
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        outputs = super().call(inputs, training=training, mask=mask, **kwargs)
+        return {name: ops.cast(value, "float32") if _is_low(value) else value for name, value in outputs.items()}
+
     # training
 
     def compile(
@@ -137,7 +141,8 @@ class CTRModel(ReadsIds, Saved):
             steps_per_execution=steps_per_execution,
             auto_scale_loss=auto_scale_loss,
         )
-        self.optimizer.build(self.trainable_variables)  # now, so that a model saved before its first step can be loaded
+        if not self.optimizer.built:  # now, so that a model saved before its first step can be loaded
+            self.optimizer.build(self.trainable_variables)
         self._settled_at = None  # step
         self.loss = self.ctr_loss  # where Keras' own tools look for one
         self.clip_norm = clip_norm
@@ -221,6 +226,11 @@ class CTRModel(ReadsIds, Saved):
         self._update_metrics(labels, outputs, weights)
         metrics = {} if self._compile_metrics is None else self._compile_metrics.result()
         return {"loss": self._terms(outputs, labels, weights)["ctr"], **metrics}
+
+    def _symbolic_build(self, *args, **kwargs):
+        # Keras would try a batch that is the mean of the devices' batches, where ids are fractions. A graph is built already.
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            self._compile_metrics.build(keras.KerasTensor((None, 1)), keras.KerasTensor((None, 1)))
 
     def _update_metrics(self, labels, outputs, weights):
         if self._compile_metrics is not None:
@@ -326,6 +336,11 @@ class CTRModel(ReadsIds, Saved):
         for name, value in values.items():
             trackers[name].update_state(value, sample_weight=rows)
         return {name: trackers[name].result() for name in values}
+
+
+def _is_low(tensor):
+    """Whether losses of this tensor, and its sigmoid, would be too coarse: those of a user's own graph may be in float16."""
+    return keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
 
 
 def require_model(model):

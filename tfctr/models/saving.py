@@ -74,6 +74,11 @@ class Saved(keras.Model):
         self.settle()
         return super().get_weights()
 
+    def set_weights(self, weights):
+        """Keras' `set_weights`: rows that owe steps are settled before, or these would move what is set."""
+        self.settle()
+        super().set_weights(weights)
+
     def save(self, *args, **kwargs):
         """Keras' `save`. Raises `ConfigError`, before a file is begun, where the model could not be built anew."""
         self.get_config()
@@ -84,6 +89,11 @@ class Saved(keras.Model):
         """Keras' `save_weights`."""
         self.settle()
         super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args, **kwargs):
+        """Keras' `load_weights`, settled before as `set_weights` is."""
+        self.settle()
+        super().load_weights(*args, **kwargs)
 
     def export(self, *args, **kwargs):
         """Keras' `export`: a SavedModel from prepared ids to the named logits.

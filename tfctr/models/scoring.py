@@ -16,6 +16,7 @@ class Scorer(keras.Model):
     def __init__(self, model):
         super().__init__()
         self.model = model
+        self.run_eagerly = model.run_eagerly
 
     def make_predict_function(self, force=False):
         """Traced before it is called: TensorFlow takes several models' first calls for one function's retracing, and warns."""
