@@ -3,6 +3,8 @@
 import asyncio
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from fake_serving import DOUBLE, TEXT, FakeServing, answer_price
 
@@ -119,3 +121,51 @@ def test_a_model_that_says_nothing_of_tokens_is_served_as_before():
             assert sent(fake, "genres") == [b"1|2", b""]
             with pytest.raises(DataError, match=r"0\.5 is neither text nor a whole number"):
                 client.predict(ROWS)
+
+
+NAMED = Schema([Categorical("user", column="User id"), Numeric("price", column="price (EUR)")], label="click")
+NAMED_SIGNATURES = {
+    "serving_default": ({"user": TEXT, "price": DOUBLE}, ["probability"]),
+    "schema": ({"rows": INT32}, ["schema"]),
+}
+RAW = {"User id": ["a", "b"], "price (EUR)": [1.0, 2.0], "click": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "form", [dict, pandas.DataFrame, pyarrow.table, lambda rows: pandas.DataFrame(rows).to_dict("records")]
+)
+def test_the_names_of_the_raw_table_are_known(form):
+    fake = model(NAMED_SIGNATURES, NAMED)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        assert [client.predict(form(RAW)).tolist() for _ in range(2)] == [[1, 2]] * 2
+    assert asked(fake) == ["schema", "serving_default", "serving_default"]
+    assert sent(fake, "user") == [b"a", b"b"]
+
+
+def test_a_file_with_the_names_of_the_raw_table(tmp_path):
+    pandas.DataFrame(RAW).to_csv(tmp_path / "raw.csv", index=False)
+    with model(NAMED_SIGNATURES, NAMED).serving() as target, PredictionClient(target, model="m") as client:
+        assert client.predict_file(tmp_path / "raw.csv").tolist() == [1, 2]
+
+
+def test_the_inputs_own_name_comes_first():
+    fake = model(NAMED_SIGNATURES, NAMED)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        client.predict({**RAW, "user": ["x", "y"]})
+    assert sent(fake, "user") == [b"x", b"y"]
+
+
+def test_a_column_under_neither_name_is_named_by_both():
+    with model(NAMED_SIGNATURES, NAMED).serving() as target, PredictionClient(target, model="m") as client:
+        with pytest.raises(DataError, match="column 'user' is missing") as caught:
+            client.predict({"price": [1.0]})
+        with pytest.raises(DataError, match="column 'User id' is in the table twice"):
+            client.predict(pandas.DataFrame([["a", "b", 1.0]], columns=["User id", "User id", "price (EUR)"]))
+    assert "or 'User id' as in the raw table" in caught.value.fix
+
+
+def test_what_may_be_left_out_is_looked_for_by_both_names():
+    fake = model(NAMED_SIGNATURES, NAMED)
+    with fake.serving() as target, PredictionClient(target, model="m", strict=False) as client:
+        client.predict(RAW)
+    assert sent(fake, "user") == [b"a", b"b"]

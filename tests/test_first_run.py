@@ -170,6 +170,12 @@ def test_a_useless_model_is_said_to_be_so(data, tmp_path, caplog):
     assert "worse than a constant on the test split: the log loss is 0.6" in caplog.text
 
 
+@pytest.mark.parametrize(("clicks", "rows", "is_said"), [(2, 1766, True), (29, 60, True), (30, 60, False), (1750, 1766, True)])
+def test_too_few_clicks_to_tell_are_said(clicks, rows, is_said):
+    found = worse_than_constant({"log_loss": 0.7, "log_loss_of_constant": 0.6}, [1] * clicks + [0] * (rows - clicks))
+    assert (f"({clicks:,} of these {rows:,} rows are clicks: too few to tell)" in found) == is_said
+
+
 def test_a_validation_auc_too_good_to_be_true_is_said(tmp_path):
     leak = {"answer": ["yes", "no"] * 200, "click": [1, 0] * 200}
     tfctr.prepare(tfctr.Schema([tfctr.Categorical("answer")], label="click"), train=leak, valid=leak, out=tmp_path / "data")

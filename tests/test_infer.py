@@ -146,8 +146,16 @@ def test_whole_numbers_whose_order_tells_are_numeric():
 @pytest.mark.parametrize(
     ("values", "reason", "advice"),
     [
-        (["NA", *map(str, whole(0, 5000, 999))], "it holds numbers, but 1 of 1,000 values are no numbers: 'NA'", "empty"),
-        (["?"] * 90 + [f"{number / 7:.3f}" for number in whole(0, 5000, 910)], "90 of 1,000 values are no numbers", "empty"),
+        (
+            ["NA", *map(str, whole(0, 5000, 999))],
+            "it holds numbers, but 1 of 1,000 values are no numbers: 'NA'",
+            "--missing NA",
+        ),
+        (
+            ["?"] * 90 + [f"{number / 7:.3f}" for number in whole(0, 5000, 910)],
+            "90 of 1,000 values are no numbers",
+            "--missing '?'",
+        ),
         ([f"{number / 8:.3f}".replace(".", ",") for number in whole(0, 900)], "written as text, such as '", "1234.5"),
         ([f"{number:,}" for number in whole(1000, 9000)], "written as text, such as '", "1234.5"),
         ([f"{number} %" for number in whole(1, 90)], "written as text, such as '", "1234.5"),
@@ -159,6 +167,12 @@ def test_numbers_that_are_not_quite_numbers(values, reason, advice):
     assert feature is None
     assert reason in found
     assert advice in notes
+
+
+def test_a_warning_of_such_numbers_says_what_to_do(tmp_path, caplog):
+    (tmp_path / "t.csv").write_text("x,click\n" + "".join(f"{number or 'NA'},{number % 2}\n" for number in range(1000)))
+    tfctr.Schema.infer(tmp_path / "t.csv", label="click")
+    assert "or name them to infer and prepare (--missing NA, in Python `missing`), and it can be numeric" in caplog.text
 
 
 def test_few_numbers_with_a_placeholder_are_categorical_and_say_so():

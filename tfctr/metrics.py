@@ -131,16 +131,31 @@ def constant_figures(labels, weights=None):
     return {"click_rate": rate, "log_loss_of_constant": entropy}
 
 
-def worse_than_constant(figures):
+_FEW = 30  # clicks, or non-clicks: the constant knows their rate, and no model can
+
+
+def worse_than_constant(figures, labels=None):
     """Why a model is useless: one sentence if its `log_loss` is above its `log_loss_of_constant`, else None.
+
+    With the `labels` of the rows it also says where they have too few of one class to tell.
 
     >>> worse_than_constant({"log_loss": 0.6931, "log_loss_of_constant": 0.47651})
     'the log loss is 0.6931, and 0.47651 for a constant click rate'
+    >>> worse_than_constant({"log_loss": 0.6931, "log_loss_of_constant": 0.47651}, [0, 1, 0])
+    'the log loss is 0.6931, and 0.47651 for a constant click rate (1 of these 3 rows are clicks: too few to tell)'
     """
     found, constant = (figures.get(name) for name in ("log_loss", "log_loss_of_constant"))
     if found is None or constant is None or not found > constant:
         return None
-    return f"the log loss is {found:.6g}, and {constant:.6g} for a constant click rate"
+    return f"the log loss is {found:.6g}, and {constant:.6g} for a constant click rate{_too_few(labels)}"
+
+
+def _too_few(labels):
+    labels = () if labels is None else np.ravel(labels)
+    clicks, others = np.count_nonzero(labels), len(labels) - np.count_nonzero(labels)
+    if not len(labels) or min(clicks, others) >= _FEW:
+        return ""
+    return f" ({clicks:,} of these {len(labels):,} rows are clicks: too few to tell)"
 
 
 def calibration(labels, probabilities, weights=None):

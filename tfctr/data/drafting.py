@@ -15,6 +15,7 @@ import dataclasses
 import math
 import re
 import reprlib
+import shlex
 
 from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
 
@@ -134,7 +135,7 @@ def _propose(seen, name):
 
 
 def _without(seen, reason, warning=False, instead=(), notes=()):
-    return Proposal(seen.name, None, reason, notes, reason if warning else None, instead)
+    return Proposal(seen.name, None, reason, notes, ": ".join([reason, *notes]) if warning else None, instead)
 
 
 def _useless(seen, name):
@@ -240,7 +241,8 @@ def _dirty(seen, name):
     if seen.odd_distinct > 20:
         return None
     reason = f"it holds numbers, but {what}; as tokens most would be unseen later"
-    fix = "leave these values empty, or name them to infer and prepare (missing, --missing), and it can be numeric"
+    named = " ".join(f"--missing {shlex.quote(value)}" for value in seen.odd)
+    fix = f"leave these values empty, or name them to infer and prepare ({named}, in Python `missing`), and it can be numeric"
     return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
 
 

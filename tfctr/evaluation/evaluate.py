@@ -44,7 +44,7 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
     for jump in getattr(split, "jumps", ()):
         _LOG.warning(jump)
     values = score(split.labels, probabilities, split.groups, split.weights)
-    if problem := metrics.worse_than_constant(values):
+    if problem := metrics.worse_than_constant(values, split.labels):
         _LOG.warning("worse than a constant on the %s split: %s", split.name, problem)
     return {**values, "shares": getattr(split, "shares", None)}
 

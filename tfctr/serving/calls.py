@@ -4,6 +4,7 @@ The calls are coroutines around one method, `_send`, which a client writes in it
 them with `finished`.
 """
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -18,7 +19,7 @@ from tfctr.serving.batches import in_batches, joined
 from tfctr.serving.channel import Connection
 from tfctr.serving.definitions import described, named_types, output_name
 from tfctr.serving.row_files import read_rows
-from tfctr.serving.rows import RowError, column_names, to_columns
+from tfctr.serving.rows import MissingError, RowError, column_names, to_columns
 from tfctr.serving.token_rules import INPUT, OUTPUT, SIGNATURE, TokenRules, agreed, read_rules
 from tfctr.serving.unseen_calls import AsksUnseen
 
@@ -149,7 +150,8 @@ class BaseClient(AsksUnseen):
             raise ConfigError("signature 'rank' has no input for candidates.", fix="use `predict`")
         user = [user] if isinstance(user, Mapping) else user
         # An optional column has no fixed shape: it belongs to the side that has it.
-        aside = column_names(user, inputs) - column_names(candidates, inputs)
+        sources = (self._rules or await self._ask_rules()).sources if optional else {}
+        aside = column_names(user, inputs, sources) - column_names(candidates, inputs, sources)
         shared = {name: known for name, known in inputs.items() if known[1][:1] == (1,) or name in aside}
         user = await self._user(user, shared, optional)
         own = {name: known for name, known in inputs.items() if name not in shared}
@@ -165,13 +167,11 @@ class BaseClient(AsksUnseen):
     async def _read_rows(self, rows, inputs, optional):
         """The columns of a request. What the model's schema says of tokens is asked for only where it matters."""
         if self._rules is None and self._separator is None:
-            try:
-                return to_columns(rows, inputs, optional=optional)
-            except RowError:  # perhaps of a list, or a number with a fraction
-                if SIGNATURE not in (self._signatures or ()):
-                    raise
+            # Perhaps a list, a number with a fraction, a raw table's name; even a column that may be left out may have one.
+            with contextlib.suppress(RowError, MissingError):
+                return to_columns(rows, inputs)
         rules = self._rules or await self._ask_rules()
-        return to_columns(rows, inputs, rules.separators, optional, rules.fractions)
+        return to_columns(rows, inputs, rules.separators, optional, rules.fractions, rules.sources)
 
     async def _ask_rules(self):
         """The model's `TokenRules`; of an export without them, the caller's."""

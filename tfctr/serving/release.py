@@ -95,7 +95,8 @@ def publish_model(
     if useless and force is None:
         raise ExportError(
             f"the model is not published, since it is worse than a constant: {'; '.join(useless)}.",
-            fix="train it as `tfctr train` does without CONFIG; or say why it must go live all the same: --force REASON",
+            fix="if the valid split has few clicks, prepare with a larger one, or more rows; else train without CONFIG, as "
+            "`tfctr train --data DATA --out RUN` does; or say why it must go live all the same: --force REASON",
         )
     with _staging(base, dry_run) as folder:
         live = versions(base)[-1:]

@@ -14,6 +14,7 @@ import reprlib
 import string
 import sys
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -44,7 +45,11 @@ class RowError(DataError):
         self.column, self.row, self.reason = column, row, reason
 
 
-def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset()):
+class MissingError(DataError):
+    """The rows lack a column."""
+
+
+def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset(), sources=MappingProxyType({})):
     """The columns of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
@@ -53,20 +58,24 @@ def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset())
         separator: joins the tokens of a list; a dict gives each column its own. Where there is none, lists are refused.
         optional: names of inputs that are left out where the rows do not have them.
         fractions: names of text columns that take numbers with a fraction, as their shortest decimal text.
+        sources: input name -> the name of its column in a raw table, which the rows may have instead.
 
     Returns:
         Input name -> array, or for text a list of `bytes`.
 
     Raises:
-        DataError: a column is missing or of another length; a `RowError` if a value cannot be what the column is.
+        DataError: a column is of another length; a `MissingError` if there is none, a `RowError` if a value cannot be what the
+            column is.
         ConfigError: `rows` is none of the things above.
 
     >>> to_columns({"user": [60.0, None, "x"]}, {"user": (np.dtype(object), (None,))})
     {'user': [b'60', b'', b'x']}
+    >>> to_columns({"User id": [60]}, {"user": (np.dtype(object), (None,))}, sources={"user": "User id"})
+    {'user': [b'60']}
     """
-    given = _columns(rows, inputs)
+    given = _columns(rows, inputs, sources)
     inputs = {name: described for name, described in inputs.items() if name in given or name not in optional} or inputs
-    _require_all(inputs, given)
+    _require_all(inputs, given, sources)
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(inputs, separator)
     columns = {name: _column(name, given[name], *inputs[name], separators.get(name), name in fractions) for name in inputs}
     lengths = {name: len(column) for name, column in columns.items()}
@@ -76,18 +85,18 @@ def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset())
     return columns
 
 
-def column_names(rows, inputs):
+def column_names(rows, inputs, sources=MappingProxyType({})):
     """The names of all columns that the rows have, in any form that `to_columns` takes."""
-    return set(_columns(rows, inputs))
+    return set(_columns(rows, inputs, sources))
 
 
-def to_arrays(rows, inputs, separator=None, fractions=frozenset()):
+def to_arrays(rows, inputs, separator=None, fractions=frozenset(), sources=MappingProxyType({})):
     """`to_columns` with text as `object` arrays of `bytes`.
 
     >>> to_arrays({"user": [60, "x"]}, {"user": (np.dtype(object), (None,))})
     {'user': array([b'60', b'x'], dtype=object)}
     """
-    columns = to_columns(rows, inputs, separator, fractions=fractions)
+    columns = to_columns(rows, inputs, separator, fractions=fractions, sources=sources)
     return {name: np.array(column, object) if isinstance(column, list) else column for name, column in columns.items()}
 
 
@@ -150,8 +159,16 @@ def _row_bytes(column):
     return np.full(len(column), column.itemsize * math.prod(column.shape[1:]), np.int64)
 
 
-def _columns(rows, inputs):
-    """Name -> values, from any form of rows."""
+def _columns(rows, inputs, sources):
+    """Name -> values. An input that the rows do not have by its name is their column of the name that a raw table has."""
+    others = {name: source for name, source in sources.items() if name in inputs}
+    given = _named(rows, inputs, dict.fromkeys([*inputs, *others.values()]))
+    found = {name: given[source] for name, source in others.items() if name not in given and source in given}
+    return {**given, **found} if found else given
+
+
+def _named(rows, inputs, wanted):
+    """Name -> values, from any form of rows; of columns that are not wanted perhaps the name alone."""
     if isinstance(rows, Mapping):
         return rows
     if isinstance(rows, list | tuple) and not rows:
@@ -161,12 +178,12 @@ def _columns(rows, inputs):
     names = getattr(rows, attribute, None) if hasattr(rows, "__len__") else None
     if names is not None:
         names = list(names)
-        for name in inputs:
+        for name in wanted:
             if names.count(name) > 1:
                 raise DataError(f"column {name!r} is in the table twice.", fix="rename or drop one of the two")
-        return {name: rows[name] if isinstance(name, str) and name in inputs else None for name in names}
+        return {name: rows[name] if isinstance(name, str) and name in wanted else None for name in names}
     if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
-        return _transpose(rows, inputs)
+        return _transpose(rows, wanted)
     matrices = [name for name, (_, shape) in inputs.items() if len(shape) == 2]
     if len(inputs) == len(matrices) == 1 and not isinstance(rows, str | bytes):
         return {matrices[0]: rows}
@@ -176,9 +193,9 @@ def _columns(rows, inputs):
     )
 
 
-def _transpose(rows, inputs):
+def _transpose(rows, wanted):
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
-    for name in filter(inputs.__contains__, names):
+    for name in filter(wanted.__contains__, names):
         for number, row in enumerate(rows):
             if name not in row:
                 fix = "give every row the same columns, with None for a missing value"
@@ -186,13 +203,14 @@ def _transpose(rows, inputs):
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _require_all(inputs, columns):
+def _require_all(inputs, columns, sources):
     missing = [name for name in inputs if name not in columns]
     if missing:
-        raise DataError(
+        other = f", or {sources[missing[0]]!r} as in the raw table" if missing[0] in sources else ""
+        raise MissingError(
             f"column {missing[0]!r} is missing"
             + (f", and {len(missing) - 1} more: {', '.join(missing[1:])}." if missing[1:] else "."),
-            fix=f"add it, with None where the value is unknown. The columns are: {', '.join(map(repr, columns))}.",
+            fix=f"add it{other}, with None where the value is unknown. The columns are: {', '.join(map(repr, columns))}.",
         )
 
 

@@ -1,7 +1,8 @@
-"""What a client must know of a model's schema to send lists and numbers with a fraction as text.
+"""What a client must know of a model's schema to send lists and numbers with a fraction as text, and to read raw tables.
 
 It travels with the model, as the signature `schema`, whose only answer is JSON: `{"genres": {"separator": "|", "token_type":
-"text"}}` for each feature of tokens. `GetModelMetadata` of TensorFlow Serving tells names and types alone.
+"text"}}` for each feature of tokens, and its `"column"` for each feature that is named otherwise than its column of the raw
+table. `GetModelMetadata` of TensorFlow Serving tells names and types alone.
 """
 
 import dataclasses
@@ -16,15 +17,17 @@ _FRACTIONS = ("text", "number")
 
 @dataclasses.dataclass(frozen=True)
 class TokenRules:
-    """What to know of the columns with tokens.
+    """What to know of the columns.
 
     Args:
         separators: what joins the tokens of lists: column -> one character, or one for all, or None where it is not known.
         fractions: the columns that take numbers with a fraction, as their shortest decimal text.
+        sources: the column of the raw table, by the input's name, where it is another one.
     """
 
     separators: Mapping[str, str] | str | None
     fractions: frozenset[str] = frozenset()
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def rules_of(schema):
@@ -32,7 +35,7 @@ def rules_of(schema):
 
     >>> from tfctr import Schema, Sequence
     >>> rules_of(Schema(features=[Sequence("genres", 3, separator=" ", token_type="text")], label="click"))
-    TokenRules(separators={'genres': ' '}, fractions=frozenset({'genres'}))
+    TokenRules(separators={'genres': ' '}, fractions=frozenset({'genres'}), sources={})
     """
     return _rules(_described(schema))
 
@@ -60,12 +63,23 @@ def agreed(rules, separator):
 
 
 def _described(schema):
-    """Feature -> what its kind of tokens is; numeric features are left out."""
-    tokens = {feature.name: feature for feature in schema.features if feature.raw_type == "string"}
-    keys = ("separator", "token_type")
-    return {name: {key: getattr(feature, key) for key in keys if hasattr(feature, key)} for name, feature in tokens.items()}
+    """Feature -> what its kind of tokens is, and its column; features of which neither is to be said are left out."""
+    described = {feature.name: _tokens(feature) | _source(feature) for feature in schema.features}
+    return {name: said for name, said in described.items() if said}
+
+
+def _tokens(feature):
+    keys = ("separator", "token_type") if feature.raw_type == "string" else ()
+    return {key: getattr(feature, key) for key in keys if hasattr(feature, key)}
+
+
+def _source(feature):
+    return {} if feature.source == feature.name else {"column": feature.source}
 
 
 def _rules(described):
-    separators = {name: feature["separator"] for name, feature in described.items() if "separator" in feature}
-    return TokenRules(separators, frozenset(name for name, f in described.items() if f.get("token_type") in _FRACTIONS))
+    return TokenRules(
+        {name: feature["separator"] for name, feature in described.items() if "separator" in feature},
+        frozenset(name for name, feature in described.items() if feature.get("token_type") in _FRACTIONS),
+        {name: feature["column"] for name, feature in described.items() if "column" in feature},
+    )

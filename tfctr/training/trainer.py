@@ -90,7 +90,7 @@ def train(config=None, data=None, out=None, console=None):
             )
             _say_if_too_good(folder, dataset, progress)
     run = load_run(folder)
-    if problem := worse_than_constant(run.metrics["valid"]):
+    if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
 
