@@ -227,7 +227,8 @@ def test_the_command_line_says_it(tmp_path):
     train.write_text("user,tags,click\n" + "".join(f"{n % 9}.0,a|b|c,{n % 2}\n" for n in range(90)))
     test.write_text("user,tags,click\n" + "".join(f"{n % 9},a|b,{n % 2}\n" for n in range(90)))
     (tmp_path / "schema.yaml").write_text(
-        "label: click\nfeatures:\n- {name: user, type: categorical, token_type: text}\n- {name: tags, type: sequence, max_length: 2}\n"
+        "label: click\nfeatures:\n- {name: user, type: categorical, token_type: text}\n"
+        "- {name: tags, type: sequence, max_length: 2}\n"
     )
     arguments = ["prepare", tmp_path / "schema.yaml", "--train", train, "--test", test, "--out"]
     result = CliRunner().invoke(app, [str(argument) for argument in [*arguments, tmp_path / "data"]])

@@ -60,7 +60,7 @@ def fit(engine, schema, train, folder):
 
 
 def vocabulary_table(index):
-    """The table (token, count[, id]) of the feature at `index` of the schema; of numbers, the tokens are buckets, without ids."""
+    """The table (token, count, id) of the feature at `index` of the schema; of numbers (bucket, count)."""
     return f"vocabulary{index}"
 
 
@@ -198,7 +198,9 @@ def _fit_log2_floor(engine, train, index, feature):
         counts.update(dict(zip(map(int, seen), map(int, count), strict=True)))
     known = [bucket for bucket, count in counts.items() if count >= feature.min_count]
     known.sort(key=lambda bucket: (-counts[bucket], bucket))
-    seen = pa.table({"token": pa.array(known, pa.int64()), "count": pa.array([counts[bucket] for bucket in known], pa.int64())})
+    seen = pa.table(
+        {"bucket": pa.array(known, pa.int64()), "count": pa.array([counts[bucket] for bucket in known], pa.int64())}
+    )
     engine.create(vocabulary_table(index), ibis.memtable(seen))
     ids = {bucket: FIRST_KNOWN + position for position, bucket in enumerate(known)}
     edges, interval_ids = log2_floor.intervals(ids)

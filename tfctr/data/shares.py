@@ -1,8 +1,8 @@
 """How much of each feature the fit does not know, in each split, beside what training lets expect.
 
-Of rows like those of the training table, the share of tokens that it does not hold is expected to be the share of its own tokens
-that would be unknown if the row that each is in were not there. Of one token a row, those are the tokens that it holds at most
-`min_count` times; tokens of a list often come together, or again and again in one row alone.
+Of rows like those of the training table, the share of tokens that it does not hold is expected to be the share of its own
+tokens that would be unknown if the row that each is in were not there. Of one token a row, those are the tokens that it holds
+at most `min_count` times; tokens of a list often come together, or again and again in one row alone.
 
 Reference: [Good, 1953](https://doi.org/10.1093/biomet/40.3-4.237), eq. 2: of `n` tokens, those seen r times weigh
 `(r + 1) n[r + 1] / n`, summed over `r < min_count`.
