@@ -3,6 +3,7 @@
 import asyncio
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_serving import DOUBLE, TEXT, FakeServing, answer_price
 
@@ -70,6 +71,40 @@ def test_rows_of_text_ask_for_nothing():
     with fake.serving() as target, PredictionClient(target, model="m") as client:
         client.predict({"user": ["0.5", 7], "genres": ["1 2", None], "price": [1, 2]})
     assert asked(fake) == ["serving_default"]
+
+
+RAW = Schema(
+    [
+        Categorical("user", column="User Nr."),
+        Sequence("genres", 3, column="Genres (all)", token_type="text"),
+        Numeric("price", column="Preis €"),
+    ],
+    label="click",
+)
+RAW_ROWS = {"User Nr.": ["a", "b"], "Genres (all)": [["x", "y"], None], "Preis €": [1, 2], "click": [0, 1]}
+
+
+@pytest.mark.parametrize("form", [dict, pd.DataFrame, lambda rows: pd.DataFrame(rows).to_dict("records")])
+def test_columns_under_their_names_in_the_raw_table(form):
+    fake = model(schema=RAW)
+    with fake.serving() as target, PredictionClient(target, model="m") as client:
+        assert [client.predict(form(RAW_ROWS)).tolist() for _ in range(2)] == [[1, 2]] * 2
+        assert asked(fake) == ["schema", "serving_default", "serving_default"]
+        assert (sent(fake, "user"), sent(fake, "genres")) == ([b"a", b"b"], [b"x|y", b""])
+        client.predict(form({**RAW_ROWS, "user": ["c", "d"]}))  # the served name comes first
+        assert sent(fake, "user") == [b"c", b"d"]
+        with pytest.raises(DataError, match="column 'user' is missing"):
+            client.predict(form({"Preis €": [1], "genres": [""]}))
+
+
+def test_an_optional_column_under_its_name_in_the_raw_table():
+    fake = model(schema=RAW)
+    rows = {"user": ["a"], "price": [1]}
+    with fake.serving() as target, PredictionClient(target, model="m", strict=False) as client:
+        client.predict(rows)
+        assert asked(fake) == ["serving_default"]
+        client.predict({**rows, "Genres (all)": ["x"]})
+        assert sent(fake, "genres") == [b"x"]
 
 
 @pytest.mark.parametrize("separator", ["|", {"genres": ","}])

@@ -18,7 +18,7 @@ from tfctr.serving.batches import in_batches, joined
 from tfctr.serving.channel import Connection
 from tfctr.serving.definitions import described, named_types, output_name
 from tfctr.serving.row_files import read_rows
-from tfctr.serving.rows import RowError, column_names, to_columns
+from tfctr.serving.rows import MissingColumnError, RowError, column_names, to_columns
 from tfctr.serving.token_rules import INPUT, OUTPUT, SIGNATURE, TokenRules, agreed, read_rules
 from tfctr.serving.unseen_calls import AsksUnseen
 
@@ -163,15 +163,19 @@ class BaseClient(AsksUnseen):
         return await self._read_rows(rows, described(signature.inputs), self._optional(signature))
 
     async def _read_rows(self, rows, inputs, optional):
-        """The columns of a request. What the model's schema says of tokens is asked for only where it matters."""
+        """The columns of a request. What the model's schema says of them is asked for only where it matters."""
         if self._rules is None and self._separator is None:
+            may_ask = SIGNATURE in (self._signatures or ())
             try:
-                return to_columns(rows, inputs, optional=optional)
-            except RowError:  # perhaps of a list, or a number with a fraction
-                if SIGNATURE not in (self._signatures or ()):
+                columns = to_columns(rows, inputs, optional=optional)
+                # An optional one may be there under its name in the raw table.
+                if len(columns) == len(inputs) or not may_ask or column_names(rows, inputs) <= set(inputs):
+                    return columns
+            except (RowError, MissingColumnError):  # perhaps a list, a number with a fraction, or a column of the raw table
+                if not may_ask:
                     raise
         rules = self._rules or await self._ask_rules()
-        return to_columns(rows, inputs, rules.separators, optional, rules.fractions)
+        return to_columns(rows, inputs, rules.separators, optional, rules.fractions, rules.columns)
 
     async def _ask_rules(self):
         """The model's `TokenRules`; of an export without them, the caller's."""

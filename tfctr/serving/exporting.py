@@ -200,7 +200,7 @@ def _example_columns(schema, examples):
     dtypes = {"string": np.dtype(object), "number": np.dtype(np.float64)}
     inputs = {feature.name: (dtypes[feature.raw_type], (None,)) for feature in schema.features}
     rules = rules_of(schema)
-    return to_arrays(examples, inputs, rules.separators, rules.fractions)
+    return to_arrays(examples, inputs, rules.separators, rules.fractions, rules.columns)
 
 
 def _schema_of(model, vocabularies):

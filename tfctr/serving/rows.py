@@ -44,7 +44,11 @@ class RowError(DataError):
         self.column, self.row, self.reason = column, row, reason
 
 
-def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset()):
+class MissingColumnError(DataError):
+    """The rows do not have a column that the model takes."""
+
+
+def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset(), raw_names=None):
     """The columns of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
@@ -53,18 +57,20 @@ def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset())
         separator: joins the tokens of a list; a dict gives each column its own. Where there is none, lists are refused.
         optional: names of inputs that are left out where the rows do not have them.
         fractions: names of text columns that take numbers with a fraction, as their shortest decimal text.
+        raw_names: input name -> the column that stands for it where the rows have none of that name.
 
     Returns:
         Input name -> array, or for text a list of `bytes`.
 
     Raises:
-        DataError: a column is missing or of another length; a `RowError` if a value cannot be what the column is.
+        DataError: a column is of another length; a `MissingColumnError` if it is missing; a `RowError` if a value cannot be
+            what the column is.
         ConfigError: `rows` is none of the things above.
 
     >>> to_columns({"user": [60.0, None, "x"]}, {"user": (np.dtype(object), (None,))})
     {'user': [b'60', b'', b'x']}
     """
-    given = _columns(rows, inputs)
+    given = _given(rows, inputs, raw_names or {})
     inputs = {name: described for name, described in inputs.items() if name in given or name not in optional} or inputs
     _require_all(inputs, given)
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(inputs, separator)
@@ -81,13 +87,13 @@ def column_names(rows, inputs):
     return set(_columns(rows, inputs))
 
 
-def to_arrays(rows, inputs, separator=None, fractions=frozenset()):
+def to_arrays(rows, inputs, separator=None, fractions=frozenset(), raw_names=None):
     """`to_columns` with text as `object` arrays of `bytes`.
 
     >>> to_arrays({"user": [60, "x"]}, {"user": (np.dtype(object), (None,))})
     {'user': array([b'60', b'x'], dtype=object)}
     """
-    columns = to_columns(rows, inputs, separator, fractions=fractions)
+    columns = to_columns(rows, inputs, separator, fractions=fractions, raw_names=raw_names)
     return {name: np.array(column, object) if isinstance(column, list) else column for name, column in columns.items()}
 
 
@@ -150,6 +156,14 @@ def _row_bytes(column):
     return np.full(len(column), column.itemsize * math.prod(column.shape[1:]), np.int64)
 
 
+def _given(rows, inputs, raw_names):
+    """The rows' columns by the names of the inputs, as far as there are such."""
+    raw_names = {name: column for name, column in raw_names.items() if name in inputs}
+    given = _columns(rows, inputs | {column: inputs[name] for name, column in raw_names.items() if column not in inputs})
+    found = {name: given[column] for name, column in raw_names.items() if name not in given and column in given}
+    return {**given, **found} if found else given
+
+
 def _columns(rows, inputs):
     """Name -> values, from any form of rows."""
     if isinstance(rows, Mapping):
@@ -189,7 +203,7 @@ def _transpose(rows, inputs):
 def _require_all(inputs, columns):
     missing = [name for name in inputs if name not in columns]
     if missing:
-        raise DataError(
+        raise MissingColumnError(
             f"column {missing[0]!r} is missing"
             + (f", and {len(missing) - 1} more: {', '.join(missing[1:])}." if missing[1:] else "."),
             fix=f"add it, with None where the value is unknown. The columns are: {', '.join(map(repr, columns))}.",

@@ -1,7 +1,8 @@
-"""What a client must know of a model's schema to send lists and numbers with a fraction as text.
+"""What a client must know of a model's schema to send lists, numbers with a fraction as text, and rows of a raw table.
 
 It travels with the model, as the signature `schema`, whose only answer is JSON: `{"genres": {"separator": "|", "token_type":
-"text"}}` for each feature of tokens. `GetModelMetadata` of TensorFlow Serving tells names and types alone.
+"text"}}` for each feature of tokens, and `"column"` for each feature whose column has another name. `GetModelMetadata` of
+TensorFlow Serving tells names and types alone.
 """
 
 import dataclasses
@@ -21,18 +22,20 @@ class TokenRules:
     Args:
         separators: what joins the tokens of lists: column -> one character, or one for all, or None where it is not known.
         fractions: the columns that take numbers with a fraction, as their shortest decimal text.
+        columns: the columns that have another name in the raw table: input -> that name.
     """
 
     separators: Mapping[str, str] | str | None
     fractions: frozenset[str] = frozenset()
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def rules_of(schema):
     """The rules of a fitted `Schema`.
 
     >>> from tfctr import Schema, Sequence
-    >>> rules_of(Schema(features=[Sequence("genres", 3, separator=" ", token_type="text")], label="click"))
-    TokenRules(separators={'genres': ' '}, fractions=frozenset({'genres'}))
+    >>> rules_of(Schema([Sequence("genres", 3, separator=" ", token_type="text", column="Genres")], label="click"))
+    TokenRules(separators={'genres': ' '}, fractions=frozenset({'genres'}), columns={'genres': 'Genres'})
     """
     return _rules(_described(schema))
 
@@ -60,12 +63,18 @@ def agreed(rules, separator):
 
 
 def _described(schema):
-    """Feature -> what its kind of tokens is; numeric features are left out."""
-    tokens = {feature.name: feature for feature in schema.features if feature.raw_type == "string"}
-    keys = ("separator", "token_type")
-    return {name: {key: getattr(feature, key) for key in keys if hasattr(feature, key)} for name, feature in tokens.items()}
+    """Feature -> what its kind of tokens is, and its column where that has another name; features of neither are left out."""
+    described = {}
+    for feature in schema.features:
+        keys = ("separator", "token_type") if feature.raw_type == "string" else ()
+        of_tokens = {key: getattr(feature, key) for key in keys if hasattr(feature, key)}
+        described[feature.name] = of_tokens | ({"column": feature.source} if feature.source != feature.name else {})
+    return {name: said for name, said in described.items() if said}
 
 
 def _rules(described):
-    separators = {name: feature["separator"] for name, feature in described.items() if "separator" in feature}
-    return TokenRules(separators, frozenset(name for name, f in described.items() if f.get("token_type") in _FRACTIONS))
+    separators, columns = (
+        {name: feature[key] for name, feature in described.items() if key in feature} for key in ("separator", "column")
+    )
+    fractions = frozenset(name for name, feature in described.items() if feature.get("token_type") in _FRACTIONS)
+    return TokenRules(separators, fractions, columns)
