@@ -1,4 +1,7 @@
-"""Run a command beside processes that keep all cores busy: `python tests/neighbours.py 8 COMMAND ...`; its exit code is the command's."""
+"""Run a command beside processes that keep all cores busy, and end with its exit code.
+
+python tests/neighbours.py 8 COMMAND ...
+"""
 
 import subprocess
 import sys

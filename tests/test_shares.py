@@ -114,7 +114,7 @@ WRITTEN_OTHERWISE = {
 @pytest.mark.parametrize("case", WRITTEN_OTHERWISE)
 def test_tokens_written_otherwise_are_noticed(tmp_path, caplog, case):
     train, test, examples = WRITTEN_OTHERWISE[case]
-    schema = Schema([Categorical("user")], label="click")
+    schema = Schema([Categorical("user", token_type="text")], label="click")
     with caplog.at_level(logging.WARNING, "tfctr"):
         dataset = tfctr.prepare(schema, train=rows(train), test=rows(test), out=tmp_path / "data")
     (warning,) = [record.message for record in caplog.records]
@@ -139,6 +139,38 @@ def test_a_wrong_separator_and_an_empty_column_are_noticed(tmp_path, caplog):
     assert "the test split: 100.0% of the tokens of 'tags'" in tags
     assert "'a,b,c', 'b,c', 'c,a'; known are 'c', 'a', 'b'" in tags
     assert price == "the test split: 'price' is missing in 100.0% of the rows, in training in 0.0%."
+
+
+def test_lists_that_repeat_a_token_of_their_own(tmp_path, caplog):
+    """Left out, a row takes its own token with it, however often it is in there: 9 of 10 tokens; of x x y, y is rare."""
+    schema = Schema([Sequence("session", max_length=10), Sequence("tags", max_length=3, min_count=2)], label="click")
+    table = {
+        "session": ["|".join([f"s{row}"] * 9 + ["home"]) for row in range(120)],
+        "tags": ["x|x|y", "x|x|x", "z|z", "y"] * 30,
+        "click": [0, 1] * 60,
+    }
+    table["tags"][:2] = ["x|x|once", "u|u|x"]  # without their rows: once 0, u 0; all others are frequent
+    with caplog.at_level(logging.WARNING, "tfctr"):
+        dataset = tfctr.prepare(schema, train=table, valid=0.1, test=0.2, out=tmp_path / "data")
+        whole = tfctr.prepare(schema, train=table, out=tmp_path / "whole")
+    assert not caplog.records
+    assert whole.train.shares["session"]["expected"] == pytest.approx(9 / 10)
+    assert whole.train.shares["tags"]["expected"] == pytest.approx(3 / (30 * 9))
+    assert dataset.test.shares["session"]["unseen"] == pytest.approx(9 / 10)
+
+
+def test_numbers_that_spread_over_many_buckets(tmp_path, caplog):
+    """Of buckets seen once new rows have as many more: 0 and 1 often, each of 2 .. 31 once."""
+    schema = Schema([Numeric("views"), Numeric("rare", min_count=2), Numeric("none")], label="click")
+    buckets = [0.0, 1.0] * 30 + [float(np.exp(np.sqrt(bucket + 0.5))) for bucket in range(2, 32)]
+    table = {"views": buckets, "rare": [1.0] * 86 + [8.0, 8.0, 9e9, None], "none": [None] * 90, "click": [0, 1] * 45}
+    with caplog.at_level(logging.WARNING, "tfctr"):
+        shares = tfctr.prepare(schema, train=table, test=table, out=tmp_path / "data").train.shares
+        tfctr.prepare(schema, train=table, valid=0.2, test=0.2, out=tmp_path / "drawn")
+    assert not caplog.records
+    assert shares["views"]["expected"] == pytest.approx(30 / 90)
+    assert shares["rare"]["expected"] == pytest.approx(3 / 89)  # 8 twice, and 9e9, which is unknown already
+    assert "expected" not in shares["none"]
 
 
 def test_rare_tokens_that_training_lets_expect_are_no_jump(tmp_path, caplog):
@@ -195,7 +227,8 @@ def test_the_command_line_says_it(tmp_path):
     train.write_text("user,tags,click\n" + "".join(f"{n % 9}.0,a|b|c,{n % 2}\n" for n in range(90)))
     test.write_text("user,tags,click\n" + "".join(f"{n % 9},a|b,{n % 2}\n" for n in range(90)))
     (tmp_path / "schema.yaml").write_text(
-        "label: click\nfeatures:\n- {name: user, type: categorical}\n- {name: tags, type: sequence, max_length: 2}\n"
+        "label: click\nfeatures:\n- {name: user, type: categorical, token_type: text}\n"
+        "- {name: tags, type: sequence, max_length: 2}\n"
     )
     arguments = ["prepare", tmp_path / "schema.yaml", "--train", train, "--test", test, "--out"]
     result = CliRunner().invoke(app, [str(argument) for argument in [*arguments, tmp_path / "data"]])

@@ -15,6 +15,7 @@ from tfctr.models import MODELS
 from tfctr.schema import Schema
 from tfctr.serving.examples import make_examples
 from tfctr.serving.loader import SavedModel
+from tfctr.serving.row_files import read_examples
 from tfctr.serving.server import LocalServer
 
 SCHEMA = Schema(
@@ -188,3 +189,17 @@ def test_raw_requests_and_examples_have_the_same_bits(served, prepared):
 
 def test_the_whole_spread_of_probabilities_is_seen(served):
     assert len(np.unique(served[2])) > ROWS / 2
+
+
+def test_the_raw_table_itself_is_served_and_published(tmp_path):
+    """A CSV file whose columns have names that no served input can have."""
+    file = tmp_path / "raw.csv"
+    file.write_text("Artikel Nr.;Preis €;click\n" + "".join(f"{row % 7}.0;{row / 4};{row % 2}\n" for row in range(ROWS)))
+    features = [Categorical("item", column="Artikel Nr."), Numeric("price", "scaled", column="Preis €")]
+    dataset = tfctr.prepare(Schema(features, label="click"), train=file, out=tmp_path / "data")
+    model = randomize(MODELS["LR"](dataset.schema), scale=0.5)
+    version = tfctr.serving.export(model, tmp_path / "ctr", examples=read_examples(file))
+    with LocalServer(version.parent, port=0) as server, client_of(server) as client:
+        answers = client.predict_file(file)
+    expected = model.predict(dataset.train.ids, batch_size=ROWS, verbose=0)[:, 0]
+    np.testing.assert_array_equal(answers.view(np.int32), expected.view(np.int32))

@@ -42,7 +42,7 @@ class StandIn:
 
 def register():
     """Now where Keras is imported, else when it is."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:  # None: as if it was not installed
         _tell(sys.modules["keras"])
     else:
         sys.meta_path.insert(0, _WhenKerasIsImported())

@@ -13,6 +13,7 @@ import reprlib
 
 import ibis
 import numpy as np
+import pyarrow as pa
 
 from tfctr.data import log2_floor, quantiles
 from tfctr.data.canonical import canonical
@@ -59,7 +60,7 @@ def fit(engine, schema, train, folder):
 
 
 def vocabulary_table(index):
-    """The table (token, count, id) of the feature at `index` of the schema."""
+    """The table (token, count, id) of the feature at `index` of the schema; of numbers (bucket, count)."""
     return f"vocabulary{index}"
 
 
@@ -78,11 +79,15 @@ def cut_rows(table, index, feature):
     return (_tokens_of_list(table[feature_column(index)], feature).length() > feature.max_length).sum()
 
 
-def rarest_tokens(engine, index, feature):
-    """How many tokens of the feature's vocabulary are in the training table exactly `min_count` times."""
+def known_by_their_row(engine, train, index, feature):
+    """How many known tokens of the training table would be unknown if the row that each is in were not there."""
     vocabulary = engine.table(vocabulary_table(index))
-    rarest = vocabulary.filter(vocabulary["count"] == feature.min_count)
-    return engine.fetch(rarest.agg(found=rarest.count()))[0]["found"]
+    if not isinstance(feature, Sequence):  # one token a row
+        rare = vocabulary.filter(vocabulary["count"] == feature.min_count)
+        return int(engine.fetch(rare.agg(found=rare["count"].sum()))[0]["found"] or 0)
+    rows = tokens(train, index, feature).group_by("row", "token").agg(here=lambda found: found.count())
+    found = rows.join(vocabulary, "token").filter(lambda both: both["count"] - both.here < feature.min_count)
+    return int(engine.fetch(found.agg(found=found.here.sum()))[0]["found"] or 0)
 
 
 def unseen_examples(engine, table, index, feature, number=3):
@@ -193,6 +198,10 @@ def _fit_log2_floor(engine, train, index, feature):
         counts.update(dict(zip(map(int, seen), map(int, count), strict=True)))
     known = [bucket for bucket, count in counts.items() if count >= feature.min_count]
     known.sort(key=lambda bucket: (-counts[bucket], bucket))
+    seen = pa.table(
+        {"bucket": pa.array(known, pa.int64()), "count": pa.array([counts[bucket] for bucket in known], pa.int64())}
+    )
+    engine.create(vocabulary_table(index), ibis.memtable(seen))
     ids = {bucket: FIRST_KNOWN + position for position, bucket in enumerate(known)}
     edges, interval_ids = log2_floor.intervals(ids)
     return dataclasses.replace(feature, edges=edges, interval_ids=interval_ids, size=FIRST_KNOWN + len(ids))

@@ -8,7 +8,7 @@ from tfctr.data.dataset import FORMAT, Dataset
 from tfctr.data.encoding import group_codes, write_split
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.files import find_files, is_files
-from tfctr.data.fitting import fit, rarest_tokens, unseen_examples
+from tfctr.data.fitting import fit, known_by_their_row, unseen_examples
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.shares import describe_jump, expected_unseen, has_vocabulary, jumps
 from tfctr.data.staging import split_by_hash, stage, staged_split
@@ -92,7 +92,7 @@ def _write(schema, tables, out, memory_limit, threads, seed, layout):
             fitted = fit(engine, schema, splits["train"].table, folder)
             groups = group_codes(engine, splits.values()) if schema.group else None
             entries = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
-            training = _training(engine, fitted, entries["train"]["counts"])
+            training = _training(engine, fitted, splits["train"].table, entries["train"]["counts"])
             warnings = list(_warnings(engine, fitted, splits, entries, training))
         shutil.rmtree(work)
         fitted.save(folder / "schema.json")
@@ -101,14 +101,13 @@ def _write(schema, tables, out, memory_limit, threads, seed, layout):
         _LOG.warning(warning)
 
 
-def _training(engine, schema, counts):
+def _training(engine, schema, train, counts):
     """`{feature: {"missing"[, "unseen"]}}`: the shares that new rows are expected to have."""
     training = {name: {"missing": found["missing"] / found["rows"]} for name, found in counts.items()}
     for index, feature in enumerate(schema.features):
         if has_vocabulary(feature):
-            # Of numbers only the share of training's own rows: how often its rarest buckets were seen is not kept.
-            rarest = 0 if isinstance(feature, Numeric) else rarest_tokens(engine, index, feature)
-            training[feature.name]["unseen"] = expected_unseen(counts[feature.name], rarest, feature.min_count)
+            by_row = known_by_their_row(engine, train, index, feature)
+            training[feature.name]["unseen"] = expected_unseen(counts[feature.name], by_row)
     return training
 
 

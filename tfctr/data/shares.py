@@ -1,8 +1,8 @@
 """How much of each feature the fit does not know, in each split, beside what training lets expect.
 
-Of rows like those of the training table, the share of tokens that it does not hold is expected to be the share of its tokens
-that it holds once. With `min_count`, tokens are unknown that it holds fewer times: then it is the share of its tokens that it
-holds at most `min_count` times.
+Of rows like those of the training table, the share of tokens that it does not hold is expected to be the share of its own
+tokens that would be unknown if the row that each is in were not there. Of one token a row, those are the tokens that it holds
+at most `min_count` times; tokens of a list often come together, or again and again in one row alone.
 
 Reference: [Good, 1953](https://doi.org/10.1093/biomet/40.3-4.237), eq. 2: of `n` tokens, those seen r times weigh
 `(r + 1) n[r + 1] / n`, summed over `r < min_count`.
@@ -56,17 +56,17 @@ def add(counts, more):
         counts.setdefault(name, collections.Counter()).update(found)
 
 
-def expected_unseen(counts, rarest, min_count):
-    """The share of tokens of new rows that the fit will not know.
+def expected_unseen(counts, by_row):
+    """The share of tokens of new rows that the fit will not know; None where there is no token.
 
     Args:
         counts: those of the training split, of one feature.
-        rarest: how many tokens of the vocabulary the training split holds exactly `min_count` times.
+        by_row: how many of its known tokens would be unknown without the row that they are in.
 
-    >>> expected_unseen({"tokens": 100, "unseen": 0}, rarest=4, min_count=1)
-    0.04
+    >>> expected_unseen({"tokens": 100, "unseen": 1}, by_row=4)
+    0.05
     """
-    return (counts["unseen"] + min_count * rarest) / counts["tokens"] if counts["tokens"] else None
+    return (counts["unseen"] + by_row) / counts["tokens"] if counts["tokens"] else None
 
 
 def shares_of(counts, training):
@@ -106,7 +106,8 @@ def told_shares(counted, where):
     counts, training = {}, {}
     for name, rows in counted.items():
         tokens, unseen, _ = rows.sum(axis=0, dtype=np.float64)
-        counts[name] = {"tokens": int(tokens), "unseen": int(unseen)}
+        missing = int(np.sum(rows[:, 0] == 0))
+        counts[name] = {"rows": len(rows), "missing": missing, "tokens": int(tokens), "unseen": int(unseen)}
         training[name] = {"unseen": float(rows[0, 2])} if len(rows) else {}
     for jump in jumps(counts, training):
         _LOG.warning(describe_jump(where, *jump))
@@ -116,13 +117,15 @@ def told_shares(counted, where):
 def jumps(counts, training):
     """The features of which much more is unseen, or missing, than training lets expect: `(feature, what, share, expected)`.
 
-    Much more is .05 more, and three standard errors of such a share, and half as much again.
+    Much more is .05 more, and three standard errors of such a share, and half as much again. Tokens of one row are no
+    independent draws, so that the rows which have any are what counts.
     """
     for name, found in counts.items():
-        for what, of in (("unseen", "tokens"), ("missing", "rows")):
+        rows, missing = found["rows"], found.get("missing", 0)
+        for what, of, number in (("unseen", found.get("tokens"), rows - missing), ("missing", rows, rows)):
             expected = training.get(name, {}).get(what)
-            if expected is not None and found.get(of) and _jumps(found.get(what, 0) / found[of], expected, found[of]):
-                yield name, what, found.get(what, 0) / found[of], expected
+            if expected is not None and of and _jumps(found.get(what, 0) / of, expected, number):
+                yield name, what, found.get(what, 0) / of, expected
 
 
 def _jumps(share, expected, number):
