@@ -38,7 +38,7 @@ ODD = {
     "nested": (pd.Series([[["a"]], []]), "array<array"),
     "struct": (pd.Series([{"a": 1}, None]), "struct"),
     "zone": (pd.Series(pd.to_datetime([TIME, TIME]).tz_localize("Europe/Berlin")), "timestamp"),
-    "decimal and float": ([decimal.Decimal("1.5"), 2.5], "Decimal and float"),
+    "decimal and text": ([decimal.Decimal("1.5"), "a"], "Decimal and str"),
     "wide decimal": (pa.array([decimal.Decimal(1), None]).cast(pa.decimal256(50, 2)), "decimal256"),
     "calendar": (pa.array([pa.MonthDayNano([1, 2, 3]), None]), "month_day_nano_interval"),
     "fixed bytes": (pa.array([b"ab", None], pa.binary(2)), "binary"),

@@ -367,7 +367,7 @@ def test_a_table_that_the_model_does_not_name_is_refused():
         def __init__(self, schema, name=None):
             ids = ids_input(schema)
             embedding = tfctr.layers.FeatureEmbedding(schema, 1)
-            super().__init__(schema, ids, {"logit": tfctr.layers.LinearTerms()(embedding(ids))}, name=name)
+            super().__init__(schema, ids, {"logit": tfctr.layers.LinearTerms()(embedding(ids))}, embeddings=[], name=name)
 
     with pytest.raises(ConfigError, match=r"the table '.*table' is of none of `Forgetful\.embeddings`"):
         compress_tables(Forgetful(USERS), split(3, 4), "int8")

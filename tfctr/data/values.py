@@ -39,7 +39,9 @@ def _texts(value):
 def _text(value):
     if value is None:
         return None
-    if isinstance(value, numbers.Real | decimal.Decimal) and not isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, numbers.Real | decimal.Decimal):
         return _number_text(value)
     raise TypeError(f"a value of type {type(value).__name__} stands beside numbers, or lists")
 
