@@ -295,6 +295,15 @@ def test_predict_reports_the_rows_of_a_file(published, tmp_path):
     )
 
 
+def test_a_version_that_cannot_count_may_follow_one_that_can(published, tmp_path):
+    base = Path(published["folder"]).parent
+    schema = Schema.load(base.parent / "data" / "schema.json")
+    shutil.copytree(base.parent / "data" / "vocabulary", tmp_path / "vocabulary")  # and no manifest
+    record = tfctr.serving.publish_model(LR(schema), base, vocabularies=tmp_path, dry_run=True, force="other weights")
+    assert (record["compared_with"], record["unseen"]) == (1, None)
+    assert not [failure for failure in record["failures"] if "signature" in failure]
+
+
 def test_a_model_that_cannot_say_says_nothing(models, tiny_schema, tmp_path):
     assert UnseenTokens(tiny_schema).fields == []  # of a folder without a manifest
     shutil.copytree(models / "light", tmp_path / "ctr" / "1")

@@ -15,6 +15,7 @@ from tfctr.storage import read_object
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
 _PROBABILITIES = (_OUTPUT, "scores", "outputs")  # the last two are those of `classify` and `regress`
+_ADVISORY = {"unseen"}  # a client asks for it only where the model has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _metric_failures(metrics, bounds):
 
 def _broken_calls(new, live):
     """What a client of the live version would notice: a sentence each."""
-    for name in sorted(live):
+    for name in sorted(set(live) - _ADVISORY):
         if name not in new:
             yield f"signature {name!r} is gone"
         else:
