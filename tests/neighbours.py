@@ -6,11 +6,15 @@ python tests/neighbours.py 8 COMMAND ...
 import subprocess
 import sys
 
-number, *command = sys.argv[1:]
-neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(number))]
-try:
-    code = subprocess.run(command, check=False).returncode
-finally:
-    for neighbour in neighbours:
-        neighbour.kill()
-sys.exit(code)
+
+def main(number, *command):
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(number))]
+    try:
+        return subprocess.run(command, check=False).returncode
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
