@@ -1,6 +1,9 @@
 """What the tests share: the backend, where real data are, and a tiny fitted schema with ids that are valid for it."""
 
+import functools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -35,6 +38,28 @@ VOCABULARIES = {
 def pytest_runtest_setup(item):
     """Give each test, and the fixtures made for it, the same weights whatever ran before in its process."""
     keras.utils.set_random_seed(1)
+
+
+@functools.cache
+def multiplies_in_low_precision():
+    """Whether products in 16 bits leave the process alive: not where ONEDNN_MAX_CPU_ISA hides what TensorFlow relies on."""
+    product = "tf.matmul(tf.ones((64, 400), dtype), tf.ones((400, 400), dtype))"
+    code = f"import tensorflow as tf; [{product} for dtype in ('bfloat16', 'float16')]"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(autouse=True)
+def _skip_low_precision_where_it_ends_the_process(monkeypatch):
+    if "ONEDNN_MAX_CPU_ISA" not in os.environ or multiplies_in_low_precision():
+        return
+    make = keras.DTypePolicy.__init__
+
+    def refuse(policy, name=None, *arguments, **options):
+        if "float16" in str(name):
+            pytest.skip(f"TensorFlow cannot multiply in {name} with ONEDNN_MAX_CPU_ISA={os.environ['ONEDNN_MAX_CPU_ISA']}")
+        make(policy, name, *arguments, **options)
+
+    monkeypatch.setattr(keras.DTypePolicy, "__init__", refuse)
 
 
 @pytest.fixture(scope="session")
