@@ -170,7 +170,8 @@ def test_numbers_that_are_not_quite_numbers(values, reason, advice):
 
 
 def test_a_warning_of_such_numbers_says_what_to_do(tmp_path, caplog):
-    (tmp_path / "t.csv").write_text("x,click\n" + "".join(f"{number or 'NA'},{number % 2}\n" for number in range(1000)))
+    rows = "".join(f"{number or 'NA'},{'abc'[number % 3]},{number % 2}\n" for number in range(1000))
+    (tmp_path / "t.csv").write_text(f"x,user,click\n{rows}")
     tfctr.Schema.infer(tmp_path / "t.csv", label="click")
     assert "or name them to infer and prepare (--missing NA, in Python `missing`), and it can be numeric" in caplog.text
 
