@@ -313,3 +313,10 @@ def test_a_model_that_cannot_say_says_nothing(models, tiny_schema, tmp_path):
         assert client.unseen(rows) is None
         assert client.predict_file(tmp_path / "rows.jsonl").shape == (1,)
         assert client.shares is None
+
+
+def test_buckets_beyond_64_bits_are_counted(tmp_path):
+    train = {"x": [-1e258, 1.0, 1.0], "click": [1, 0, 0]}
+    dataset = tfctr.prepare(Schema([Numeric("x", "log2_floor")], label="click"), train=train, out=tmp_path / "data")
+    assert dataset.train.ids[:, 0].tolist() == [4, 3, 3]
+    assert dataset.train.shares["x"]["unseen"] == 0

@@ -198,9 +198,8 @@ def _fit_log2_floor(engine, train, index, feature):
         counts.update(dict(zip(map(int, seen), map(int, count), strict=True)))
     known = [bucket for bucket, count in counts.items() if count >= feature.min_count]
     known.sort(key=lambda bucket: (-counts[bucket], bucket))
-    seen = pa.table(
-        {"bucket": pa.array(known, pa.int64()), "count": pa.array([counts[bucket] for bucket in known], pa.int64())}
-    )
+    texts = pa.array(map(str, known), pa.string())  # the bucket of -1e258 is a whole number beyond 64 bits
+    seen = pa.table({"bucket": texts, "count": pa.array([counts[bucket] for bucket in known], pa.int64())})
     engine.create(vocabulary_table(index), ibis.memtable(seen))
     ids = {bucket: FIRST_KNOWN + position for position, bucket in enumerate(known)}
     edges, interval_ids = log2_floor.intervals(ids)
