@@ -27,7 +27,7 @@ COMMANDS = {
     "models": "--data {data} --models LR CETN --batch-size 500",
     "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
     "out_of_core": "--rows 3000 --columns 5 --batch-size 1000 --folder {folder}",
-    "first_tables": "--tables numbers rare --rows 3000 --seeds 1 --model LR",
+    "first_tables": "--tables numbers rare --rows 8000 --seeds 1 --model LR",
     "peers": "--models DNN TF4CTR CETN --rounds 1 --steps 1",
 }
 
