@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from at_length import at_length
 from test_export import spread, usual_rows
 
 import tfctr
@@ -200,7 +201,7 @@ def valid(model, tiny_ids):
     return Split.from_arrays(ids, np.random.default_rng(5).random(2000) < chance, name="valid")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", at_length(METHODS, "platt"))
 def test_the_served_graph_is_calibrated(method, model, valid, tiny_schema, tmp_path):
     calibration = tfctr.serving.fit_calibration(model, valid, method)
     version = tfctr.serving.export(model, tmp_path / "ctr", calibration=calibration, negatives_kept=0.1, candidates=["item"])
@@ -226,6 +227,7 @@ def test_the_served_graph_is_calibrated(method, model, valid, tiny_schema, tmp_p
     assert card["calibration"]["before"]["pcoc"] > 1.2
 
 
+@pytest.mark.slow
 def test_a_correction_alone_needs_no_fit(model, tiny_schema, tmp_path):
     version = tfctr.serving.export(model, tmp_path / "ctr", negatives_kept=0.25, check=False)
     raw = usual_rows(tiny_schema, 50)

@@ -119,6 +119,7 @@ def test_a_run_worse_than_a_constant_is_code_5_unless_forced(folder, base, tmp_p
     assert "a fire drill" in done("versions", tmp_path / "clicks")
 
 
+@pytest.mark.slow
 def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     base = shutil.copytree(base, tmp_path / "clicks")
     result = tfctr_("publish", folder / "worse", base)

@@ -150,6 +150,7 @@ def releases(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_signature_of_a_plain_model_can_be_batched(releases, out, monkeypatch):
     write_server_config(out, [releases / "plain"], batching=Batching(64))
     monkeypatch.setattr(configuration, "read_warmup", lambda _: [SimpleNamespace(rows=rows) for rows in (3, 65, 1)])

@@ -212,6 +212,7 @@ def test_unknown_contrast_gives_the_closest_name():
         losses.ContrastLoss("a", "b", contrast="infonce")
 
 
+@pytest.mark.slow
 def test_two_devices_contrast_the_rows_of_both():
     script = Path(__file__).with_name("mirrored_contrast.py")
     run = subprocess.run(

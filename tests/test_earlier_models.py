@@ -6,6 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from at_length import at_length
 from randomized import randomize
 
 from tfctr.layers import MLP, BridgedCross, ExpertEmbedding, FeatureGating, GatedEmbedding
@@ -67,7 +68,7 @@ def _without(value, keys):
             del value[key]
 
 
-@pytest.mark.parametrize("name", sorted(EARLIER))
+@pytest.mark.parametrize("name", at_length(sorted(EARLIER), *sorted(EARLIER)[:3]))
 def test_a_file_of_before_gives_the_same_bits(name, tiny_schema, tiny_ids, tmp_path):
     make, changes = EARLIER[name]
     model = randomize(make(tiny_schema))

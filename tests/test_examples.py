@@ -40,6 +40,7 @@ def test_demo_serves_the_bits_it_predicted(tmp_path):
     assert (tmp_path / "demo" / "serving" / "tf4ctr" / "1" / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_a_model_from_outside_is_served_as_it_predicts():
     printed = run("add_your_own_model.py")
     served, offline = (re.findall(rf"{face}: +\[(.*)\]", printed) for face in ("served", "offline"))
@@ -56,6 +57,7 @@ def test_a_graph_of_plain_keras_is_served_as_it_predicts():
     assert "explained by ['click', 'difficulty_if_click', 'difficulty_if_no_click', 'logit'" in printed
 
 
+@pytest.mark.slow
 def test_depth_study_compares_five_networks():
     printed = run("depth_study.py", "--epochs", "1", "--units", "16")
     aucs = [float(auc) for auc in re.findall(r"layers.*AUC ([01]\.\d{5})", printed)]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from every_model import EVERY_MODEL_AT_LENGTH
+from at_length import at_length
 from saved_models import check
 
 import tfctr
@@ -104,7 +104,7 @@ def test_predict_does_not_depend_on_what_was_predicted_before(tiny_schema, tiny_
     np.testing.assert_array_equal(fresh.predict(tiny_ids(512), 512, verbose=0), used.predict(tiny_ids(512), 512, verbose=0))
 
 
-@EVERY_MODEL_AT_LENGTH
+@pytest.mark.parametrize("name", at_length(sorted(MODELS), "CETN", "LR", "TF4CTR"))
 def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     model = spread(MODELS[name](tiny_schema))
     version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 50))
@@ -113,13 +113,14 @@ def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     assert rows == {"serving_default": [1, 3, 64, 50], "ids": [1, 3, 64, 4, 50]}
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", at_length(["mixed_bfloat16", "mixed_float16"], "mixed_bfloat16"))
 def test_mixed_precision_answers_in_float32(policy, tiny_schema, tmp_path):
     version = tfctr.serving.export(mixed(policy, tiny_schema), tmp_path / "ctr")
     numbers = [array for batch in golden_of(version) for array in batch["outputs"].values() if array.dtype != object]
     assert {array.dtype for array in numbers} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 def test_a_model_that_runs_eagerly_is_checked_in_a_graph(tiny_schema, tmp_path):
     model = spread(MODELS["DNN"](tiny_schema))
     model.compile(run_eagerly=True)
@@ -332,6 +333,7 @@ def test_names_with_punctuation_are_served_as_they_are(tmp_path):
     assert set(read_signatures(version)["serving_default"].inputs) == set(names)
 
 
+@pytest.mark.slow
 def test_examples_are_records_of_a_batch_each_and_not_without_end(tiny_schema, tmp_path):
     model, rows = MODELS["LR"](tiny_schema), usual_rows(tiny_schema, 150)
     version = tfctr.serving.export(model, tmp_path / "ctr", examples=rows, check=False)

@@ -130,6 +130,7 @@ def test_final_mlp_is_the_twin_sentence(tiny_schema, tiny_ids):
     np.testing.assert_array_equal(twin(tiny_ids(9))["logit"], model(tiny_ids(9))["logit"])
 
 
+@pytest.mark.slow
 def test_tables_of_contexts_are_served_and_compressed(tiny_schema, tiny_ids, tmp_path):
     model = randomize(FinalMLP(tiny_schema, 4, [10], [20], simple_context=["user"], complex_context=["genres", "age"]))
     model.compile()

@@ -28,6 +28,7 @@ def assert_equal_losses(one, two):
         np.testing.assert_allclose(two[name], one[name], rtol=2e-5, atol=1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_losses_of_one():
     encoders = {
         "simple_encoder": {"type": "MLP", "hidden_units": [8]},

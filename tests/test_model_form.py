@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from at_length import at_length
 
 from tfctr import losses
 from tfctr.errors import ConfigError, DataError, TrainingError
@@ -207,7 +208,7 @@ def trained(model, data, loss, **fit):
     return model.evaluate(*data, sample_weight=fit.get("sample_weight"))
 
 
-@pytest.mark.parametrize("form", ["labels", "weights", "both", "class_weight", "integers", "batches"])
+@pytest.mark.parametrize("form", at_length(["labels", "weights", "both", "class_weight", "integers", "batches"], "both"))
 def test_labels_and_weights_of_rank_1_are_those_of_rank_2(form, tiny_schema, data):
     ids, labels = data
     weights = np.where(labels == 1, 2.0, 0.5).astype("float32")

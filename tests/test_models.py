@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from at_length import at_length
 from every_model import EVERY_MODEL, EVERY_MODEL_AT_LENGTH
 
 from tfctr import layers, models
@@ -86,7 +87,7 @@ def test_config_is_json_and_rebuilds_the_model(name, tiny_schema):
     assert (twin.embedding_l2, twin.schema, twin.name) == (0.5, tiny_schema, model.name)
 
 
-@EVERY_MODEL_AT_LENGTH
+@pytest.mark.parametrize("name", at_length(sorted(MODELS), "LR", "TF4CTR"))
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_finite(name, policy, tiny_schema, data):
     outside = keras.config.dtype_policy()
@@ -211,6 +212,7 @@ def test_wide_deep_is_the_twin_sentence(tiny_schema, tiny_ids):
 # TF4CTR
 
 
+@pytest.mark.slow
 def test_tf4ctr_takes_any_pair_of_encoders(tiny_schema, data):
     encoders = [
         lambda: layers.MLP([4]),

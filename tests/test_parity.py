@@ -149,13 +149,14 @@ def test_scaled_numbers_have_the_same_bits_around_every_trap(mean, scale):
 
 
 # Each example prepares a dataset: too slow to be shrunk.
-@settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(st.fixed_dictionaries(COLUMNS), min_size=20, max_size=100))
 def test_both_faces_agree_on_any_value(fitted, tmp_path_factory, rows):
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     check_both_faces(fitted, columns, tmp_path_factory.mktemp("parity"))
 
 
+@pytest.mark.slow
 def test_80_000_real_rows_are_served_as_they_were_prepared(real_data, tmp_path):
     """Every id of every row, and every probability that a model gives for the test rows, has the same bits on both faces."""
     splits = {name: real_data("criteo-80k") / f"{name}.parquet" for name in ("train", "valid", "test")}

@@ -60,6 +60,7 @@ def generator(*arrays):
     yield from (Batches(*arrays)[index] for index in range(3))
 
 
+@pytest.mark.slow
 def test_all_forms_of_labels_and_weights_mix_in_one_model(tiny_schema, data):
     """Keras relaxes a graph to unknown rank once it has seen both; the values must stay those of the arrays."""
     ids, y, w = data

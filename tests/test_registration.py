@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from at_length import at_length
 
 import tfctr.models
 from tfctr.layers import MLP, FeatureEmbedding
@@ -14,7 +15,6 @@ from tfctr.models import TF4CTR, ids_input
 from tfctr.registration import NAMES, StandIn
 
 REPORT = "model = keras.saving.load_model(sys.argv[1]); print(type(model).__module__, type(model).__name__)"
-_SLOW = ("a name of tfctr", "within a function", "tfctr alone")
 FORMS = {
     "tfctr first": "import sys, tfctr, keras",
     "keras first": "import sys, keras, tfctr",
@@ -38,7 +38,7 @@ def run(code, *arguments, check=True):
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=check)
 
 
-@pytest.mark.parametrize("form", [pytest.param(form, marks=[pytest.mark.slow] * (form in _SLOW)) for form in FORMS])
+@pytest.mark.parametrize("form", at_length(list(FORMS), "tfctr first", "keras first"))
 def test_keras_loads_a_model_in_a_fresh_process(form, file):
     assert run(f"{FORMS[form]}; {REPORT}", file).stdout.split() == ["tfctr.models.tf4ctr", "TF4CTR"]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from at_length import at_length
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from saved_models import client_of
@@ -14,8 +15,6 @@ from tfctr.serving.loader import SavedModel
 from tfctr.serving.server import LocalServer
 
 ROWS, BATCH_SIZES = 1000, (1000, 64)
-FIRST = {"LR", "TF4CTR"}
-EVERY_MODEL = [pytest.param(name, marks=[] if name in FIRST else pytest.mark.slow) for name in sorted(MODELS)]
 SEPARATORS = {feature.name: feature.separator for feature in SCHEMA.features if hasattr(feature, "separator")}
 NOTHING = {feature.name: [None] for feature in SCHEMA.features}
 
@@ -36,7 +35,7 @@ def drawn(tmp_path_factory):
     return columns, tfctr.prepare(SCHEMA, train=table(TRAIN), test=test, out=tmp_path_factory.mktemp("drawn") / "data")
 
 
-@pytest.mark.parametrize("name", EVERY_MODEL)
+@pytest.mark.parametrize("name", at_length(sorted(MODELS), "TF4CTR"))
 def test_raw_rows_are_served_as_they_are_predicted(name, drawn, tmp_path):
     columns, dataset = drawn
     model = spread(MODELS[name](dataset.schema), scale=0.3)

@@ -295,6 +295,7 @@ def test_predict_reports_the_rows_of_a_file(published, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_version_that_cannot_count_may_follow_one_that_can(published, tmp_path):
     base = Path(published["folder"]).parent
     schema = Schema.load(base.parent / "data" / "schema.json")

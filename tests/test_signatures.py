@@ -56,6 +56,7 @@ def test_every_signature_is_in_the_golden_rows_and_in_the_card(exported):
     assert (card["calibration"], card["negatives_kept"]) == (None, 1.0)
 
 
+@pytest.mark.slow
 def test_many_models_in_one_process_are_exported_without_a_warning(tiny_schema, caplog):
     for _ in range(6):
         graph = ServedGraph(MODELS["LR"](tiny_schema), tiny_schema)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from at_length import at_length
 from every_model import EVERY_MODEL
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -54,7 +55,7 @@ def valid(tiny_ids, tiny_labels):
     return Split.from_arrays(tiny_ids(300), tiny_labels(300), name="valid")
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module", params=at_length(FORMS, "int8"))
 def compressed(request, model, valid):
     return compress_tables(model, valid, request.param, max_auc_drop=1)
 
@@ -176,6 +177,7 @@ def test_only_rows_of_the_batch_become_float32(version, compressed):
     assert types == {"ResourceGather": {dtype.as_datatype_enum for dtype in gathered}, "ReadVariableOp": {types_pb2.DT_FLOAT}}
 
 
+@pytest.mark.slow
 def test_calibrated_probabilities_come_from_the_stored_numbers(model, valid, tiny_schema, tmp_path):
     tables = compress_tables(model, valid, "int8", max_auc_drop=1)
     served = {"tables": tables, "calibration": SigmoidCalibration(2.0, 0.5), "negatives_kept": 0.1}
@@ -195,6 +197,7 @@ def check(name, form, schema, valid, folder):
     np.testing.assert_array_equal(SavedModel(version).run("ids", {"ids": ids})["probability"], expected)
 
 
+@pytest.mark.slow
 def test_a_model_with_a_narrow_table(tiny_schema, valid, tmp_path):
     check("FM", "int8", tiny_schema, valid, tmp_path / "ctr")
 
