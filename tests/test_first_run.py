@@ -57,7 +57,7 @@ def test_the_defaults_follow_from_the_data_and_are_written_out(run):
     assert run.config.model.name == "TF4CTR"
     assert (training.batch_size, training.start, training.seed, training.epochs) == (64, "click_rate", 4, 2)
     assert "log_loss" in training.monitor
-    assert run.model.embedding_l2 == 0.5  # 5,000 / 2,000 would be more
+    assert run.model.embedding_l2 == 10  # 30,000 / 2,000 would be more
 
 
 def test_l2_falls_with_the_rows_and_with_rare_clicks_where_nothing_is_normalized(data):
@@ -65,7 +65,7 @@ def test_l2_falls_with_the_rows_and_with_rare_clicks_where_nothing_is_normalized
     rate = dataset.train.click_rate
     assert suggest(dataset, "LR").model.arguments["embedding_l2"] == pytest.approx(4 * rate * (1 - rate) * 30 / ROWS, rel=0.05)
     assert suggest(dataset, "DeepFM").model.arguments.keys() == {"dropout", "embedding_l2"}
-    assert suggest(dataset, "DNN").model.arguments == {"dropout": 0.2, "batch_norm": True, "embedding_l2": 0.5}
+    assert suggest(dataset, "DNN").model.arguments == {"dropout": 0.2, "batch_norm": True, "embedding_l2": 10.0}
 
 
 def test_a_run_of_two_epochs_is_already_better_than_a_constant(run):

@@ -16,7 +16,7 @@ _ARGUMENTS = {  # of the models that have them
 }
 _TRAINING = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
 _FIRST_STEPS = 500
-_PRIOR_ROWS, _PRIOR_ROWS_UNSCALED, _LARGEST_L2 = 30, 5_000, 0.5
+_PRIOR_ROWS, _PRIOR_ROWS_UNSCALED, _LARGEST_L2 = 30, 30_000, 10
 
 
 def suggest(dataset, model="TF4CTR", overrides=()):
@@ -24,7 +24,7 @@ def suggest(dataset, model="TF4CTR", overrides=()):
 
     Logits that start at the click rate `r`; at least 50 gradient steps an epoch; log loss as the monitor; dropout; batch
     normalization in most models. `embedding_l2` falls with the rows, so that it counts as much whether there are many or few:
-    `5,000 / rows`, at most 0.5, with batch normalization, behind which the scale of embeddings is free, and L2 says which of
+    `30,000 / rows`, at most 10, with batch normalization, behind which the scale of embeddings is free, and L2 says which of
     them count; else `4 r (1 - r) 30 / rows`, the curvature of the log loss on 30 rows. Tables of many rows have it on the rows
     of a batch. Where an epoch has fewer steps, none counts against the patience before 500 of them.
 
