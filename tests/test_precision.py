@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from encoder_contract import ROUNDING, check_precision
-from test_views import OF_IDS, OF_ONE_VIEW, PUBLIC, make, rows_for
+from test_views import OF_IDS, OF_ONE_VIEW, PUBLIC, rows_for
+from test_views import make as make_layer
 
 from tfctr.layers import MLP, FactorizationMachine
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_near_float32(name):
-    layer, inputs = make(name), rows_for(name)
+    layer, inputs = make_layer(name), rows_for(name)
     layer(*inputs)
     if name in OF_IDS:  # fresh tables are nearly 0
         layer.set_weights([weight * 1e4 if weight.shape == (15, 4) else weight for weight in layer.get_weights()])
@@ -24,7 +25,7 @@ def test_near_float32(name):
 def test_finite_over_a_stock_embedding(name, policy):
     keras.config.set_dtype_policy(policy)
     try:
-        embedding, layer = keras.layers.Embedding(50, 8), make(name)
+        embedding, layer = keras.layers.Embedding(50, 8), make_layer(name)
     finally:
         keras.config.set_dtype_policy("float32")
     ids = np.random.default_rng(0).integers(0, 50, (16, 6))
@@ -38,9 +39,10 @@ def test_finite_over_a_stock_embedding(name, policy):
                 assert np.isfinite(tf.cast(tf.convert_to_tensor(tensor), "float32")).all()
 
 
-@pytest.mark.parametrize("layer", [FactorizationMachine(), MLP([2], dtype="mixed_float16")])
-def test_an_overflow_in_the_gradient_is_seen(layer):
+@pytest.mark.parametrize("make", [FactorizationMachine, lambda: MLP([2], dtype="mixed_float16")], ids=["no weights", "MLP"])
+def test_an_overflow_in_the_gradient_is_seen(make):
     """A row of the table that is read twice, and overflows once: Keras takes its gradient for finite."""
+    layer = make()
     embedding = keras.layers.Embedding(3, 2, dtype="float32" if isinstance(layer, MLP) else "mixed_float16")
     ids = np.array([[1, 1], [2, 2], [1, 2]])
     layer(embedding(ids))
