@@ -3,13 +3,14 @@
 import json
 import keyword
 import logging
+import sys
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import tfctr
@@ -114,6 +115,8 @@ def test_any_text_file(tmp_path_factory, texts, name):
         st.none() | TEXTS | st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.booleans() | LISTS, min_size=4
     )
 )
+@example([1, 2, -sys.float_info.max, 3])
+@example([sys.float_info.max, -sys.float_info.max, 1.5, 2.5])
 @ANY
 def test_any_json_lines(tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("any")

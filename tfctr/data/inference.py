@@ -152,7 +152,7 @@ def _of_no_candidate(part, name, served):
 
 
 def _is_group(seen):
-    return seen.given == seen.rows and not seen.bad and not seen.fractions and not seen.is_list
+    return seen.given == seen.rows and not seen.no_tokens and not seen.fractions and not seen.is_list
 
 
 def _log(proposals):

@@ -36,10 +36,11 @@ def plan(values, counts, batches, buckets):
     [Run(end=1, below_end=7, buckets=1), Run(end=4, below_end=10, buckets=2)]
     """
     order = np.argsort(values)
+    ascending = values[order]
     indices, belows = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
     distinct = rows = 0
     for batch, count in batches:
-        here = order[slice(*np.searchsorted(values[order], (batch[0], np.nextafter(batch[-1], np.inf))))]
+        here = order[np.searchsorted(ascending, batch[0]) : np.searchsorted(ascending, batch[-1], side="right")]
         at = np.searchsorted(batch, values[here])
         indices[here], belows[here] = distinct + at, rows + (np.cumsum(count) - count)[at]
         distinct, rows = distinct + len(batch), rows + int(count.sum())
