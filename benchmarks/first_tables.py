@@ -71,7 +71,7 @@ def write(folder, columns):
     rows = list(zip(*(column.tolist() for column in columns.values()), strict=True))
     ends = np.cumsum([int(len(rows) * share) for share in SPLITS.values()])
     for split, start, end in zip(SPLITS, [0, *ends], ends, strict=False):
-        with open(folder / f"{split}.csv", "w", newline="") as file:
+        with open(folder / f"{split}.csv", "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([list(columns), *rows[start:end]])
 
 

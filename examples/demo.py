@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -49,6 +50,7 @@ def main():
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("demo"))
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(encoding="utf-8")  # for the tables, whatever the locale
     out = arguments.out
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         parser.error(f"{out} holds something that this script did not make: choose another --out, or remove it")

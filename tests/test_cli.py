@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import os
 import platform
-import resource
 import signal
 import socket
 import subprocess
@@ -27,8 +25,6 @@ from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("evaluate", "export", "infer", "init", "label", "models", "predict", "prepare")
-COMMANDS += ("publish", "rollback", "serve", "server-config", "train", "versions")
 
 
 def tfctr_(*arguments):
@@ -371,56 +367,3 @@ def test_misspelt_commands_and_options_are_code_2():
     assert tfctr_("trian").exit_code == 2
     assert tfctr_("evaluate", "run", "--splat", "test").exit_code == 2
     assert tfctr_("evaluate").exit_code == 2
-
-
-# help
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_an_example(command):
-    assert f"Example: tfctr {command} " in " ".join(done(command, "--help").split()) + " "
-
-
-def test_help_lists_the_commands_and_version_prints_it():
-    assert set(COMMANDS) <= set(done("--help").split())
-    assert done("--version").strip() == tfctr.__version__
-
-
-def test_help_answers_within_a_second_and_without_tensorflow():
-    program = """if True:
-        import sys
-        from tfctr.cli import main
-        try:
-            main()
-        finally:
-            assert not {"tensorflow", "keras", "numpy", "duckdb"} & set(sys.modules)
-    """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    help_ = subprocess.run([sys.executable, "-c", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert "evaluate" in help_.stdout
-    # Processor time: what other processes do on this machine does not count.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
-
-
-def test_a_wrong_configuration_is_reported_before_tensorflow_is_imported(folder):
-    program = "import sys; from tfctr.cli import main\ntry: main()\nfinally: assert 'tensorflow' not in sys.modules"
-    arguments = ["train", "run.yaml", "--data", "data", "--out", "new", "--set", "training.epoch=3"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program, *arguments]
-    wrong = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "AssertionError" not in wrong.stderr
-    assert "Did you mean 'epochs'" in wrong.stderr
-
-
-# examples
-
-
-def test_the_quickstart_serves_what_it_predicts():
-    quickstart = [sys.executable, str(ROOT / "examples" / "quickstart.py")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    printed = subprocess.run(quickstart, env=environment, capture_output=True, text=True, check=True).stdout
-    served, offline = printed.splitlines()[-2:]
-    assert served.removeprefix("served: ") == offline.removeprefix("offline:")
-    assert served.count("0.") == 5

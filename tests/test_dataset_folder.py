@@ -172,7 +172,7 @@ def test_what_is_no_folder_is_named(tmp_path):
 def resident(path):
     """Bytes of a mapped file that are in this process's memory."""
     found, size = False, 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if "-" in line.split(" ")[0]:
             found = line.endswith(str(path))
         elif found and line.startswith("Rss:"):

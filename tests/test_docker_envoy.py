@@ -157,7 +157,9 @@ def test_two_keys_at_once(secrets, everything, tmp_path):
     """How a key is retired: tokens of both pass as long as both are in the file."""
     new = make_secrets(tmp_path / "new")
     jwks = tmp_path / "jwks.json"
-    keys = [key for folder in (secrets, new) for key in json.loads((folder / "envoy/jwks.json").read_text())["keys"]]
+    keys = [
+        key for folder in (secrets, new) for key in json.loads((folder / "envoy/jwks.json").read_text(encoding="utf-8"))["keys"]
+    ]
     jwks.write_text(json.dumps({"keys": keys}))
 
     def both(config):
@@ -262,9 +264,9 @@ def test_the_log_knows_who_and_not_the_token(secrets, token, everything, tmp_pat
     with running(tmp_path, secrets, everything.port) as target:
         assert code(target, secrets, RELOAD, f"Bearer {token}") is grpc.StatusCode.UNIMPLEMENTED
     (log,) = tmp_path.glob("*.log")
-    (line,) = (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{"))
+    (line,) = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{"))
     assert (line["who"], line["call"], line["grpc_status"]) == ("ranker-7", RELOAD, "Unimplemented")
-    assert token not in log.read_text()
+    assert token not in log.read_text(encoding="utf-8")
 
 
 def test_secrets_are_not_replaced(secrets):

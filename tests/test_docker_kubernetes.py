@@ -18,14 +18,16 @@ OLDEST = "1.30"
 
 @pytest.fixture(scope="module")
 def kustomization():
-    return yaml.safe_load((DOCKER / "kustomization.yaml").read_text())
+    return yaml.safe_load((DOCKER / "kustomization.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def objects(kustomization):
     """(kind, name) -> manifest."""
     manifests = [
-        manifest for file in kustomization["resources"] for manifest in yaml.safe_load_all((DOCKER / file).read_text())
+        manifest
+        for file in kustomization["resources"]
+        for manifest in yaml.safe_load_all((DOCKER / file).read_text(encoding="utf-8"))
     ]
     found = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
     assert len(found) == len(manifests)
@@ -81,7 +83,7 @@ def test_pods_outlive_the_news_of_their_end(pods, containers):
 
 
 def test_users_and_images_are_those_of_compose(pods, containers, kustomization):
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     (image,) = kustomization["images"]
     assert f"{image['name']}:{image['newTag']}" == compose["serving"]["image"]
     assert containers["serving"]["image"] == image["name"]
@@ -94,7 +96,7 @@ def test_users_and_images_are_those_of_compose(pods, containers, kustomization):
 
 
 def test_mounts_are_those_of_compose(pods, containers, kustomization):
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     for name, container in containers.items():
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]} - {"/tmp"}
         assert mounted == {volume["target"] for volume in compose[name]["volumes"]}
@@ -106,11 +108,11 @@ def test_mounts_are_those_of_compose(pods, containers, kustomization):
 
 def test_readiness_asks_the_model_itself(containers):
     """/v1/models/NAME lists states, and says 200 to any: get_model_status_impl.cc. Metadata need a version that is loaded."""
-    config = text_format.Parse((DOCKER / "config/models.config").read_text(), protocol.ModelServerConfig())
+    config = text_format.Parse((DOCKER / "config/models.config").read_text(encoding="utf-8"), protocol.ModelServerConfig())
     probe = containers["serving"]["readinessProbe"]["httpGet"]
     name = re.fullmatch(r"/v1/models/([^/:]+)/metadata", probe["path"])[1]
     assert name in [model.name for model in config.model_config_list.config]
-    flags = (DOCKER / "Dockerfile").read_text()
+    flags = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
     assert "--enable_grpc_healthcheck_service=true" in flags  # which the startup probe asks
     startup, ports = containers["serving"]["startupProbe"], {port["name"]: port for port in containers["serving"]["ports"]}
     assert f"--port={startup['grpc']['port']}" in flags
@@ -120,13 +122,13 @@ def test_readiness_asks_the_model_itself(containers):
 
 
 def test_envoy_finds_the_pods(objects):
-    config = yaml.safe_load((DOCKER / "envoy/envoy.yaml").read_text())
+    config = yaml.safe_load((DOCKER / "envoy/envoy.yaml").read_text(encoding="utf-8"))
     (cluster,) = config["static_resources"]["clusters"]
     address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     service = objects["Service", address["address"]]["spec"]
     assert service["clusterIP"] == "None"  # all addresses
     assert address["port_value"] in [port["port"] for port in service["ports"]]
-    assert address["address"] in yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    assert address["address"] in yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
 
 
 def test_selectors_select(objects, containers):
@@ -168,5 +170,7 @@ def test_kustomize_builds_them(objects, tmp_path):
         manifest["metadata"]["name"]: manifest for manifest in yaml.safe_load_all(built) if manifest["kind"] == "ConfigMap"
     }
     (serving,) = (manifest for name, manifest in manifests.items() if name.startswith("serving-"))
-    assert serving["data"] == {name: (DOCKER / "config" / name).read_text() for name in ("models.config", "monitoring.config")}
+    assert serving["data"] == {
+        name: (DOCKER / "config" / name).read_text(encoding="utf-8") for name in ("models.config", "monitoring.config")
+    }
     assert f"name: {serving['metadata']['name']}\n" in built.partition("kind: Deployment")[2]  # the Deployment mounts that one

@@ -17,11 +17,11 @@ DASHBOARD = DOCKER / "grafana/dashboards/serving.json"
 
 
 def panels():
-    return json.loads(DASHBOARD.read_text())["panels"]
+    return json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
 
 
 def alerts():
-    (group,) = yaml.safe_load((DOCKER / "prometheus/alerts.yaml").read_text())["groups"]
+    (group,) = yaml.safe_load((DOCKER / "prometheus/alerts.yaml").read_text(encoding="utf-8"))["groups"]
     return {rule["alert"]: rule for rule in group["rules"]}
 
 
@@ -136,15 +136,17 @@ def test_the_slow_threshold_is_a_bucket():
 
 
 def test_prometheus_scrapes_the_server():
-    config = yaml.safe_load((DOCKER / "prometheus/prometheus.yaml").read_text())
+    config = yaml.safe_load((DOCKER / "prometheus/prometheus.yaml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     (name,) = job["dns_sd_configs"][0]["names"]
     assert name in compose
     assert compose[name]["expose"] == [str(job["dns_sd_configs"][0]["port"])]
-    assert f'path: "{job["metrics_path"]}"' in (DOCKER / "config/monitoring.config").read_text()
+    assert f'path: "{job["metrics_path"]}"' in (DOCKER / "config/monitoring.config").read_text(encoding="utf-8")
     assert all((DOCKER / "prometheus" / file).is_file() for file in config["rule_files"])
-    selected = re.findall(r'job="(\w+)"', json.dumps(panels()) + (DOCKER / "prometheus/alerts.yaml").read_text())
+    selected = re.findall(
+        r'job="(\w+)"', json.dumps(panels()) + (DOCKER / "prometheus/alerts.yaml").read_text(encoding="utf-8")
+    )
     assert set(selected) <= {job["job_name"]}
     volumes = [volume for volume in compose["prometheus"]["volumes"] if isinstance(volume, dict)]
     config_file = f"--config.file={volumes[0]['target']}/prometheus.yaml"
@@ -152,10 +154,12 @@ def test_prometheus_scrapes_the_server():
 
 
 def test_the_dashboard():
-    dashboard = json.loads(DASHBOARD.read_text())
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     identifiers = [panel["id"] for panel in dashboard["panels"]]
     assert len({*identifiers}) == len(identifiers)
-    (source,) = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    (source,) = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text(encoding="utf-8"))[
+        "datasources"
+    ]
     for panel in dashboard["panels"]:
         assert panel["type"] == "text" or panel["datasource"]["uid"] == source["uid"]
         place = panel["gridPos"]
@@ -163,8 +167,10 @@ def test_the_dashboard():
     latencies = [panel for panel in dashboard["panels"] if "_bucket" in json.dumps(panel)]
     assert latencies
     assert all(panel["fieldConfig"]["defaults"]["unit"] == "µs" for panel in latencies)
-    (provider,) = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/tfctr.yaml").read_text())["providers"]
-    volumes = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["grafana"]["volumes"]
+    (provider,) = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/tfctr.yaml").read_text(encoding="utf-8"))[
+        "providers"
+    ]
+    volumes = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]["grafana"]["volumes"]
     assert provider["options"]["path"] in [volume["target"] for volume in volumes if isinstance(volume, dict)]
 
 

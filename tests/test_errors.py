@@ -65,6 +65,7 @@ def test_choose_takes_any_wrong_value(name):
         "from tfctr import metrics; metrics.auc([0, 1], [0.1, 0.2])",
         "from tfctr import Dataset; from tfctr.data import Split; Split.from_arrays([[3]], [1])",
         "from tfctr.data.synthetic import synthetic; synthetic(10)",
+        "from tfctr.serving import PredictionClient, versions",
     ],
 )
 def test_neither_tensorflow_nor_keras_is_imported(statement):

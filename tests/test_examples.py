@@ -1,5 +1,7 @@
 """The examples run as a reader would run them."""
 
+import dataclasses
+import math
 import os
 import re
 import runpy
@@ -12,6 +14,7 @@ import pytest
 from tfctr.config import Config
 from tfctr.models import build
 from tfctr.schema import Schema
+from tfctr.training.trainer import build_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +23,7 @@ def run(script, *arguments):
     result = subprocess.run(
         [sys.executable, str(ROOT / "examples" / script), *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
     )
     assert result.returncode == 0, result.stderr[-4000:]
@@ -84,3 +87,26 @@ def test_example_files_are_valid(run, tiny_schema):
     assert schema.group in [feature.name for feature in schema.features]
     built = build(config.model.name, tiny_schema, **config.model.arguments)
     assert built.embedding_l2 == config.model.arguments["embedding_l2"]
+
+
+def test_the_quickstart_serves_what_it_predicts():
+    served, offline = run("quickstart.py").splitlines()[-2:]
+    assert served.removeprefix("served: ") == offline.removeprefix("offline:")
+    assert served.count("0.") == 5
+
+
+LOGGED = {  # vocabulary sizes and parameters of the authors' logs; they reserve 2 ids a field where we reserve 3
+    "frappe": ([942, 4084, 9, 9, 4, 5, 4, 11, 82, 233], 711_996),
+    "ml1m": ([6042, 4, 9, 23, 3548], 604_628),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOGGED))
+def test_the_examples_have_the_parameters_of_the_released_runs(name):
+    sizes, parameters = LOGGED[name]
+    schema = Schema.load(ROOT / "examples" / f"{name}.yaml")
+    features = [dataclasses.replace(feature, size=size + 1) for feature, size in zip(schema.features, sizes, strict=True)]
+    assert all(feature.min_count == 2 for feature in features)
+    model = build_model(Config.load(ROOT / "examples" / f"{name}_tf4ctr.yaml"), dataclasses.replace(schema, features=features))
+    found = sum(int(math.prod(weight.shape)) for weight in model.trainable_variables)
+    assert found == parameters + len(features) * (16 + 8)  # one more id a field, in tables 16 and 8 wide

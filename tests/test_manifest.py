@@ -3,13 +3,15 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from tfctr.errors import StorageError
 from tfctr.serving.manifest import MANIFEST, seal, verify
 
-FILES = {"saved_model.pb": "graph", "variables/variables.index": "index", "assets/naïve, 1.txt": "a\nb\n", "empty": ""}
+VOCABULARY = f"assets/{'naïve' if sys.getfilesystemencoding() == 'utf-8' else 'naive'}, 1.txt"
+FILES = {"saved_model.pb": "graph", "variables/variables.index": "index", VOCABULARY: "a\nb\n", "empty": ""}
 
 
 @pytest.fixture

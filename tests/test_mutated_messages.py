@@ -22,7 +22,7 @@ def limited(live_server):
     """The server, which gets little more memory than it has after every kind of request."""
     live_server.golden()
     if sys.platform == "linux":
-        with open(f"/proc/{live_server.process.pid}/statm") as file:
+        with open(f"/proc/{live_server.process.pid}/statm", encoding="utf-8") as file:
             held = int(file.read().split()[0]) * resource.getpagesize()
         resource.prlimit(live_server.process.pid, resource.RLIMIT_AS, (held + MORE_MEMORY, resource.RLIM_INFINITY))
     return live_server

@@ -47,7 +47,7 @@ def test_versions_are_numbered_from_one(tmp_path):
 )
 def test_other_names_are_not_versions(tmp_path, name):
     for folder in ("2", "10", name):
-        (tmp_path / folder).mkdir()
+        os.mkdir(tmp_path / os.fsdecode(folder.encode()))
     assert versions(tmp_path) == [2, 10]
     assert publish(tmp_path, write("next")).name == "11"
 

@@ -187,7 +187,7 @@ def test_wrong_arguments_are_refused_before_any_work(options, error, said, base,
 
 
 def test_one_publisher_at_a_time(base, tiny_schema):
-    with open(base / ".tfctr-lock", "w") as lock:
+    with open(base / ".tfctr-lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for publisher in (lambda: publish_model(model(tiny_schema), base), lambda: rollback(base, "why", to=1)):
             with pytest.raises(StorageError, match=r"another process is publishing to .*ctr"):
@@ -219,7 +219,7 @@ def test_a_publisher_may_be_another_user_than_the_last(base, tiny_schema, monkey
 
     monkeypatch.setattr(os, "open", open_as_another_user)
     publish_model(model(tiny_schema), base, metrics=GOOD)
-    with open(base / ".tfctr-lock") as lock:
+    with open(base / ".tfctr-lock", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match=r"another process is publishing to .*ctr"):
             rollback(base, "why", to=1)

@@ -68,7 +68,7 @@ def by_hand():
 
 
 def write_csv(path):
-    with open(path, "w", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, by_hand()[0])
         writer.writeheader()
         writer.writerows(by_hand())
@@ -146,7 +146,7 @@ def served(prepared, tmp_path_factory):
 
 def cells(folder):
     """The CSV file as a service reads it: all text."""
-    with open(write_csv(folder / "rows.csv"), newline="") as file:
+    with open(write_csv(folder / "rows.csv"), encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -194,7 +194,8 @@ def test_the_whole_spread_of_probabilities_is_seen(served):
 def test_the_raw_table_itself_is_served_and_published(tmp_path):
     """A CSV file whose columns have names that no served input can have."""
     file = tmp_path / "raw.csv"
-    file.write_text("Artikel Nr.;Preis €;click\n" + "".join(f"{row % 7}.0;{row / 4};{row % 2}\n" for row in range(ROWS)))
+    lines = [f"{row % 7}.0;{row / 4};{row % 2}\n" for row in range(ROWS)]
+    file.write_text("Artikel Nr.;Preis €;click\n" + "".join(lines), encoding="utf-8")
     features = [Categorical("item", column="Artikel Nr."), Numeric("price", "scaled", column="Preis €")]
     dataset = tfctr.prepare(Schema(features, label="click"), train=file, out=tmp_path / "data")
     model = randomize(MODELS["LR"](dataset.schema), scale=0.5)

@@ -47,6 +47,7 @@ app = typer.Typer(
 def main():
     """The entry point of the `tfctr` program."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
+    sys.stdout.reconfigure(encoding="utf-8")  # as the files are, whatever the locale
     talk = logging.StreamHandler(sys.stderr)
     logging.getLogger("tfctr").addHandler(talk)
     logging.getLogger("tfctr").setLevel(logging.INFO)

@@ -110,7 +110,10 @@ class ServedModel:
 
     def _is_base(self, path):
         """Whether that is the base path, named through links or not."""
-        return os.path.isabs(path) and "\0" not in path and os.path.realpath(path) == str(self.base)
+        try:
+            return os.path.isabs(path) and os.path.realpath(path) == str(self.base)
+        except ValueError:  # no file can have this name: a null byte, or a character that the file system's encoding lacks
+            return False
 
 
 def _identity(folder):
