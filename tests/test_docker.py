@@ -12,7 +12,9 @@ import yaml
 from google.protobuf import text_format
 
 from tfctr.serving import protocol
+from tfctr.serving.manifest import MANIFEST
 from tfctr.serving.protocol import MonitoringConfig
+from tfctr.serving.publish import publish
 from tfctr.serving.server import tensorflow_serving_command
 
 DOCKER = Path(__file__).parents[1] / "docker"
@@ -90,11 +92,11 @@ def started(tmp_path):
     server.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     server.chmod(0o755)
 
-    def start(cpu_max=None, **environment):
+    def start(cpu_max=None, *flags, **environment):
         if cpu_max is not None:
             quota.write_text(cpu_max + "\n")
         path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CPU_MAX_FILE": str(quota)}
-        command = ["sh", DOCKER / "start.sh", "--port=8500", "--a=b c"]
+        command = ["sh", DOCKER / "start.sh", *(flags or ("--port=8500", "--a=b c"))]
         return subprocess.run(command, env={**path, **environment}, capture_output=True, text=True, check=False)
 
     return start
@@ -123,6 +125,41 @@ def test_threads_that_are_no_number(started, threads):
     refused = started("200000 100000", THREADS=threads)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"THREADS is '{threads}'" in refused.stderr
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two models of three versions each, and the server's flag for the configuration that names version 2 of the second."""
+    for name in ("ctr", "a model"):
+        for number in "123":
+            publish(tmp_path / name, lambda folder, number=number: (folder / "saved_model.pb").write_text(number))
+    policies = {"ctr": "latest { num_versions: 1 }", "a model": "specific { versions: 2 }"}
+    configs = [f'config {{ base_path: "{tmp_path / name}" model_version_policy {{ {policies[name]} }} }}' for name in policies]
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {' '.join(configs)} }}")
+    return tmp_path, f"--model_config_file={tmp_path / 'models.config'}"
+
+
+def test_the_models_are_those_that_were_published(models, started):
+    folder, flag = models
+    for name, unused in (("ctr", "1"), ("a model", "1")):
+        (folder / name / unused / "saved_model.pb").write_text("damaged, and not served")
+    began = started("max 100000", flag)
+    assert (began.returncode, began.stderr) == (0, "")
+    assert flag in began.stdout.splitlines()
+
+
+@pytest.mark.parametrize("version", ["ctr/3", "a model/2", "a model/3"])
+def test_a_damaged_version_stops_the_start(version, models, started):
+    folder, flag = models
+    (folder / version / "saved_model.pb").write_text("damaged")
+    refused = started("max 100000", flag)
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert f"{folder / version} is not what was published" in refused.stderr
+    (folder / version / "saved_model.pb").unlink()
+    assert started("max 100000", flag).returncode == 6
+    (folder / version / MANIFEST).unlink()
+    began = started("max 100000", flag)
+    assert (began.returncode, f"{folder / version}: nothing says what its files should be" in began.stderr) == (0, True)
 
 
 def test_no_container_can_do_much(compose):

@@ -347,6 +347,11 @@ def test_rollback_refuses_what_answers_otherwise(three):
     seal(three / "2")
     with pytest.raises(ExportError, match="1 of 412 golden answers differ"):
         rollback(three, "clicks fell")
+    write_warmup(three / "2", [], "ctr")
+    (three / "2" / MANIFEST).unlink()
+    seal(three / "2")
+    with pytest.raises(StorageError, match="2 has no warm-up records"):
+        rollback(three, "clicks fell")
     assert versions(three) == [1, 2, 3]
 
 

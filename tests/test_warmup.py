@@ -17,6 +17,7 @@ from tfctr.serving.protocol import PredictionLog
 from tfctr.serving.records import write_records
 from tfctr.serving.server import LocalServer
 from tfctr.serving.warmup import read_warmup, replay, write_warmup
+from tfctr.storage import write_json
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 GOOD = {
@@ -121,17 +122,38 @@ def test_a_request_that_fails(batch, words, scorer):
     assert words in raised.value.problem
 
 
-def test_a_wrong_answer_stops_the_check_and_no_server(scorer):
-    wrong = {**GOOD, "outputs": {"probability": np.float32([0.25])}}
+def answered(probability):
+    return {**GOOD, "outputs": {"probability": np.float32([probability])}}
+
+
+def test_a_wrong_answer_stops_the_check_and_the_server(scorer):
+    wrong = answered(0.25)
     write_warmup(scorer, [GOOD, wrong], "m")
-    replay(scorer, SavedModel(scorer))
+    with pytest.raises(ExportError, match="1 of 2 golden answers differ"):
+        replay(scorer, SavedModel(scorer))
     with pytest.raises(ExportError, match=r"'probability', row 0: 0.25 offline, 0.5 served \(1 of 1 rows differ\)"):
         check(scorer, [GOOD, wrong])
 
 
+@pytest.mark.parametrize(
+    ("precision", "units"), [(None, 2**-24), ("float32", 2**-24), ("float16", 2**-11), ("bfloat16", 2**-8)]
+)
+def test_the_last_bits_may_be_those_of_another_processor(precision, units, scorer):
+    """Where a probability is near one half, the unit in the last place of the precision is the half of its epsilon."""
+    model = SavedModel(scorer)
+    if precision:
+        write_json(scorer / "assets.extra" / "model_card.json", {"precision": precision})
+    write_warmup(scorer, [answered(0.5 + 2 * units)], "m")
+    assert replay(scorer, model) == 1
+    for wrong in (0.5 + 20 * units, 0.5 - 20 * units, np.nan):
+        write_warmup(scorer, [GOOD, answered(wrong)], "m")
+        with pytest.raises(ExportError, match="1 of 2 golden answers differ"):
+            replay(scorer, model)
+
+
 def test_no_file_is_no_warm_up(scorer):
     assert not (scorer / FILE).exists()
-    replay(scorer, SavedModel(scorer))
+    assert replay(scorer, SavedModel(scorer)) == 0
 
 
 def test_at_most_1000_records(scorer):

@@ -14,7 +14,6 @@ from tfctr.serving.warmup import read_warmup
 from tfctr.storage import read_object
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
-_PROBABILITIES = (_OUTPUT, "scores", "outputs")  # the last two are those of `classify` and `regress`
 _ADVISORY = {"unseen"}  # a client asks for it only where the model has it
 
 
@@ -69,21 +68,6 @@ def compare(new, live, bounds):
     except StorageError as error:
         failures.append(f"the live version cannot be compared with: {error.problem.removesuffix('.')}")
     return {**report, "failures": failures}
-
-
-def answer_golden(version):
-    """`(answered, golden)`: the probabilities that a version gives to its warm-up records, and those that it should give.
-
-    Raises:
-        StorageError: it has no records, or cannot answer one.
-    """
-    model, pairs = SavedModel(version), []
-    for record in read_warmup(version):
-        answered, golden = record.answer(model), record.outputs
-        pairs += [(answered[name].ravel(), golden[name].ravel()) for name in _PROBABILITIES if name in golden]
-    if not pairs:
-        raise StorageError(f"{version} has no warm-up records.", fix="export it again")
-    return tuple(np.concatenate(face) for face in zip(*pairs, strict=True))
 
 
 def stability_index(expected, found, bins=10):

@@ -240,6 +240,7 @@ def _model_card(model, metrics):
     return {
         "model": type(model).__name__,
         "config": _without_schemas(model.get_config()),
+        "precision": _precision(model),
         "parameters": model.count_params(),
         "metrics": metrics,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -250,6 +251,12 @@ def _model_card(model, metrics):
             "python": platform.python_version(),
         },
     }
+
+
+def _precision(model):
+    """The lowest precision that a layer computes in."""
+    used = {layer.compute_dtype for layer in model._flatten_layers()}
+    return next((name for name in ("bfloat16", "float16") if name in used), "float32")
 
 
 def _without_schemas(config):

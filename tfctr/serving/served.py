@@ -7,6 +7,7 @@ import threading
 from tfctr.errors import StorageError, TfctrError
 from tfctr.serving import warmup
 from tfctr.serving.loader import SavedModel, require
+from tfctr.serving.manifest import MANIFEST, verify
 from tfctr.serving.policy import chosen_versions, version_policy
 from tfctr.serving.publish import versions
 
@@ -53,6 +54,10 @@ class ServedModel:
     def _load(self, version, identity, first):
         folder = self.base / str(version)
         try:
+            if (folder / MANIFEST).exists():
+                verify(folder)
+            else:
+                _LOG.warning("%s: nothing says what its files should be: tfctr did not publish it", folder)
             model = SavedModel(folder)
             warmup.replay(folder, model)
             self.loaded = {**self.loaded, version: model}

@@ -1,8 +1,8 @@
 """Warm-up records: requests to every signature, with the model's answers, which a server replays before it serves a version.
 
 They lie in the version as TensorFlow Serving wants them, a TFRecord file of `PredictionLog`. A request that fails fails the
-load, so that the version before stays; and what TensorFlow does once for each signature is done before the first user asks. The
-server ignores the answers. The strict check and a rollback compare with them.
+load, so that the version before stays; and what TensorFlow does once for each signature is done before the first user asks.
+TensorFlow Serving ignores the answers. The strict check, the stand-in and a rollback compare with them.
 
 Reference: [SavedModel warmup](https://www.tensorflow.org/tfx/serving/saved_model_warmup); `saved_model_warmup_util.cc`.
 """
@@ -13,18 +13,23 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from tfctr.errors import StorageError
+from tfctr.errors import ExportError, StorageError
 from tfctr.serving.answers import Requests
 from tfctr.serving.example_answers import classifications, regressions
 from tfctr.serving.golden import predict_messages, to_arrays
 from tfctr.serving.loader import StatusError, require
 from tfctr.serving.protocol import PredictionLog, PredictResponse, RegressionResponse
 from tfctr.serving.records import read_records, write_records
+from tfctr.storage import read_object
 
 _FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_ROWS = 64  # of a record: a server that joins requests refuses one that is larger than a batch of its own
 _MOST_RECORDS = 1000
 _INVALID_ARGUMENT, _UNIMPLEMENTED, _DATA_LOSS = 3, 12, 15
+_PROBABILITIES = ("probability", "scores", "outputs")  # the last two are those of `classify` and `regress`
+# How far a probability may be off where TensorFlow's build or the processor differs: a few units in the last place of the
+# precision that the model computes in.
+_OFF = {"float32": 2.0**-20, "float16": 2.0**-8, "bfloat16": 2.0**-5}
 # The kinds of log that are replayed, and what answers each.
 _METHODS = {"predict_log": Requests.predict, "classify_log": Requests.classify, "regress_log": Requests.regress}
 
@@ -97,9 +102,40 @@ def read_warmup(version):
 
 
 def replay(version, model):
-    """Send every warm-up record of a version to its `SavedModel`. Raises `StatusError` at the first that fails."""
+    """Send every warm-up record of a version to its `SavedModel`, and compare the probabilities with those recorded.
+
+    Returns:
+        How many probabilities were compared; none of a model that was exported otherwise and whose records have no answers.
+
+    Raises:
+        StatusError: at the first record that fails.
+        ExportError: some are further off than another build of TensorFlow, or another processor, makes them.
+    """
+    compared, differing, most = 0, 0, _OFF[_precision(version)]
     for record in read_warmup(version):
-        record.answer(model)
+        answered = record.answer(model)
+        for name in _PROBABILITIES:
+            if (expected := record.outputs.get(name)) is not None:
+                compared += expected.size
+                differing += _differing(answered.get(name), expected, most)
+    if differing:
+        raise ExportError(
+            f"{version}: {differing} of {compared} golden answers differ from those that it gave when it was exported.",
+            fix="export it again with the TensorFlow that serves it, or serve another version",
+        )
+    return compared
+
+
+def _precision(version):
+    card = Path(version) / "assets.extra" / "model_card.json"
+    precision = read_object(card).get("precision") if card.exists() else None
+    return precision if precision in _OFF else "float32"
+
+
+def _differing(found, expected, most):
+    if found is None or found.shape != expected.shape:
+        return expected.size
+    return int(np.sum(~(np.abs(found - expected) <= most)))
 
 
 class _AnyName:
