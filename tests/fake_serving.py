@@ -9,6 +9,7 @@ import numpy as np
 from tfctr.serving import protocol
 
 TEXT, DOUBLE, FLOAT = 7, 2, 1
+_MOST = 2.0**14  # a price
 
 
 class FakeServing:
@@ -76,9 +77,15 @@ class FakeServing:
 
 
 def answer_price(request, context):
-    """The price itself as the probability, so that an answer tells its row."""
-    prices = protocol.from_tensor(request.inputs["price"]).astype("f4")
-    return protocol.PredictResponse(outputs={"probability": protocol.to_tensor(prices)})
+    """A probability that tells the price, and so the row."""
+    found = protocol.from_tensor(request.inputs["price"])
+    probabilities = np.where(np.isnan(found), 1, found / _MOST).astype("f4")
+    return protocol.PredictResponse(outputs={"probability": protocol.to_tensor(probabilities)})
+
+
+def prices(probabilities):
+    """The prices that such probabilities tell."""
+    return np.where(probabilities == 1, np.nan, probabilities * _MOST).tolist()
 
 
 def rows(count):

@@ -6,7 +6,7 @@ import threading
 
 import grpc
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, rows
+from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving.async_client import AsyncPredictionClient
@@ -68,7 +68,7 @@ def test_calls_run_at_the_same_time():
         return await asyncio.gather(*(client.predict(rows(count)) for count in (1, 2, 3, 4)))
 
     answers = ask(FakeServing(answer), four)
-    assert [answer.tolist() for answer in answers] == [list(range(count)) for count in (1, 2, 3, 4)]
+    assert [prices(answer) for answer in answers] == [list(range(count)) for count in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_call_can_be_cancelled():
         return await client.predict(rows(2))
 
     fake = FakeServing(lambda request, context: (release.wait(60), answer_price(request, context))[1])
-    assert ask(fake, give_up).tolist() == [0.0, 1.0]
+    assert prices(ask(fake, give_up)) == [0.0, 1.0]
 
 
 def test_bad_rows_are_never_sent():
@@ -118,7 +118,7 @@ def test_a_client_belongs_to_one_event_loop():
         client = AsyncPredictionClient(target, model="m")  # no loop runs here, and none is needed
 
         async def use():
-            return (await client.predict(rows(1))).tolist()
+            return prices(await client.predict(rows(1)))
 
         async def use_and_close():
             answer = await use()

@@ -7,7 +7,7 @@ from concurrent import futures
 import grpc
 import numpy as np
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, rows
+from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving import protocol
@@ -21,7 +21,7 @@ def test_large_inputs_are_split_and_rejoined_in_order(count, expected):
         answer = client.predict(rows(count))
     assert [len(request.inputs["user"].string_val) for request in fake.requests] == expected
     assert answer.dtype == np.float32
-    assert answer.tolist() == list(range(count))
+    assert prices(answer) == list(range(count))
 
 
 def answer_version(versions):
@@ -46,7 +46,7 @@ def answer_version(versions):
 def test_all_parts_are_answered_by_one_version(answered, asked):
     fake = FakeServing(answer_version(iter(answered)))
     with fake.serving() as target, PredictionClient(target, model="m", max_rows=2) as client:
-        assert client.predict(rows(6)).tolist() == [0, 1, 2, 3, 4, 5]
+        assert prices(client.predict(rows(6))) == [0, 1, 2, 3, 4, 5]
     assert [request.model_spec.version.value for request in fake.requests] == asked
 
 
@@ -61,7 +61,7 @@ def test_requests_stay_below_the_bytes_asked_for():
     fake = FakeServing(answer_price)
     table = {"user": ["x" * 1000] * 100, "price": np.arange(100.0)}
     with fake.serving() as target, PredictionClient(target, model="m", max_bytes=10_000) as client:
-        assert client.predict(table).tolist() == list(range(100))
+        assert prices(client.predict(table)) == list(range(100))
     assert len(fake.requests) == 12  # nine rows of 1011 bytes fit into 10,000
     assert max(request.ByteSize() for request in fake.requests) < 10_000 + 200
 
@@ -90,7 +90,7 @@ def test_lists_are_joined_by_the_separator():
 def test_a_file_of_rows(tmp_path):
     (tmp_path / "rows").write_text('{"user": "60", "price": "0.5", "click": 1}\n\n{"user": 7, "price": 0.25, "group": "x"}\n')
     with FakeServing(answer_price).serving() as target, PredictionClient(target, model="m") as client:
-        assert client.predict_file(tmp_path / "rows").tolist() == [0.5, 0.25]
+        assert prices(client.predict_file(tmp_path / "rows")) == [0.5, 0.25]
         (tmp_path / "rows").write_text('\n{"user": "60", "price": 1}\n\n{"user": "7", "price": "cheap"}\n')
         with pytest.raises(DataError, match=r"rows, line 4, column 'price': 'cheap' is not a number"):
             client.predict_file(tmp_path / "rows")
@@ -114,7 +114,7 @@ def test_one_version_answers_a_long_file(tmp_path):
     (tmp_path / "rows").write_text("".join(f'{{"user": "60", "price": {price}}}\n' for price in range(10_500)))
     fake = FakeServing(versioned(lambda: 4))
     with fake.serving() as target, PredictionClient(target, model="m", label="stable") as client:
-        assert client.predict_file(tmp_path / "rows").tolist() == list(range(10_500))
+        assert prices(client.predict_file(tmp_path / "rows")) == list(range(10_500))
     assert [request.model_spec.version_label for request in fake.requests] == ["stable"] + 10 * [""]
     assert [request.model_spec.version.value for request in fake.requests] == [0] + 10 * [4]
 
@@ -125,7 +125,7 @@ def test_a_version_that_goes_while_a_file_is_read(tmp_path):
     with fake.serving() as target, PredictionClient(target, model="m") as client:
         with pytest.raises(StorageError, match=r"no longer has version 4, which answered the lines before 10002\."):
             client.predict_file(tmp_path / "rows")
-        assert client.predict_file(tmp_path / "rows").tolist() == [1] * 10_500
+        assert prices(client.predict_file(tmp_path / "rows")) == [1] * 10_500
 
 
 def test_what_is_sent():
@@ -151,6 +151,19 @@ def test_forms_of_answers(form):
 
     with FakeServing(answer).serving() as target, PredictionClient(target, model="m") as client:
         assert client.predict(rows(2)).tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -1e-45, np.nextafter(np.float32(1), np.float32(2))])
+def test_what_is_no_probability_is_refused(wrong):
+    def answer(request, context):
+        count = protocol.from_tensor(request.inputs["price"]).size
+        found = np.float32([0.0, 1.0, wrong, wrong])[:count]
+        return protocol.PredictResponse(outputs={"probability": protocol.to_tensor(found)})
+
+    with FakeServing(answer).serving() as target, PredictionClient(target, model="m") as client:
+        assert client.predict(rows(2)).tolist() == [0.0, 1.0]
+        with pytest.raises(StorageError, match=r"for row 2, which is no probability \(2 of 4 rows\)"):
+            client.predict(rows(4))
 
 
 @pytest.mark.parametrize("values", [np.zeros(3, np.float32), np.zeros(2), np.zeros(0, np.float32)])
@@ -211,7 +224,7 @@ def test_a_retry_that_succeeds_is_not_seen():
 
     fake = FakeServing(answer)
     with fake.serving() as target, PredictionClient(target, model="m") as client:
-        assert client.predict(rows(2)).tolist() == [0.0, 1.0]
+        assert prices(client.predict(rows(2))) == [0.0, 1.0]
     assert len(fake.requests) == 3
 
 
@@ -237,7 +250,7 @@ def test_signatures_that_a_newer_version_has_changed_are_asked_again():
     with fake.serving() as target, PredictionClient(target, model="m") as client:
         client.predict(rows(1))
         fake.signatures["another"] = fake.signatures["serving_default"]
-        assert client.answer(rows(1), "another").outputs["probability"].tolist() == client.predict(rows(1)).tolist()
+        assert prices(client.answer(rows(1), "another").outputs["probability"]) == prices(client.predict(rows(1)))
         asked = len(fake.metadata_requests)
         for _ in range(2):
             with pytest.raises(DataError, match="column 'price' is missing"):
@@ -312,7 +325,7 @@ def test_another_server():
 def test_a_web_proxy_is_not_asked(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with FakeServing(answer_price).serving() as target, PredictionClient(target, model="m") as client:
-        assert client.predict(rows(1)).tolist() == [0.0]
+        assert prices(client.predict(rows(1))) == [0.0]
 
 
 @pytest.mark.parametrize(

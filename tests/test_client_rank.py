@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pandas as pd
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, rows
+from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving import protocol
@@ -28,7 +28,7 @@ def candidates(count):
 @pytest.mark.parametrize("table", [candidates(5), pd.DataFrame(candidates(5))], ids=["dict", "pandas"])
 def test_the_context_is_sent_once_a_request(fake, context, table):
     with fake.serving() as target, PredictionClient(target, model="m", separator="|", max_rows=3) as client:
-        assert client.rank(context, table).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert prices(client.rank(context, table)) == [0.0, 1.0, 2.0, 3.0, 4.0]
     for request, items in zip(fake.requests, [["item 0", "item 1", "item 2"], ["item 3", "item 4"]], strict=True):
         assert request.model_spec.signature_name == "rank"
         assert list(request.inputs["user"].string_val) == [b"60"]
@@ -91,7 +91,7 @@ def test_an_answer_has_all_outputs_and_its_version():
         empty, none = client.answer(rows(0), "explain"), client.answer([], "explain")
     assert isinstance(answer, Answer)
     assert list(answer.outputs) == ["probability", "simple"]
-    assert [array.tolist() for array in answer.outputs.values()] == [[0, 1, 2], [0, 1, 2]]
+    assert [prices(array) for array in answer.outputs.values()] == [[0, 1, 2], [0, 1, 2]]
     assert answer.version == 4
     assert [sorted(request.output_filter) for request in fake.requests] == [["probability", "simple"]] * 2
     assert {name: array.shape for name, array in empty.outputs.items()} == {"probability": (0,), "simple": (0,)}
@@ -102,7 +102,7 @@ def test_an_answer_has_all_outputs_and_its_version():
 def test_the_signature_of_an_answer_is_the_clients_own():
     with FakeServing(answer_price).serving() as target, PredictionClient(target, model="m", version=3) as client:
         answer = client.answer(rows(2))
-        assert answer.outputs["probability"].tolist() == [0.0, 1.0]
+        assert prices(answer.outputs["probability"]) == [0.0, 1.0]
         assert answer.version == 3
         with pytest.raises(ConfigError, match=r"Unknown signature 'explane'\.\n.*serving_default"):
             client.answer(rows(2), "explane")

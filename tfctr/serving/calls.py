@@ -222,7 +222,18 @@ class BaseClient(AsksUnseen):
     async def _probabilities(self, name, signature, columns, shared=b"", version=None):
         output = output_name(signature)
         answer = await self._ask(name, columns, {output: (np.dtype("f4"), (None,))}, shared, version)
-        return answer.outputs[output].reshape(-1), answer.version
+        found = answer.outputs[output].reshape(-1)
+        self._require_probabilities(found, output)
+        return found, answer.version
+
+    def _require_probabilities(self, found, output):
+        wrong = np.flatnonzero(~((found >= 0) & (found <= 1)))  # NaN is neither
+        if wrong.size:
+            raise StorageError(
+                f"{self.target} answered {found[wrong[0]]} for row {wrong[0]}, which is no probability "
+                f"({wrong.size} of {found.size} rows).",
+                fix=f"serve a model that tfctr exported; if {output!r} is no probability, call `answer`",
+            )
 
     async def _ask(self, name, columns, outputs, shared=b"", version=None, restarts=1):
         """The `Answer` to all rows, by `version` or the one that answers the first part. `outputs`: name -> (type, shape)."""

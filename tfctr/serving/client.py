@@ -37,7 +37,7 @@ class PredictionClient(BaseClient):
     Raises:
         ConfigError: the target or an option cannot be used, the model has no such signature, or the server refused the caller.
         DataError: the rows do not fit the model, or the model refused them.
-        StorageError: no server, model or label at `target`, or no answer in time.
+        StorageError: no server, model or label at `target`, no answer in time, or one that is no probability: not in [0, 1].
 
     >>> with PredictionClient("localhost:8500", model="frappe") as client:  # doctest: +SKIP
     ...     client.predict({"user": ["60"], "item": ["2438"]})
