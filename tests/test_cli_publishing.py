@@ -50,15 +50,21 @@ def base(folder):
 def test_publish_for_machines_and_for_people(folder, base):
     record = json.loads(done("publish", folder / "run", base, "--dry-run", "--json"))
     assert (record["action"], record["folder"], record["compared_with"], record["removed"]) == ("publish", None, 2, [])
-    assert record["comparison"]["rows"] == 68 + 400  # golden rows, and all rows of the valid split
+    assert (record["comparison"]["rows"], record["comparison"]["measured_on"]) == (400, "400 rows of the valid split")
     assert (record["comparison"]["psi"], record["comparison"]["failures"]) == (0.0, [])
-    assert set(record["comparison"]["metrics"]) == {"valid_auc", "valid_log_loss"}
+    assert set(record["comparison"]["metrics"]) == {"auc", "group_auc", "log_loss", "pcoc"}
     result = tfctr_("publish", folder / "run", base, "--dry-run", "--sample", 0, "--keep", 2)
     printed = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
-    auc = record["comparison"]["metrics"]["valid_auc"]["live"]
+    auc = read_json(base / "2" / "assets.extra" / "model_card.json")["metrics"]["valid_auc"]
     assert printed["valid_auc"] == f"{auc:.6g} live, {auc:.6g} new"
     assert (printed["folder"], printed["compared_with"], printed["scores_rows"]) == ("none", "2", "68")
     assert "next: the same without --dry-run" in result.stderr
+    rows = folder / "test.parquet"
+    printed = done("publish", folder / "run", base, "--dry-run", "--rows", rows, "--slice", "weekend", "--without", "embedding",
+                   "--force", "a test")  # fmt: skip
+    assert f" 400 rows of {rows}\n" in printed
+    assert "log_loss of weekend=" in printed
+    assert "signature 'embedding' is gone" in printed
     assert versions(base) == [1, 2]
 
 
@@ -124,7 +130,7 @@ def test_a_worse_run_is_code_5_unless_forced(folder, base, tmp_path):
     base = shutil.copytree(base, tmp_path / "clicks")
     result = tfctr_("publish", folder / "worse", base)
     assert result.exit_code == 5
-    assert "clicks/2 is live: valid_auc is 0." in result.stderr
+    assert "clicks/2 is live: auc is 0." in result.stderr
     assert "--force REASON" in result.stderr
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"user": str(user), "price": user}) + "\n" for user in range(9)))

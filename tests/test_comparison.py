@@ -52,6 +52,7 @@ def with_metrics(live, folder, **changes):
 def test_a_version_is_no_worse_than_itself(live):
     assert compare(live, live, Bounds(0, 0, 0, 0)) == {
         "metrics": {name: {"live": METRICS[name], "new": METRICS[name]} for name in METRICS if name != "valid_rows"},
+        "measured_on": None,
         "rows": 200,
         "psi": 0.0,
         "difference": 0.0,

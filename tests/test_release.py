@@ -81,6 +81,7 @@ def test_a_better_model_takes_over(base, tiny_schema):
     assert record["compared_with"] == 1
     assert record["comparison"] == {
         "metrics": {"valid_auc": {"live": 0.8, "new": 0.81}, "valid_log_loss": {"live": 0.4, "new": 0.4}},
+        "measured_on": None,
         "rows": 1 + 3 + 64 + 32,
         "psi": 0.0,
         "difference": 0.0,

@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from tfctr.console import Json, Moved, RunFolder, Versions, parse_labels, print_json, say_shares, show, suggest
+from tfctr.console import (
+    Columns,
+    Encoding,
+    Json,
+    MissingTexts,
+    Moved,
+    RunFolder,
+    Separator,
+    Versions,
+    layout,
+    parse_labels,
+    print_json,
+    say_shares,
+    show,
+    suggest,
+)
 from tfctr.errors import ConfigError, StorageError, require_one_of
 
 Candidates = Annotated[
@@ -27,6 +42,10 @@ Tables = Annotated[
     str | None,
     typer.Option(metavar="FORM", help="Store embedding tables as float16 or int8, unless the valid split suffers."),
 ]
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="SIGNATURE", help="Leave out explain or embedding. May be repeated."),
+]
 
 
 def export(
@@ -38,6 +57,7 @@ def export(
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
     tables: Tables = None,
+    without: Without = None,
     json: Json = False,
 ):
     """Export a run as the next SavedModel version, after a strict check.
@@ -48,7 +68,7 @@ def export(
     from tfctr.training import load_run
 
     run = load_run(run)
-    served = _served(run, data, candidate, optional, calibrate, negatives_kept, tables)
+    served = _served(run, data, candidate, optional, calibrate, negatives_kept, tables, without)
     show({"folder": str(serving.export(run.model, folder, **served))}, json)
     suggest(f"tfctr serve {folder}")
 
@@ -62,10 +82,25 @@ def publish(
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
     tables: Tables = None,
-    rows: Annotated[Path | None, typer.Option(metavar="ROWS", help="A file of raw rows to compare scores on.")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 1000,
-    max_auc_drop: Annotated[float, typer.Option(help="How far a validation AUC may fall.")] = 0.002,
-    max_log_loss_rise: Annotated[float, typer.Option(help="How far the validation log loss may rise.")] = 0.002,
+    without: Without = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(metavar="ROWS", help="A file of labelled raw rows to measure on."),
+    ] = None,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
+    sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 100_000,
+    store: Annotated[int, typer.Option(min=0, help="Put so many of these rows into the version, for all to read.")] = 0,
+    slice_by: Annotated[
+        list[str] | None, typer.Option("--slice", metavar="FEATURE", help="Measure each frequent value, too. May be repeated.")
+    ] = None,
+    max_auc_drop: Annotated[float, typer.Option(help="How far an AUC may fall.")] = 0.002,
+    max_log_loss_rise: Annotated[float, typer.Option(help="How far the log loss may rise.")] = 0.002,
+    max_pcoc: Annotated[float, typer.Option(help="How far from 1 predicted over observed clicks, beyond chance.")] = 0.2,
+    max_slice_auc_drop: Annotated[float, typer.Option(help="How far the AUC of a slice may fall.")] = 0.02,
+    max_slice_log_loss_rise: Annotated[float, typer.Option(help="How far the log loss of a slice may rise.")] = 0.02,
     max_psi: Annotated[float, typer.Option(help="Of the scores: population stability index.")] = 0.2,
     max_difference: Annotated[float, typer.Option(help="Of the scores: mean absolute difference.")] = 0.1,
     force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish such a model, and record why.")] = None,
@@ -84,14 +119,25 @@ def publish(
     from tfctr.serving.labels import versions_in_use
     from tfctr.training import load_run
 
-    bounds = serving.Bounds(max_auc_drop, max_log_loss_rise, max_psi, max_difference)
+    bounds = serving.Bounds(
+        auc_drop=max_auc_drop,
+        log_loss_rise=max_log_loss_rise,
+        psi=max_psi,
+        difference=max_difference,
+        pcoc=max_pcoc,
+        slice_auc_drop=max_slice_auc_drop,
+        slice_log_loss_rise=max_slice_log_loss_rise,
+    )
     protected = versions_in_use(config, folder) if config else ()
     run = load_run(run)
+    clicks = _clicks(run, data, rows, sample, negatives_kept, layout(separator, columns, missing, encoding))
     published = serving.publish_model(
         run.model,
         folder,
-        **_served(run, data, candidate, optional, calibrate, negatives_kept, tables),
-        examples=_examples(run, data, rows, sample),
+        **_served(run, data, candidate, optional, calibrate, negatives_kept, tables, without),
+        examples=None if clicks is None or not store else {name: column[:store] for name, column in clicks.columns.items()},
+        clicks=clicks,
+        slices=slice_by or (),
         bounds=bounds,
         force=force,
         dry_run=dry_run,
@@ -246,7 +292,7 @@ def _suggest_labels(folder, published):
         suggest(f"{config} stays at {needed} until: tfctr label {config} {folder} LABEL={Path(published['folder']).name}")
 
 
-def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
+def _served(run, data, candidates, optional, calibrate, negatives_kept, tables, without):
     """The arguments that `serving.export` and `serving.publish_model` share."""
     calibration = None if calibrate is None else _calibrated(run, data, calibrate)
     return {
@@ -256,6 +302,7 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept, tables):
         "optional": optional or (),
         "calibration": calibration,
         "negatives_kept": negatives_kept,
+        "without": without or (),
         "tables": None if tables is None else _compressed(run, data, tables, calibration, negatives_kept),
     }
 
@@ -287,15 +334,15 @@ def _compressed(run, data, form, calibration, negatives_kept):
     return tables
 
 
-def _examples(run, data, rows, sample):
-    """Raw rows of a file, or of the valid split."""
-    from tfctr.serving.row_files import read_examples
-    from tfctr.serving.samples import sample_rows
+def _clicks(run, data, rows, sample, negatives_kept, layout):
+    """Labelled raw rows of a file, or of the valid split; None of neither."""
+    from tfctr.serving.clicks import read_clicks
+    from tfctr.serving.samples import sample_clicks
 
     if rows is not None:
-        return read_examples(rows)
+        return read_clicks(run.model.schema, rows, **layout)
     dataset = run.dataset(data)
-    return sample_rows(dataset.valid, dataset.schema, sample) if sample else None
+    return sample_clicks(dataset.valid, dataset.schema, sample, negatives_kept=negatives_kept) if sample else None
 
 
 def _short(published):
@@ -307,6 +354,8 @@ def _short(published):
     }
     scores = {f"scores_{name}": comparison[name] for name in ("rows", "psi", "difference") if name in comparison}
     outcome = {name: published[name] for name in ("folder", "compared_with")}
+    if published["measured"]:
+        outcome["measured_on"] = published["measured"]["on"]
     removed = {"removed": ", ".join(map(str, published["removed"])), "not_removed": published["not_removed"]}
     despite = "; ".join(published["failures"]) or None
     failures = {"forced": published["reason"], "despite": despite} if published["reason"] else {}

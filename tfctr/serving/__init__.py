@@ -18,6 +18,8 @@ _NAMES = {
     "rollback": "release",
     "history": "release",
     "Bounds": "comparison",
+    "sample_clicks": "samples",
+    "read_clicks": "clicks",
     "Batching": "configuration",
     "write_server_config": "configuration",
     "LocalServer": "server",

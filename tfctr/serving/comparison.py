@@ -1,11 +1,14 @@
 """A new version beside the one that is live: is it as good, can the same clients call it, are its scores like the old ones?"""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 
 from tfctr.errors import StorageError, require_number
+from tfctr.metrics import worse_than_constant
+from tfctr.serving.clicks import answer, answering
 from tfctr.serving.golden import to_arrays
 from tfctr.serving.loader import SavedModel, read_signatures
 from tfctr.serving.manifest import verify
@@ -15,17 +18,20 @@ from tfctr.storage import read_object
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
 _ADVISORY = {"unseen"}  # a client asks for it only where the model has it
+_DEVIATIONS = 3  # of the number of clicks, which is drawn by chance: what is within is no fault of a model
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """How much a new version may differ from the live one.
+    """How much a new version may differ from the live one, and how far its probabilities may be from the clicks.
 
     Args:
         auc_drop: how far an AUC may fall; of all metrics whose name ends in "auc".
         log_loss_rise: how far a log loss may rise.
         psi: the population stability index of the scores, over the deciles of the live ones; 0.2 is commonly called a shift.
         difference: the mean absolute difference of the scores.
+        pcoc: how far predicted over observed clicks of the new version may be from 1, beyond what chance makes.
+        slice_auc_drop, slice_log_loss_rise: as the first two, for each slice.
 
     Raises:
         ConfigError: one of them is not a number of at least 0.
@@ -35,39 +41,65 @@ class Bounds:
     log_loss_rise: float = 0.002
     psi: float = 0.2
     difference: float = 0.1
+    pcoc: float = 0.2
+    slice_auc_drop: float = 0.02
+    slice_log_loss_rise: float = 0.02
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             require_number(field.name, getattr(self, field.name), least=0)
 
 
-def compare(new, live, bounds):
+def compare(new, live, bounds, clicks=None, slices=()):
     """Compare a new version with the live one.
 
-    Scores are those of the golden rows of the new version, which hold what was given to `export` as `examples`. The width of
-    `ids` is not compared: each fitted schema numbers ids anew.
+    With `clicks`, both versions answer the same labelled rows, and metrics and scores are those of these rows. Without, the
+    metrics are those that each version reports of rows of its own, and scores those of the golden rows of the new version.
+    The width of `ids` is not compared: each fitted schema numbers ids anew.
 
     Args:
         new, live: the folders of the two versions.
         bounds: a `Bounds`.
+        clicks: `Clicks`, or None.
+        slices: names of features; each frequent value of one is a slice of the rows that has bounds of its own.
 
     Returns:
-        A dict: `failures`, a sentence each, none if all is within the bounds; `metrics`, `{name: {"live", "new"}}`; and of
-        the scores `rows`, `psi` and `difference`: 0, None and None where the live version cannot answer.
+        A dict: `failures`, a sentence each, none if all is within the bounds; `metrics`, `{name: {"live", "new"}}`, those of a
+        slice named "auc of item=7"; `measured_on`, what the rows are, None where each version reports its own; and of the
+        scores `rows`, `psi` and `difference`: 0, None and None where the live version cannot answer.
     """
-    report, failures = {"metrics": {}, "rows": 0, "psi": None, "difference": None}, []
+    report = {"metrics": {}, "measured_on": None, "rows": 0, "psi": None, "difference": None}
+    failures = []
     try:
         verify(live)
-        report["metrics"] = _metrics_of_both(new, live, bounds)
-        failures += _metric_failures(report["metrics"], bounds)
         broken = list(_broken_calls(read_signatures(new), read_signatures(live)))
-        failures += broken
+        if clicks is None or broken:
+            report["metrics"] = _metrics_of_both(new, live, bounds)
         if not broken:
-            report |= _score_drift(new, live)
+            report |= _score_drift(*_scores(live, new)) if clicks is None else _measure(new, live, clicks, slices)
+        failures += [*_metric_failures(report["metrics"], bounds), *broken]
+        if not broken:
             failures += _drift_failures(report, bounds)
     except StorageError as error:
         failures.append(f"the live version cannot be compared with: {error.problem.removesuffix('.')}")
     return {**report, "failures": failures}
+
+
+def measure(version, clicks):
+    """The `figures` of a version on labelled rows. Raises `StorageError` where it cannot answer them."""
+    return clicks.figures(answer(SavedModel(version), version, clicks.columns))
+
+
+def floor_failures(figures, labels, bounds):
+    """Why a version should not go live whatever else is: a sentence for each of its measured figures that says so."""
+    if problem := worse_than_constant(figures, labels):
+        yield problem
+    pcoc, clicks = figures["pcoc"], figures["clicks"]
+    if pcoc is None:
+        return
+    allowed = bounds.pcoc + _DEVIATIONS / math.sqrt(clicks)
+    if not 1 / (1 + allowed) <= pcoc <= 1 + allowed:
+        yield f"predicted over observed clicks is {pcoc:.4g} on {clicks:,} clicks, further from 1 than {allowed:.4g}"
 
 
 def stability_index(expected, found, bins=10):
@@ -98,13 +130,18 @@ def _metrics_of_both(new, live, bounds):
 
 def _bound(name, bounds):
     """`(sign of a change for the worse, how large it may be)`; None for what is no metric, such as a number of rows."""
+    name, _, of_slice = name.partition(" of ")
     ends = {"auc": (-1, bounds.auc_drop), "log_loss": (1, bounds.log_loss_rise)}
+    if of_slice:
+        ends = {"auc": (-1, bounds.slice_auc_drop), "log_loss": (1, bounds.slice_log_loss_rise)}
     return next((bound for end, bound in ends.items() if name.endswith(end)), None)
 
 
 def _metric_failures(metrics, bounds):
     for name, values in metrics.items():
-        sign, most = _bound(name, bounds)
+        if (bound := _bound(name, bounds)) is None:  # pcoc is judged by itself
+            continue
+        sign, most = bound
         if values["new"] is None:
             yield f"{name} is {values['live']:.6g} live and not defined for the new version"
         elif (worse := sign * (values["new"] - values["live"])) > most:
@@ -144,8 +181,19 @@ def _output_changes(signature, new, live):
             yield f"signature {signature!r} no longer gives the output {name!r} as {type_name(live.outputs[name].dtype)}"
 
 
-def _score_drift(new, live):
-    expected, found = _scores(live, new)
+def _measure(new, live, clicks, slices):
+    """What both versions are on the same rows, all and each slice."""
+    scores = {face: answer(SavedModel(version), version, clicks.columns) for face, version in (("live", live), ("new", new))}
+    compared = {"": (slice(None), clicks)} | {f" of {name}": some for name, some in clicks.slices(slices)}
+    metrics = {}
+    for suffix, (rows, some) in compared.items():
+        figures = {face: some.figures(found[rows]) for face, found in scores.items()}
+        names = [name for name in ("auc", "group_auc", "log_loss", "pcoc") if figures["live"].get(name) is not None]
+        metrics |= {f"{name}{suffix}": {face: known[name] for face, known in figures.items()} for name in names}
+    return {"metrics": metrics, "measured_on": clicks.name, **_score_drift(scores["live"], scores["new"])}
+
+
+def _score_drift(expected, found):
     difference = np.abs(expected - found)
     return {"rows": len(found), "psi": stability_index(expected, found), "difference": float(difference.mean())}
 
@@ -170,18 +218,9 @@ def _scores(version, asked):
         StorageError: it gives no numbers.
     """
     model = SavedModel(version)
-    if _SIGNATURE not in model.signatures:
-        raise StorageError(f"{version} has no signature {_SIGNATURE!r}.", fix="publish a model that tfctr exported")
-    definition = model.signatures[_SIGNATURE]
-    batches = [batch for batch in _batches(asked) if _demanded(definition) <= set(batch["inputs"])]
+    demanded = _demanded(answering(model, version))
+    batches = [batch for batch in _batches(asked) if demanded <= set(batch["inputs"])]
     if not batches:
         raise StorageError(f"{asked} has no golden rows that {version} answers.", fix="export it again")
-    answers = []
-    for batch in batches:
-        inputs = {name: column for name, column in batch["inputs"].items() if name in definition.inputs}
-        answers.append(model.run(_SIGNATURE, inputs, [_OUTPUT])[_OUTPUT].reshape(-1))
-    scores = np.concatenate(answers).astype(np.float64)
-    if not np.isfinite(scores).all():
-        rows = f"{int(np.sum(~np.isfinite(scores)))} of {len(scores)} rows"
-        raise StorageError(f"{version} answers {rows} with no finite number.", fix="publish another model in its place")
+    scores = np.concatenate([answer(model, version, batch["inputs"]) for batch in batches])
     return scores, np.concatenate([batch["outputs"][_OUTPUT] for batch in batches])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import numbers
 import platform
@@ -11,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import tfctr
@@ -21,15 +21,16 @@ from tfctr.models.base import require_model
 from tfctr.schema import Schema
 from tfctr.serving.calibration import all_negatives
 from tfctr.serving.check import check_saved_model
+from tfctr.serving.clicks import raw_columns
 from tfctr.serving.golden import golden_rows, write_golden
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.publish import publish, require_place
-from tfctr.serving.rows import to_arrays
 from tfctr.serving.signatures import ServedGraph
 from tfctr.serving.tables import reading
-from tfctr.serving.token_rules import rules_of
 from tfctr.serving.warmup import MOST_ROWS, write_warmup
 from tfctr.storage import write_json
+
+_LOG = logging.getLogger(__name__)
 
 _EXTRA = "assets.extra"  # loaders leave this folder of a SavedModel alone
 _MOST_EXAMPLES = 10_000
@@ -47,6 +48,7 @@ def export(
     calibration=None,
     negatives_kept=1.0,
     tables=None,
+    without=(),
     check=True,
 ):
     """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
@@ -79,7 +81,8 @@ def export(
         vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
         metrics: `{name: number}` for the model card; None, or a number that is not finite, is what is not defined.
         examples: up to 10,000 raw rows, in any form that `PredictionClient` takes, that join the golden rows of
-            `serving_default`; the first 64 those of the other signatures, too.
+            `serving_default`; the first 64 those of the other signatures, too. They stand in the version, for all who may read
+            it: give none that are about people. The other golden rows are made up.
         candidates: names of the features that differ among the candidates of one request; None for no signature `rank`.
         optional: names of features that requests to `serving_default`, `rank`, `explain` and `embedding` may leave out, and
             that are then missing: clients written before a new feature need no change. Not for a server that batches requests.
@@ -89,6 +92,8 @@ def export(
             probabilities are for all rows: `p / (p + (1 - p) / negatives_kept)`.
         tables: made by `compress_tables`; None stores the model's own, in float32. All signatures read them, so that golden
             answers are those of the model with these tables.
+        without: which of the signatures `explain` and `embedding` the version does not have: they tell more of the model than
+            probabilities do.
         check: run the strict check before publishing.
 
     Returns:
@@ -117,7 +122,7 @@ def export(
     _refuse_infinite_weights(model)
     with reading(model, tables):
         with _as_served(model):
-            graph = ServedGraph(model, schema, candidates, optional, calibration)
+            graph = ServedGraph(model, schema, candidates, optional, calibration, without)
             golden = list(_golden(graph, examples, tables))
 
         served = {
@@ -147,7 +152,7 @@ def unseen_of(version, schema, examples):
     model = SavedModel(version)
     if (signature := model.signatures.get("unseen")) is None:
         return None
-    columns = _example_columns(schema, examples)
+    columns = raw_columns(schema, examples)
     answers = model.run("unseen", {name: columns[name] for name in signature.inputs})
     return told_shares(answers, "the rows to compare versions on")
 
@@ -173,7 +178,8 @@ def _golden(graph, examples, tables):
     yield graph.golden_token_rules()
     _require_close(graph, rows, "golden row", tables)
     if examples is not None:
-        columns = _example_columns(graph.schema, examples)
+        columns = raw_columns(graph.schema, examples)
+        _LOG.warning("%s rows of yours go into the version, for all who may read it", f"{len(next(iter(columns.values()))):,}")
         yield from _golden_examples(graph, columns)
         _require_close(graph, columns, "example", tables)
 
@@ -194,13 +200,6 @@ def _golden_examples(graph, columns):
 def _require_close(graph, columns, what, tables):
     if tables is not None:
         tables.require_close(graph.raw(columns), what, graph.calibration)
-
-
-def _example_columns(schema, examples):
-    dtypes = {"string": np.dtype(object), "number": np.dtype(np.float64)}
-    inputs = {feature.name: (dtypes[feature.raw_type], (None,)) for feature in schema.features}
-    rules = rules_of(schema)
-    return to_arrays(examples, inputs, rules.separators, rules.fractions, rules.sources)
 
 
 def _schema_of(model, vocabularies):

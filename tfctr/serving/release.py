@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, ExportError, StorageError, require_count
 from tfctr.metrics import worse_than_constant
-from tfctr.serving.comparison import Bounds, compare
+from tfctr.serving.comparison import Bounds, compare, floor_failures, measure
 from tfctr.serving.loader import SavedModel
 from tfctr.serving.manifest import MANIFEST, verify
 from tfctr.serving.publish import (
@@ -47,6 +47,9 @@ def publish_model(
     calibration=None,
     negatives_kept=1.0,
     tables=None,
+    without=(),
+    clicks=None,
+    slices=(),
     bounds=None,
     force=None,
     dry_run=False,
@@ -55,15 +58,19 @@ def publish_model(
 ):
     """Export a model and make it the live version, unless it is worse than the one that is live, or than no model at all.
 
-    The steps: compare its log loss with a constant's; export under a hidden name, with the strict check; compare metrics,
-    signatures and scores with the highest version; write the record and the SHA-256 manifest; rename; remove old versions.
+    The steps: compare its log loss with a constant's; export under a hidden name, with the strict check; measure it, and the
+    highest version, on the same labelled rows; compare signatures and scores; write the record and the SHA-256 manifest;
+    rename; remove old versions.
 
     Args:
-        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables: as for `export`.
-            Scores are compared on the golden rows, with the examples. A log loss in `metrics` that is above the metric of the
-            same name with `_of_constant` behind, as in those of `evaluate` and of a run, is a reason to refuse; with a
-            `calibration`, the smaller of it and the calibrated one.
+        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables, without: as for
+            `export`. A log loss in `metrics` that is above the metric of the same name with `_of_constant` behind, as in those
+            of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the smaller of it and the calibrated one.
         base: the folder of all versions.
+        clicks: labelled rows that both versions are measured on: `sample_clicks(dataset.valid, dataset.schema)`, or
+            `read_clicks`. They go nowhere. Without them, metrics are compared as each run reported them of rows of its own, and
+            scores on the golden rows.
+        slices: names of features; each frequent value of one is a slice of `clicks` that has bounds of its own.
         bounds: a `Bounds`; its defaults if None.
         force: a reason to publish whatever these comparisons say; it is recorded. The strict check is never skipped.
         dry_run: do all but publish and remove; nothing is written to `base`.
@@ -71,10 +78,10 @@ def publish_model(
         protected: numbers of versions that stay in any case.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `unseen`, the shares
-        of the examples' tokens that the new version does not know, beside those to be expected; `failures`, a sentence for
-        each that was forced; and `folder` (None after a dry run), `removed`, and `not_removed`: None, or why some old versions
-        stay. The new one is live all the same.
+        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `measured`, what the
+        new version is on `clicks`; `unseen`, the shares of the tokens of `clicks` (without them, of the examples) that the new
+        version does not know, beside those to be expected; `failures`, a sentence for each that was forced; and `folder` (None
+        after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
 
     Raises:
         ConfigError: the name of `base`, `force` or `keep` cannot be used.
@@ -90,12 +97,7 @@ def publish_model(
     from tfctr.serving.exporting import export, known_metrics, unseen_of
 
     useless = _worse_than_constant(known_metrics(metrics or {}), calibration)
-    if useless and force is None:
-        raise ExportError(
-            f"the model is not published, since it is worse than a constant: {'; '.join(useless)}.",
-            fix="if the valid split has few clicks, prepare with a larger one, or more rows; else train without CONFIG, as "
-            "`tfctr train --data DATA --out RUN` does; or say why it must go live all the same: --force REASON",
-        )
+    _require_some_use(useless, force)
     with _staging(base, dry_run) as folder:
         live = versions(base)[-1:]
         exported = export(
@@ -109,14 +111,20 @@ def publish_model(
             calibration=calibration,
             negatives_kept=negatives_kept,
             tables=tables,
+            without=without,
         )
-        unseen = None if examples is None else unseen_of(exported, model.schema, examples)
-        comparison = compare(exported, version_folder(base, *live), bounds) if live else None
+        measured = None if clicks is None else {"on": clicks.name, **measure(exported, clicks)}
+        if measured:
+            useless += floor_failures(measured, clicks.labels, bounds)
+            _require_some_use(useless, force)
+        rows = examples if clicks is None else clicks.columns
+        unseen = None if rows is None else unseen_of(exported, model.schema, rows)
+        comparison = compare(exported, version_folder(base, *live), bounds, clicks, slices) if live else None
         worse = comparison["failures"] if live else []
         if force is None:
             _refuse(worse, base / str(*live))
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
-        record |= {"failures": useless + worse, "unseen": unseen}
+        record |= {"measured": measured, "failures": useless + worse, "unseen": unseen}
         if dry_run:
             return {**record, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:
@@ -215,6 +223,16 @@ def _worse_than_constant(metrics, calibration):
             problem = worse_than_constant({"log_loss": found, "log_loss_of_constant": constant})
             sentences += [f"{name}: {problem}"] if problem else []
     return sentences
+
+
+def _require_some_use(useless, force):
+    if useless and force is None:
+        raise ExportError(
+            f"the model is not published: {'; '.join(useless)}.",
+            fix="if the rows have few clicks, prepare with a larger valid split, or more rows; else train without CONFIG, as "
+            "`tfctr train --data DATA --out RUN` does; where rows were left out of training, calibrate, or give the share that "
+            "was kept; or say why it must go live all the same: --force REASON",
+        )
 
 
 def _refuse(failures, live):

@@ -6,6 +6,7 @@ import numpy as np
 
 from tfctr.errors import ConfigError, require_count
 from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.serving.clicks import Clicks
 
 _UNSEEN = b"a token that no table has"
 
@@ -16,11 +17,27 @@ def sample_rows(split, schema, rows=1000, seed=0):
     Raises:
         ConfigError: a feature is hashed: its tokens are not kept anywhere; or the split is of another fit than the schema.
     """
+    return sample_clicks(split, schema, rows, seed).columns
+
+
+def sample_clicks(split, schema, rows=100_000, seed=0, negatives_kept=1.0):
+    """`Clicks` of up to `rows` rows of a prepared split, drawn at random; raises as `sample_rows`.
+
+    Each non-click stands for `1 / negatives_kept` of them, as it does in the probabilities of a version that is exported with
+    that share. A token that the schema does not know is one that no other schema knows.
+    """
     require_count("rows", rows)
     schema.require_fit(split.digest, f"the {split.name} split")
     _refuse_hashed(schema)
-    batch = next(iter(split.batches(min(rows, split.rows), shuffle=True, seed=seed)))
-    return raw_rows(schema, batch[0].numpy())
+    drawn = np.random.default_rng(seed).choice(split.rows, min(rows, split.rows), replace=False)
+    drawn.sort()
+    labels, weights, groups = (
+        column if column is None else np.asarray(column[drawn]) for column in (split.labels, split.weights, split.groups)
+    )
+    if negatives_kept != 1:
+        weights = (1 if weights is None else weights) * np.where(labels > 0, 1.0, 1 / negatives_kept)
+    name = f"{len(drawn):,} rows of the {split.name} split"
+    return Clicks(raw_rows(schema, split.ids_of(drawn)), labels, weights, groups, name)
 
 
 def raw_rows(schema, ids):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfctr.errors import ConfigError, ExportError, StorageError
+from tfctr.errors import ConfigError, ExportError, StorageError, choose
 from tfctr.serving import token_rules
 from tfctr.serving.examples import make_examples, parse_examples
 from tfctr.serving.explanation import Explanation
@@ -15,6 +15,7 @@ from tfctr.serving.raw_features import MISSING_VALUES, RawFeatures, in_range, so
 from tfctr.serving.unseen import UnseenTokens
 
 _CLASSES = ("0", "1")  # no click, click
+_SPARED = {name: name for name in ("explain", "embedding")}  # what a version may be without
 _CONTEXTS = 2  # golden requests of `rank` for each batch, one for each context
 
 
@@ -30,15 +31,19 @@ class ServedGraph:
         candidates: names of the features that `rank` takes for each candidate; without them there is no `rank`.
         optional: names of the features that requests may leave out.
         calibration: from logits to probabilities; None is the model's own sigmoid.
+        without: which of the signatures `explain` and `embedding` there are not.
 
     Raises:
-        ConfigError: a name that is no feature of the schema, or `rank` would have no candidate that is required.
+        ConfigError: a name that is no feature of the schema, `rank` would have no candidate that is required, or `without`
+            names another signature.
         ExportError: the answer to a row without values is not finite.
     """
 
-    def __init__(self, model, schema, candidates=None, optional=(), calibration=None):
+    def __init__(self, model, schema, candidates=None, optional=(), calibration=None, without=()):
         self.model, self.schema, self.calibration = model, schema, calibration
         self.raw = RawFeatures(schema, optional)
+        without = {choose(_SPARED, name, "signature to leave out") for name in without}
+        self.spared = [name for name in _SPARED if name not in without]
         self.candidates = None if candidates is None else some_features(schema, "candidates", candidates)
         if self.candidates is not None and set(self.candidates) <= set(self.raw.optional):
             fix = "name a feature that every request has: it tells how many candidates there are"
@@ -77,10 +82,10 @@ class ServedGraph:
             "ids": (self._from_ids, [self._ids_spec]),
             "classify": (self._from_examples(_as_classes), examples),
             "regress": (self._from_examples(_as_outputs), examples),
-            "explain": (self._from_columns(self._explain), columns),
-            "embedding": (self._from_columns(self._embed), columns),
             token_rules.SIGNATURE: (self._token_rules, [tf.TensorSpec((None,), tf.int32, name=token_rules.INPUT)]),
         }
+        answers = {"explain": self._explain, "embedding": self._embed}
+        endpoints |= {name: (self._from_columns(answers[name]), columns) for name in self.spared}
         if self.unseen.fields:
             endpoints["unseen"] = (self._from_columns(self.unseen), columns)
         if self.candidates is not None:
@@ -97,8 +102,8 @@ class ServedGraph:
             answers = self.answers(ids)
             yield _batch("serving_default", inputs, answers)
             yield _batch("ids", {"ids": ids}, answers)
-            yield _batch("explain", inputs, _arrays(self._computed("explain", ids)))
-            yield _batch("embedding", inputs, _arrays(self._computed("embedding", ids)))
+            for name in self.spared:
+                yield _batch(name, inputs, _arrays(self._computed(name, ids)))
             if self.unseen.fields:
                 yield _batch("unseen", inputs, _arrays(self.unseen(tf.constant(ids))))
             yield from self._golden_examples(inputs)
