@@ -59,12 +59,13 @@ def test_publish_for_machines_and_for_people(folder, base):
     assert printed["valid_auc"] == f"{auc:.6g} live, {auc:.6g} new"
     assert (printed["folder"], printed["compared_with"], printed["scores_rows"]) == ("none", "2", "68")
     assert "next: the same without --dry-run" in result.stderr
-    rows = folder / "test.parquet"
-    printed = done("publish", folder / "run", base, "--dry-run", "--rows", rows, "--slice", "weekend", "--without", "embedding",
-                   "--force", "a test")  # fmt: skip
-    assert f" 400 rows of {rows}\n" in printed
-    assert "log_loss of weekend=" in printed
-    assert "signature 'embedding' is gone" in printed
+    rows = folder / "valid.parquet"
+    assert f" 400 rows of {rows}\n" in done("publish", folder / "run", base, "--dry-run", "--rows", rows, "--slice", "weekend")
+    refused = tfctr_("publish", folder / "run", base, "--slice", "weekday")
+    assert (refused.exit_code, "Unknown feature 'weekday'. Did you mean" in refused.stderr.replace("\n  fix: ", " ")) == (
+        2,
+        True,
+    )
     assert versions(base) == [1, 2]
 
 

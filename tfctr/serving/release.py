@@ -13,7 +13,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tfctr.errors import ConfigError, ExportError, StorageError, require_count
+from tfctr.errors import ConfigError, ExportError, StorageError, choose, require_count
 from tfctr.metrics import worse_than_constant
 from tfctr.serving.comparison import Bounds, compare, floor_failures, measure
 from tfctr.serving.loader import SavedModel
@@ -93,6 +93,8 @@ def publish_model(
         _require_reason("force", force)
     if keep is not None:
         require_count("keep", keep, least=2)
+    for name in slices:
+        choose({} if clicks is None else clicks.columns, name, "feature")
     # Imported late: a rollback needs no TensorFlow in Python.
     from tfctr.serving.exporting import export, known_metrics, unseen_of
 
