@@ -63,7 +63,9 @@ def test_the_defaults_follow_from_the_data_and_are_written_out(run):
 def test_l2_falls_with_the_rows_and_with_rare_clicks_where_nothing_is_normalized(data):
     dataset = tfctr.Dataset.load(data)
     rate = dataset.train.click_rate
-    assert suggest(dataset, "LR").model.arguments["embedding_l2"] == pytest.approx(4 * rate * (1 - rate) * 30 / ROWS, rel=0.05)
+    assert suggest(dataset, "LR").model.arguments["embedding_l2"] == pytest.approx(1 / ROWS, rel=0.05)
+    assert suggest(dataset, "FM").model.arguments["embedding_l2"] == pytest.approx(4 * rate * (1 - rate) * 30 / ROWS, rel=0.05)
+    assert [suggest(dataset, name).training.learning_rate for name in ("LR", "FM")] == [0.005, 0.001]
     assert suggest(dataset, "DeepFM").model.arguments.keys() == {"dropout", "embedding_l2"}
     assert suggest(dataset, "DNN").model.arguments == {"dropout": 0.2, "batch_norm": True, "embedding_l2": 10.0}
 

@@ -17,6 +17,7 @@ _ARGUMENTS = {  # of the models that have them
 _TRAINING = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
 _FIRST_STEPS = 500
 _PRIOR_ROWS, _PRIOR_ROWS_UNSCALED, _LARGEST_L2 = 30, 30_000, 10
+_LINEAR_RATE = 0.005  # its few weights have a long way to go, and nothing behind them to upset
 
 
 def suggest(dataset, model="TF4CTR", overrides=()):
@@ -25,8 +26,9 @@ def suggest(dataset, model="TF4CTR", overrides=()):
     Logits that start at the click rate `r`; at least 50 gradient steps an epoch; log loss as the monitor; dropout; batch
     normalization in most models. `embedding_l2` falls with the rows, so that it counts as much whether there are many or few:
     `30,000 / rows`, at most 10, with batch normalization, behind which the scale of embeddings is free, and L2 says which of
-    them count; else `4 r (1 - r) 30 / rows`, the curvature of the log loss on 30 rows. Tables of many rows have it on the rows
-    of a batch. Where an epoch has fewer steps, none counts against the patience before 500 of them.
+    them count; `1 / rows` in a linear model, which also learns at the rate 0.005; else `4 r (1 - r) 30 / rows`, the curvature
+    of the log loss on 30 rows. Tables of many rows have it on the rows of a batch. Where an epoch has fewer steps, none counts
+    against the patience before 500 of them.
 
     Args:
         dataset: a prepared `Dataset`.
@@ -41,16 +43,17 @@ def suggest(dataset, model="TF4CTR", overrides=()):
     rate, steps = rate_of(train), train.rows // batch_size_for(train.rows)
     known = inspect.signature(choose(MODELS, model, "model").__init__).parameters
     arguments = {name: value for name, value in _ARGUMENTS.items() if name in known}
-    normalized = "complex_encoder" in known
+    encoders, normalized = describe(model)["encoders"], "complex_encoder" in known
     # First-order terms are added behind it, and products of small embeddings vary too little for it.
-    if "batch_norm" in known and "spaces" not in known and "LinearTerms" not in describe(model)["encoders"]:
+    if "batch_norm" in known and "spaces" not in known and "LinearTerms" not in encoders:
         arguments["batch_norm"] = normalized = True
-    strength = _PRIOR_ROWS_UNSCALED if normalized else 4 * rate * (1 - rate) * _PRIOR_ROWS
+    is_linear = encoders == ["LinearTerms"]
+    strength = 1 if is_linear else _PRIOR_ROWS_UNSCALED if normalized else 4 * rate * (1 - rate) * _PRIOR_ROWS
     arguments["embedding_l2"] = float(f"{min(strength / train.rows, _LARGEST_L2):.2g}")
     if dataset.schema.table_rows >= ROWS_WORTH_SKIPPING:
         arguments["l2_scope"] = "batch"
     patience_from = 0 if steps >= STEPS_AN_EPOCH else _FIRST_STEPS // max(steps, 1)
-    training = {**_TRAINING, "patience_from": patience_from}
+    training = {**_TRAINING, "patience_from": patience_from, **({"learning_rate": _LINEAR_RATE} if is_linear else {})}
     return Config.from_dict({"model": {"name": model, **arguments}, "training": training}, overrides).for_rows(train.rows)
 
 
