@@ -17,7 +17,7 @@ from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, PredictionClient, versions
 from tfctr.serving.configuration import CAREFUL_FLAGS, read_config
 from tfctr.serving.protocol import BatchingParameters
-from tfctr.serving.publish import publish
+from tfctr.serving.publish import HISTORY, publish
 from tfctr.storage import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -282,3 +282,15 @@ def test_the_way_back_needs_no_tensorflow(tmp_path):
         )
         assert "AssertionError" not in result.stderr
         assert result.returncode in (0, 6)
+
+
+@pytest.mark.parametrize("command", [["publish", "RUN"], ["rollback"]])
+def test_damaged_pins_stop_before_anything_is_live(command, folder, base, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "clicks")
+    (copy / HISTORY).mkdir(exist_ok=True)
+    (copy / HISTORY / "pinned.json").write_text("{")
+    rest = ["--reason", "a test"] if command == ["rollback"] else []
+    result = tfctr_(*[folder / "run" if part == "RUN" else part for part in command], copy, *rest)
+    assert (result.exit_code, versions(copy)) == (6, versions(base))
+    assert "pinned.json is not valid JSON" in result.stderr
+    assert "fix: remove it, and repeat `tfctr label`" in result.stderr

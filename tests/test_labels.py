@@ -92,6 +92,25 @@ def test_files_that_pin_at_once_all_do(frappe, tmp_path):
     assert pinned_versions(frappe) == {str(tmp_path / str(number)): [number] for number in range(1, 9)}
 
 
+def test_two_who_move_labels_at_once_lose_no_pin(frappe, config, monkeypatch):
+    """The second one begins while the first one has read the file, and not yet written it."""
+    others = []
+
+    def pin_late(*arguments):
+        if not others:
+            others.append(threading.Thread(target=load_versions, args=(config, frappe, {"canary": 3})))
+            others[0].start()
+            others[0].join(timeout=0.5)
+        pin(*arguments)
+
+    monkeypatch.setattr(labels, "pin", pin_late)
+    load_versions(config, frappe, {"stable": 2})
+    others[0].join()
+    (model,) = read_config(config).model_config_list.config
+    assert pinned_versions(frappe) == {str(config): [*model.model_version_policy.specific.versions]}
+    assert 3 in model.model_version_policy.specific.versions
+
+
 def test_clients_without_a_label_keep_their_version(frappe, config):
     """They get the highest version that is loaded, until a label moves above it."""
     for labels_, loaded in (
@@ -229,13 +248,16 @@ def test_what_another_process_writes_meanwhile_stays(text, frappe, config, monke
     def interrupted(path):
         monkeypatch.undo()
         found = read(path)
-        load_versions(config, other, {"stable": 1})
+        config.write_text(
+            f"model_config_list {{ config {{ name: 'other' base_path: '{other}' model_platform: 'tensorflow' }} }}"
+        )  # by another tool
         return found
 
     monkeypatch.setattr(configuration, "read_config", interrupted)
     with pytest.raises(StorageError, match=r"another process has changed .*models\.config meanwhile"):
         load_versions(config, frappe, {"stable": 5})
-    assert model(config, "other") == (str(other), [1], {})
+    assert model(config, "other") == (str(other), [], {})
+    load_versions(config, other, {"stable": 1})
     load_versions(config, frappe, {"stable": 5})
     assert (model(config)[1], model(config, "other")[1]) == ([5, 7], [1])
 

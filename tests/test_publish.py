@@ -263,7 +263,7 @@ def test_old_versions_go_and_their_records_stay(tmp_path):
     assert prune(tmp_path, keep=2, protected={3}) == [1, 2, 4]
     assert versions(tmp_path) == [3, 5, 6]
     assert prune(tmp_path, keep=2, protected={3}) == []
-    assert [(file.name, file.read_text().split('"')[3]) for file in sorted((tmp_path / HISTORY).iterdir())] == [
+    assert [(file.name, file.read_text().split('"')[3]) for file in sorted((tmp_path / HISTORY).glob("*.json"))] == [
         (f"{number}.json", f"because {number}") for number in (1, 2, 4)
     ]
     assert prune(tmp_path, keep=9) == []

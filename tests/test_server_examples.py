@@ -154,7 +154,7 @@ def test_all_tasks_ask_for_one_model(call):
 
 
 def test_rank(server):
-    prices = np.linspace(-1, 1, 5, dtype=np.float32)
+    prices = np.linspace(0, 0.5, 5, dtype=np.float32)
     with client_of(server, max_rows=2) as client:
         assert client.rank({"bid": 2}, {"price": prices}).tolist() == (2 * prices).tolist()
         with pytest.raises(DataError, match="user: column 'bid' is missing"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from tfctr.storage import (
     read_json,
     read_object,
     read_yaml,
+    require_free,
     sha256,
     write_json,
     yaml_text,
@@ -138,12 +140,29 @@ def test_orphans_of_dead_writers_are_removed(tmp_path):
     (tmp_path / f".tmp-{finished.pid}-{_HOST}-abc-file").write_text("half")
     (tmp_path / f".tmp-{finished.pid}-{_HOST}-abc-folder").mkdir()
     (tmp_path / f".tmp-{finished.pid}-{_HOST}-abc-folder" / "half").write_text("half")
+    (tmp_path / ".tmp-1-00000000-abc-file").write_text("of a host that is gone")
+    os.utime(tmp_path / ".tmp-1-00000000-abc-file", (0, time.time() - 8 * 24 * 3600))
+    (tmp_path / f".tmp-{os.getpid()}-{_HOST}-def-file").write_text("of a process that had the same number before")
+    os.utime(tmp_path / f".tmp-{os.getpid()}-{_HOST}-def-file", (0, 0))
     other_host = f".tmp-{finished.pid}-00000000-abc-file"
     kept = [f".tmp-{os.getpid()}-{_HOST}-abc-file", f".tmp-{os.getppid()}-{_HOST}-abc-file", other_host, ".tmp-x", "file"]
     for name in kept:
         (tmp_path / name).write_text("alive, or not ours")
     write_json(tmp_path / "file", 1)
     assert names(tmp_path) == sorted(kept)
+
+
+def test_a_place_that_no_rename_replaces_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("link", "dangling"):
+        with pytest.raises(StorageError, match=rf"{name} is a link\.\n  fix: choose a folder in it: .*{name}/NAME"):
+            require_free(tmp_path / name)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
+    for mount in mounts[:3]:
+        with pytest.raises(StorageError, match=f"{re.escape(mount)} is a mount point"), atomic_folder(Path(mount)):
+            pass
 
 
 WRITER = """

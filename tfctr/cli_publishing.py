@@ -287,7 +287,11 @@ def _suggest_labels(folder, published):
     """A file that pins versions is no longer served the highest one."""
     from tfctr.serving.publish import pinned_versions
 
-    for config, numbers in pinned_versions(folder).items() if published["folder"] else ():
+    try:
+        pinned = pinned_versions(folder)
+    except StorageError as error:  # since the publishing began; the version is live
+        return typer.echo(f"warning: {error}", err=True)
+    for config, numbers in pinned.items() if published["folder"] else ():
         needed = ", ".join(map(str, numbers))
         suggest(f"{config} stays at {needed} until: tfctr label {config} {folder} LABEL={Path(published['folder']).name}")
 

@@ -1,7 +1,7 @@
 """Files that are either whole or absent: temporary name, fsync, rename.
 
 A process killed at any moment leaves the previous version in place, and at most an orphan named `.tmp-<pid>-<host>-...` beside
-it, which the next writer of that host in that folder removes.
+it, which the next writer of that host in that folder removes, and one of another host after a week.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
@@ -20,7 +21,8 @@ import yaml
 from tfctr.errors import ConfigError, StorageError
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # containers may share a folder, but not process ids
-_ORPHAN = re.compile(rf"^\.tmp-(\d+)-{_HOST}-")
+_ORPHAN = re.compile(r"^\.tmp-(\d+)-([0-9a-f]{8})-")
+_WEEK = 7 * 24 * 3600
 
 # YAML 1.1 reads 1e-3 as text; everybody who writes it means the number.
 _EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
@@ -118,8 +120,11 @@ def _open_lock(path):
 
 
 def require_free(path):
-    """Raise `StorageError` when a new folder `path` would hide or edit something; an empty folder is free."""
+    """Raise `StorageError` when a new folder `path` would hide or edit something, or cannot be there; an empty one is free."""
     with _naming(path):
+        for kind, is_one in (("a link", os.path.islink), ("a mount point", os.path.ismount)):
+            if is_one(path):  # which no rename replaces
+                raise StorageError(f"{path} is {kind}.", fix=f"choose a folder in it: {path / 'NAME'}")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise StorageError(f"{path} already exists.", fix="choose another folder, or remove this one first")
 
@@ -261,8 +266,16 @@ def temporary_path(path):
 def _remove_orphans(folder):
     for entry in folder.glob(".tmp-*"):
         owner = _ORPHAN.match(entry.name)
-        if owner and not _is_alive(int(owner[1])):
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another writer removes it, too
+            if owner and _is_orphan(int(owner[1]), owner[2], entry.lstat().st_mtime):
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _is_orphan(pid, host, written):
+    """Whether nobody is left to finish what was last `written`: in a container a process often has the number of one before."""
+    if host != _HOST:
+        return time.time() - written > _WEEK
+    return not _is_alive(pid) or _started(pid) > written + 2  # clock ticks and time stamps are coarse
 
 
 def _is_alive(pid):
@@ -273,6 +286,16 @@ def _is_alive(pid):
     except PermissionError:
         pass
     return True
+
+
+def _started(pid):
+    """When a process began, in seconds since 1970; long ago where the system does not say."""
+    try:
+        boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="utf-8"), re.MULTILINE)[1]
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return int(boot) + int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, TypeError, IndexError, ValueError):
+        return -math.inf
 
 
 def _fsync_file(path):

@@ -158,19 +158,25 @@ def read_config(path):
 
 @contextlib.contextmanager
 def changing_config(path):
-    """A `ModelServerConfig` to change in the block; it is written when that ends well.
+    """A `ModelServerConfig` to change in the block; it is written when that ends well. Others who change it so wait.
 
     Raises:
-        StorageError: another process has changed the file meanwhile: what it wrote stays.
+        StorageError: somebody else has changed the file meanwhile: what they wrote stays.
     """
     path = Path(path)
-    before, changed = read_config(path), ModelServerConfig()
-    changed.CopyFrom(before)
-    yield changed
-    with locked(path.with_name(f".{path.name}.lock")):
+    with unchanging_config(path):
+        before, changed = read_config(path), ModelServerConfig()
+        changed.CopyFrom(before)
+        yield changed
         if read_config(path) != before:
             raise StorageError(f"another process has changed {path} meanwhile.", fix="look at the file, and repeat the command")
         write_config(path, changed)
+
+
+def unchanging_config(path):
+    """Nobody changes a configuration file by `changing_config` in the block."""
+    path = Path(path)
+    return locked(path.with_name(f".{path.name}.lock"))
 
 
 def write_config(path, message):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError, TfctrError, require_positive
 from tfctr.serving.client import PredictionClient
-from tfctr.serving.configuration import changing_config, find_model, find_or_add, read_config
+from tfctr.serving.configuration import changing_config, find_model, find_or_add, read_config, unchanging_config
 from tfctr.serving.manifest import verify
 from tfctr.serving.policy import chosen_versions
 from tfctr.serving.publish import pin, require_base, version_folder, versions
@@ -56,7 +56,7 @@ def load_versions(config, base, labels, base_path=None):
             unlabelled = sorted(chosen_versions(policy, published))[-1:]
             _serve(policy, labelled.union(unlabelled) if labelled else ())
         pin(base, config, needed | _needed(model))
-    pin(base, config, _needed(model))
+    _pin_what_it_says(base, config)
     return sorted(chosen_versions(policy, published))
 
 
@@ -90,7 +90,7 @@ def move_labels(config, base, labels):
         if not model.version_labels:
             _serve(policy, ())
         pin(base, config, needed | _needed(model))
-    pin(base, config, _needed(model))
+    _pin_what_it_says(base, config)
     return dict(sorted(model.version_labels.items()))
 
 
@@ -154,6 +154,13 @@ def _checked(base, labels):
 def _needed(model):
     """The versions that must not be removed: pinned before the file says that it needs them, and until it no longer does."""
     return {*model.model_version_policy.specific.versions, *model.version_labels.values()}
+
+
+def _pin_what_it_says(base, config):
+    """Pin what the file needs now: by then another process may have changed it again."""
+    with unchanging_config(config):
+        model = find_model(read_config(config), base.name)
+        pin(base, config, _needed(model) if model else ())
 
 
 def _serve(policy, numbers):

@@ -182,13 +182,14 @@ def prune(base, keep, protected=()):
     """
     require_count("keep", keep, least=2)
     removed, problems = [], []
-    protected = {*protected, *itertools.chain.from_iterable(pinned_versions(base).values())}
-    for number in [number for number in versions(base)[:-keep] if number not in protected]:
-        try:
-            _remove(Path(base), number)
-            removed.append(number)
-        except OSError as error:
-            problems.append(f"version {number} of {base} cannot be removed: {getattr(error, 'problem', error)}")
+    with _pinning(base) if len(versions(base)) > keep else contextlib.nullcontext():
+        protected = {*protected, *itertools.chain.from_iterable(pinned_versions(base).values())}
+        for number in [number for number in versions(base)[:-keep] if number not in protected]:
+            try:
+                _remove(Path(base), number)
+                removed.append(number)
+            except OSError as error:
+                problems.append(f"version {number} of {base} cannot be removed: {getattr(error, 'problem', error)}")
     if problems:
         raise StorageError("; ".join(problems), fix="let the owner remove it; whoever publishes with `keep` tries again")
     return removed
@@ -198,15 +199,26 @@ def pin(base, config, numbers):
     """Note in BASE's history which versions a model configuration file needs, so that `prune` keeps them; none if empty."""
     file = Path(base) / HISTORY / _PINNED
     if numbers or file.exists():
-        with locked(file.with_name(f".{_PINNED}.lock")):
+        with _pinning(base):
             pinned = {**pinned_versions(base), str(Path(config).absolute()): sorted(numbers)}
             write_json(file, {known: needed for known, needed in pinned.items() if needed})
 
 
 def pinned_versions(base):
-    """`{model configuration file: its versions}`, as `pin` noted them."""
+    """`{model configuration file: its versions}`, as `pin` noted them. Raises `StorageError` where that is damaged."""
     file = Path(base) / HISTORY / _PINNED
-    return read_object(file) if file.exists() else {}
+    if not file.exists():
+        return {}
+    try:
+        return read_object(file)
+    except StorageError as error:
+        fix = "remove it, and repeat `tfctr label` with a label for each file that servers read"
+        raise StorageError(f"{error.problem} It tells which versions are in use.", fix=fix) from error
+
+
+def _pinning(base):
+    """Nobody else pins or removes versions meanwhile."""
+    return locked(Path(base) / HISTORY / f".{_PINNED}.lock")
 
 
 def removed_versions(base):

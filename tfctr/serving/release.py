@@ -22,6 +22,7 @@ from tfctr.serving.publish import (
     HISTORY,
     RECORD,
     latest,
+    pinned_versions,
     prune,
     publish,
     read_record,
@@ -100,6 +101,7 @@ def publish_model(
 
     useless = _worse_than_constant(known_metrics(metrics or {}), calibration)
     _require_some_use(useless, force)
+    pinned_versions(base)  # if it is damaged, now, and not once the model is live
     with _staging(base, dry_run) as folder:
         live = versions(base)[-1:]
         exported = export(
@@ -157,6 +159,7 @@ def rollback(base, reason, to=None):
     base = require_base(base)
     _require_reason("reason", reason)
     latest(base)  # before a folder that is none gets a lock
+    pinned_versions(base)
     with _locked(base):
         live = latest(base)
         source = version_folder(base, _before(base, live) if to is None else to)
