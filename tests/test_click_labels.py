@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -86,6 +87,16 @@ def test_a_value_that_never_occurs_lists_those_that_do(tmp_path, kind, splits):
         Schema.infer(source(tmp_path, kind, values), label=Label("y", positive="Yes"))
 
 
+@pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
+@pytest.mark.parametrize("positive", [2**53 + 1, str(2**53 + 1), f" {2**53 + 1}.0", [2**53 + 1, 2**64 + 1]])
+def test_large_whole_numbers_are_compared_to_the_last_digit(tmp_path, kind, positive):
+    values = [2**53, 2**53 + 1, 2**53 + 2, *([2**64 + 1, 2**64] if isinstance(positive, list) else [])]
+    expected = [0, 1, 0, 1, 0][: len(values)]
+    assert labels(tmp_path, Label("y", positive=positive), values, kind) == expected
+    with pytest.raises(DataError, match="nowhere is 9007199254740997"):
+        labels(tmp_path, Label("y", positive=2**53 + 5), [2**53 + 4, 0], kind)
+
+
 def test_only_the_training_table_must_have_every_value(tmp_path):
     train = {"user": ["a"] * 3, "y": ["x", "z", "n"]}
     valid = {"user": ["a"] * 2, "y": ["x", "n"]}
@@ -156,6 +167,21 @@ def test_a_label_is_saved_and_loaded(tmp_path, suffix, label, plain):
 def test_a_prepared_dataset_keeps_its_label(tmp_path):
     labels(tmp_path, Label("y", threshold=4), [3, 4])
     assert tfctr.Dataset.load(tmp_path / "data0").schema.label == tfctr.Label("y", threshold=4)
+
+
+@pytest.mark.parametrize(
+    ("label", "plain", "expected"),
+    [
+        (Label("y", threshold=np.float32(4)), {"threshold": 4.0}, [1, 0, 0]),
+        (Label("y", threshold=np.float32(0.7)), {"threshold": 0.7}, [1, 1, 0]),
+        (Label("y", threshold=np.int64(4)), {"threshold": 4}, [1, 0, 0]),
+        (Label("y", positive=np.int64(4)), {"positive": 4}, [1, 0, 0]),
+        (Label("y", positive=[np.float16(0.7), "4"]), {"positive": [0.7, "4"]}, [1, 1, 0]),
+    ],
+)
+def test_a_number_of_numpy_is_one_of_python(tmp_path, label, plain, expected):
+    assert json.loads(json.dumps(label.to_dict())) == {"column": "y", **plain}
+    assert labels(tmp_path, label, [4, 0.7, 0.5]) == expected
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ def test_a_list_as_text_that_cannot_be_read_is_refused(tmp_path, text):
         ("{'a', 'b'}", ["a", "b"]),
         ("['a, b', \"it's\"]", ["a, b", "it's"]),
         ("['a', None, nan]", ["a"]),
+        ("[None-x, b]", ["None-x", "b"]),
+        ("['a' 'b' None]", ["a", "b"]),
         ("[]", []),
         ("[ ]", []),
         ("[tag]", ["[tag]"]),
@@ -254,7 +256,8 @@ def plain(token_type, token):
     if text.lower() in ("", "nan"):
         return None
     truth = {"true": "1", "false": "0"}.get(text.lower(), text)
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", truth) or (token_type != "number" and truth.startswith(".")):
+    whole = r"[0-9]+\.?[0-9]*"
+    if not re.fullmatch(rf"[+-]?({whole}|\.[0-9]+)" if token_type == "number" else rf"[+-]?{whole}", truth):
         return token
     with decimal.localcontext(prec=200):
         number = decimal.Decimal(truth.rstrip(".") if truth.endswith(".") else truth)
@@ -262,7 +265,7 @@ def plain(token_type, token):
             return {0: "false", 1: "true"}.get(number, token)
         if token_type == "whole" and number != number.to_integral_value():
             return token
-        written = f"{number.normalize() + 0:f}"
+        written = f"{number.normalize() + 0:f}" if abs(number) >= decimal.Decimal("1e-4") or not number else repr(float(number))
     return "0" if written in ("-0", "0") else written
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import numbers
 import re
 import reprlib
 from pathlib import Path
@@ -56,6 +57,20 @@ class Field:
         return slice(self.column, self.column + self.feature.width)
 
 
+def _plain_number(value):
+    """A number of any library as Python's own, one of NumPy as its text is read; anything else as it is.
+
+    >>> import numpy
+    >>> [_plain_number(value) for value in (numpy.float32(0.7), numpy.int64(4), "4", True)]
+    [0.7, 4, '4', True]
+    """
+    if not isinstance(value, numbers.Real) or type(value) in (bool, int, float):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value if isinstance(value, numbers.Rational) else str(value))
+
+
 @dataclasses.dataclass(frozen=True)
 class Label:
     """What counts as a click, in a column that does not hold 0 and 1.
@@ -88,9 +103,12 @@ class Label:
         require((self.positive is None) != (self.threshold is None), problem, fix)
         if self.threshold is not None:
             require_number("threshold", self.threshold)
+            object.__setattr__(self, "threshold", _plain_number(self.threshold))
             return
-        if isinstance(self.positive, list | tuple):
-            object.__setattr__(self, "positive", tuple(self.positive))
+        several = isinstance(self.positive, list | tuple)
+        object.__setattr__(
+            self, "positive", tuple(map(_plain_number, self.positive)) if several else _plain_number(self.positive)
+        )
         fix = "give a text or a number, or a list of those"
         require(len(self.values) > 0, f"the label's `positive` is {self.positive!r}.", fix)
         for value in self.values:

@@ -4,7 +4,7 @@ r"""How a token is written: one canonical text, whatever file, table or request 
 |---|---|---|
 | `text` | everything | as it is |
 | `whole` | `9`, `9.0`, `9.`, `+9`, ` 9`, `009`, of any length; true as 1, false as 0 | `9`, `-9`, `0` |
-| `number` | that, and decimals: `0.50`, `.5`; and what Python writes as `1e-07` | `0.5`, `1e-07` |
+| `number` | that, and decimals: `0.50`, `.5`; below 1e-4 also as Python writes them | `0.5`; below 1e-4 as Python: `1e-07` |
 | `boolean` | true and false in any case; `1`, `1.0`, `0` | `true`, `false` |
 
 Space around a token is no part of it, except for `text`. What does not fit the form stays as it is. In a categorical column of
@@ -31,6 +31,16 @@ _TRUE, _FALSE = r"^\s*(?i:true)\s*$", r"^\s*(?i:false)\s*$"
 _NO_SIGN = (r"^-0$", "0")
 _MANTISSA = r"^\s*(?:\+|(-))?([1-9])(?:\.0*|(\.[0-9]*[1-9])0*)?"
 
+# A decimal below 1e-4, in its canonical text but for that, as Python writes a double: 0.000012 is 1.2e-05. The zeros become the
+# exponent, digit by digit; what is left to be counted stands before a mark that no text has.
+SMALL = (
+    (r"^(-?)0\.(0{4,322}[1-9][0-9]*)$", "\\10\\2\x01"),
+    *((f"^(-?)0{{{100 * digit}}}([0-9]*\x01)$", rf"\1\2{digit}") for digit in (3, 2, 1)),
+    *((f"^(-?)0{{{10 * digit}}}([0-9]*)\x01([1-3]?)$", f"\\1\\2\x02\\3{digit}") for digit in range(9, -1, -1)),
+    *((f"^(-?)0{{{digit}}}([1-9])([0-9]*)\x02([0-9]+)$", rf"\1\2.\3e-\4{digit}") for digit in range(9, -1, -1)),
+    (r"^(-?[1-9])\.(e-[0-9]+)$", r"\1\2"),
+)
+
 FORMS = {
     "whole": Form(
         r"^(?:0|-?[1-9][0-9]*)$",
@@ -42,7 +52,8 @@ FORMS = {
         ),
     ),
     "number": Form(
-        r"^(?:0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]|-?[1-9](?:\.[0-9]*[1-9])?e-(?:0[5-9]|[1-9][0-9]{1,2}))$",
+        r"^(?:0|-?[1-9][0-9]*(?:\.[0-9]*[1-9])?|-?0\.0{0,3}[1-9](?:[0-9]*[1-9])?"
+        r"|-?[1-9](?:\.[0-9]*[1-9])?e-(?:0[5-9]|[1-9][0-9]{1,2}))$",
         (
             (_TRUE, "1"),
             (_FALSE, "0"),
@@ -51,6 +62,7 @@ FORMS = {
             (_MANTISSA + r"[eE]-0?([5-9])\s*$", r"\1\2\3e-0\4"),
             (_MANTISSA + r"[eE]-([1-9][0-9]{1,2})\s*$", r"\1\2\3e-\4"),
             _NO_SIGN,
+            *SMALL,
         ),
     ),
     "boolean": Form(
@@ -77,13 +89,8 @@ NO_CODE = (r"^\s*[+-]?|(?:\.0*)?\s*$", "")
 _QUOTED = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 _BARE = r"""[^\s,'"\\\[\](){}]+"""
 _DIGITS = r"(?:[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|nan|NaN|None|null)"
-_ITEM = f"(?:{_QUOTED}|{_BARE})"
-_ITEMS = "|".join(
-    [
-        rf"{_QUOTED}(?:\s*,\s*{_ITEM}|\s+{_QUOTED})*\s*,?",
-        rf"{_DIGITS}(?:\s+{_DIGITS}|\s*,\s*{_ITEM})*\s*,?",
-    ]
-)
+_ITEM, _SPACED = f"(?:{_QUOTED}|{_BARE})", f"(?:{_QUOTED}|{_DIGITS})"
+_ITEMS = rf"{_SPACED}(?:\s*,\s*{_ITEM}|\s+{_SPACED})*\s*,?"
 _WORDS = rf"{_BARE}(?:\s*,\s*{_ITEM})+\s*,?"
 LIST = rf"^\s*(?:\[\s*(?:{_ITEMS}|{_WORDS})?\s*\]|\(\s*(?:{_ITEMS})?\s*\)|\{{\s*(?:{_ITEMS})?\s*\}})\s*$"
 # What looks like one, and cannot be read: nested, with escapes, or with bare words of several parts.
@@ -93,7 +100,7 @@ LOOKS_LIKE_LIST = r"""^\s*(?:[\[({]\s*['"](?s:.*)[\])}]|\[[^\[\]]*,[^\[\]]*\]|\[
 def list_rewrites(separator):
     """The rewrites that make a text that matches `LIST` its items, each followed by the separator."""
     mark = separator.replace("\\", "\\\\")
-    item = rf"""\s*(?:'([^']*)'|"([^"]*)"|(?:nan|NaN|None|null)\b|({_BARE}))\s*,?"""
+    item = rf"""\s*(?:'([^']*)'|"([^"]*)"|(?:nan|NaN|None|null)(?:\s*,|\s+|$)|({_BARE}))\s*,?"""
     return ((r"^\s*[\[({]\s*|\s*[\])}]\s*$", ""), (item, rf"\1\2\3{mark}"))
 
 

@@ -6,22 +6,29 @@
 | list | as text, or a list of those, also one that was written as text | one text, joined by the separator |
 | number | numbers; text that is a number; true and false, also as text in any case | a double; empty text is missing |
 
+A float32 or float16 is everywhere the number that its shortest decimal text means: 0.3, as in a CSV file.
+
 A rule is a function: source column -> (value, whether it is bad).
 """
 
 import dataclasses
+import fractions
 import functools
+import math
 from collections.abc import Callable
 
 import ibis
 
-from tfctr.data.canonical import read_written_list
+from tfctr.data.canonical import read_written_list, rewritten
+from tfctr.data.short_floats import widened
 from tfctr.errors import DataError
 from tfctr.features import Numeric, Sequence
 from tfctr.schema import Label
+from tfctr.token_text import FORMS, SMALL
 
 _TRUTH = {"true": 1.0, "false": 0.0}
-_SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers
+_SEVERAL_WHOLE, _SEVERAL_SHORT = 2.0**53, 2.0**24  # from here on a double, a float32 may stand for several whole numbers
+_GREATEST_WEIGHT = 2.0**128 - 2.0**103  # what float32 rounds to infinity begins here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Role:
         return *self.rule(raw), raw.cast("string")
 
 
+# A decimal number as DuckDB writes it, such as .50 or -.00, as its shortest text.
+_DECIMAL = ((r"^(-?)\.", r"\10."), (r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1"), *SMALL)
 _TEXT, _LISTS, _NUMBERS = "text or whole numbers", "text, whole numbers, or lists of those", "numbers"
 _TAKES_FRACTIONS = (None, "text", "number")  # None: the form is still to be learnt
 
@@ -80,7 +89,7 @@ def other_roles(label, group=None, weight=None):
     if group:
         roles.append(Role(group, "group", read_group, "the group", _TEXT, drop))
     if weight:
-        roles.append(Role(weight, "weight", read_weight, "the weight", "a finite number of at least 0", drop))
+        roles.append(Role(weight, "weight", read_weight, "the weight", "a finite number from 0 to 3.4e38", drop))
     return roles
 
 
@@ -158,11 +167,11 @@ def read_number(column):
     if kind.is_json():
         column = ibis.coalesce(column.str, column.bool.cast("int8").cast("string"), column.cast("string"))
     elif not kind.is_string():
-        return column.cast("float64"), ibis.literal(False)
+        return widened(column).cast("float64"), ibis.literal(False)
     text = column.strip().nullif("")
     truth = ibis.cases((text.lower() == "true", 1.0), (text.lower() == "false", 0.0))
     number = ibis.coalesce(text.try_cast("float64"), truth)
-    return number, text.notnull() & number.isnull()
+    return number, text.notnull() & (number.isnull() | text.contains("("))  # DuckDB reads nan(1), too
 
 
 def read_label(column):
@@ -188,8 +197,14 @@ def read_positive(values, column):
 def _equals(value, number, is_number, text):
     """Whether a label is `value`."""
     wanted = as_label_number(value)
-    equal = text == value.strip() if wanted is None else number == wanted
-    return ibis.coalesce(equal, False) if wanted is None else ibis.coalesce(is_number & equal, False)
+    if wanted is None:
+        return ibis.coalesce(text == value.strip(), False)
+    equal = ibis.coalesce(is_number & (number == wanted), False)
+    if not _SEVERAL_WHOLE <= abs(wanted) < math.inf:
+        return equal
+    whole = FORMS["whole"]
+    written = rewritten(text, whole.rewrites)  # one double is several of these whole numbers
+    return equal & (~written.re_search(whole.canonical) | (written == str(fractions.Fraction(value))))
 
 
 def as_label_number(value):
@@ -208,15 +223,18 @@ def as_label_number(value):
 def label_text(column):
     """A label as people read it, NULL where it is missing."""
     kind = column.type()
-    text = ibis.coalesce(column.str, column.cast("string")) if kind.is_json() else column.cast("string")
+    text = ibis.coalesce(column.str, column.cast("string")) if kind.is_json() else widened(column).cast("string")
     text = text.strip().nullif("")
     return text.lower().isin(["nan", "null"] if kind.is_json() else ["nan"]).ifelse(None, text)
 
 
 def read_weight(column):
-    """A finite double of at least 0; anything else is bad."""
+    """A double of at least 0 that float32, as weights are kept, does not make infinite; anything else is bad.
+
+    What is below the least float32, 1e-45, is kept as 0.
+    """
     weight, bad = read_number(column)
-    return weight, bad | weight.isnull() | weight.isnan() | weight.isinf() | (weight < 0)
+    return weight, bad | weight.isnull() | weight.isnan() | (weight >= _GREATEST_WEIGHT) | (weight < 0)
 
 
 def read_group(column):
@@ -227,16 +245,15 @@ def read_group(column):
 
 def _number_text(column, fractions):
     """The shortest text of a floating or decimal number, NULL for what has none."""
-    number = column.cast("float64")
     if column.type().is_decimal():  # exact, whatever its size
-        text = column.cast("string").re_replace(r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1")
-        return text if fractions else text.contains(".").ifelse(None, text)
-    is_whole = (number.abs() < _SEVERAL_WHOLE) & (number == number.floor())
-    whole = is_whole.ifelse(number.try_cast("int64").cast("string"), None)
-    if not fractions:
-        return whole
-    is_fraction = number.notnull() & ~number.isnan() & ~number.isinf() & (number != number.floor())
-    return is_fraction.ifelse(column.cast("string"), whole)
+        text = rewritten(column.cast("string"), _DECIMAL)
+        return text if fractions else text.re_search(r"[.e]").ifelse(None, text)
+    number = widened(column)
+    whole = number.try_cast("int64")
+    is_whole = number == whole.cast("float64")
+    is_one = number.abs() < (_SEVERAL_SHORT if column.type().is_float32() else _SEVERAL_WHOLE)
+    text = is_whole.ifelse(whole.cast("string"), number.cast("string") if fractions else None)
+    return is_one.ifelse(text, None)
 
 
 def _is_given(column):

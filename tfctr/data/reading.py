@@ -23,6 +23,7 @@ import pyarrow.parquet
 from tfctr.data.files import SEPARATED, find_files, is_compressed, is_files, kind_of, opened, refuse_another_kind
 from tfctr.data.parts import Part, refuse_corrupt
 from tfctr.data.separated import Layout, read_separated
+from tfctr.data.short_floats import is_half, widened_half
 from tfctr.data.tables import read_table
 from tfctr.errors import ConfigError, DataError
 
@@ -154,6 +155,19 @@ def _read_parquet(engine, name, path):
         schema = pa.parquet.read_schema(path)
         part = Part.of(name, engine.connection.read_parquet(str(path)), schema.names)
     for column, kind in zip(schema.names, schema.types, strict=True):
+        if pa.types.is_floating(kind):
+            part.columns[column] = _of_unknown_range(part.columns[column])
+        if is_half(kind):
+            part.columns[column] = widened_half(part.columns[column])
+        if pa.types.is_duration(kind):  # which DuckDB reads as a whole number
+            part.columns[column] = part.columns[column].as_interval("us")
         if pa.types.is_null(getattr(kind, "value_type", kind)):  # nothing but nulls or empty lists: of no type that Ibis knows
             part.columns[column] = ibis.null("string")
     return part
+
+
+def _of_unknown_range(column):
+    """The same values, of which DuckDB knows no least and greatest one: those of a Parquet file are not of its NaNs, and so
+    DuckDB would compute that none is NaN.
+    """
+    return column.isnull().ifelse(None, column)

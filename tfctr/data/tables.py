@@ -13,6 +13,7 @@ from ibis.common.exceptions import IbisError
 from ibis.formats.pyarrow import PyArrowType
 
 from tfctr.data.parts import Part
+from tfctr.data.short_floats import is_half, widened_half
 from tfctr.data.values import exact_array
 from tfctr.errors import DataError
 
@@ -25,15 +26,17 @@ def read_table(source, what, roles, whole=False):
     """The `Part` of a table in memory: the columns of `roles`, or all with `whole`. Raises `DataError` if it is no table."""
     names, column_at = _columns(source, what)
     needed = [position for position, name in enumerate(names) if whole or name in roles]
-    arrays, unreadable, rows, first = {}, {}, None, None
+    arrays, halves, unreadable, rows, first = {}, set(), {}, None, None
     order = {name: number for number, name in enumerate(roles)}
     for position in sorted(needed, key=lambda position: order.get(names[position], len(order))):  # the first says how many rows
         values = column_at(position)
         try:
-            array = _array(values)
+            given = _arrow(values)
+            array = _simpler(given)
             rows, first = (len(array), names[position]) if rows is None else (rows, first)
             if len(array) == rows:
                 arrays[position] = array
+                halves |= {names[position]} if is_half(given.type) else set()
             else:
                 unreadable[names[position]] = f"has {len(array)} values, where column {first!r} has {rows}"
         except _CANNOT as error:
@@ -44,7 +47,9 @@ def read_table(source, what, roles, whole=False):
         return Part(what, None, {}, **seen)
     positions = sorted(arrays)
     table = pa.table([arrays[position] for position in positions], names=[f"c{position}" for position in positions])
-    return Part.of(what, ibis.memtable(table), [names[position] for position in positions], **seen)
+    part = Part.of(what, ibis.memtable(table), [names[position] for position in positions], **seen)
+    part.columns.update({name: widened_half(part.columns[name]) for name in halves})
+    return part
 
 
 def _columns(source, what):
@@ -65,9 +70,8 @@ def _columns(source, what):
     return table.column_names, table.column
 
 
-def _array(values):
-    """The values as an Arrow array of a type that DuckDB takes."""
-    array = _arrow(values)
+def _simpler(array):
+    """An Arrow array as one of a type that DuckDB takes."""
     kind = _simple(array.type)
     PyArrowType.to_ibis(kind)
     return array if kind == array.type else array.cast(kind)

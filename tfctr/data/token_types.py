@@ -8,7 +8,7 @@ import ibis
 from tfctr.data.canonical import canonical, rewritten
 from tfctr.data.fitting import tokens
 from tfctr.features import Numeric
-from tfctr.token_text import IS_BLANK, IS_NUMBER, IS_TRUTH, IS_WHOLE, IS_WORD, NO_CODE
+from tfctr.token_text import IS_BLANK, IS_NUMBER, IS_TRUTH, IS_WHOLE, IS_WORD, NO_CODE, SMALL
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +53,9 @@ def _choose(engine, train, index, feature):
 def _codes(engine, seen, feature):
     """Two tokens that are one number, and still not the same; None if there are no such."""
     distinct = seen.distinct()
-    written = distinct.select("token", number=canonical(feature, distinct.token), code=rewritten(distinct.token, [NO_CODE]))
+    written = distinct.select(
+        "token", number=canonical(feature, distinct.token), code=rewritten(distinct.token, [NO_CODE, *SMALL])
+    )
     several = written.group_by("number").agg(codes=written.code.nunique(), one=written.token.min(), other=written.token.max())
     found = engine.fetch(several.filter(several.codes > 1).order_by(ibis.asc("number")).limit(1))
     return (found[0]["one"], found[0]["other"]) if found else None

@@ -6,21 +6,26 @@ import numbers
 import numpy as np
 import pyarrow as pa
 
+_SHORT, _LISTS, _SETS = {np.float32, np.float16}, {list, tuple, np.ndarray}, {set, frozenset}
+
 
 def exact_array(values):
     """Values of any kinds, None among them, as an Arrow array that DuckDB takes.
 
-    Numbers that no type of Arrow holds exactly beside each other become text, as a CSV file holds them.
+    Numbers that no type of Arrow holds exactly beside each other become text, as a CSV file holds them. A float32 or float16
+    beside others is the double that its shortest text means.
 
     Raises:
-        TypeError, ValueError: values of several kinds.
+        TypeError, ValueError: values of several kinds, or a set, whose values have no order.
 
     >>> exact_array([2**53 + 1, 2**53, None]).to_pylist()
     [9007199254740993, 9007199254740992, None]
     >>> exact_array([2**64, 1.5, None]).to_pylist()
     ['18446744073709551616', '1.5', None]
+    >>> exact_array([np.float32(0.1), 0.2]).to_pylist()
+    [0.1, 0.2]
     """
-    values = [None if _is_absent(value) else value for value in values]
+    values = _of_one_width([None if _is_absent(value) else value for value in values])
     try:
         return pa.array(values, from_pandas=True)  # which makes no double of a whole number that it does not hold
     except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -28,6 +33,28 @@ def exact_array(values):
             return pa.array([_texts(value) for value in values])
         except TypeError:
             raise error from None
+
+
+def _of_one_width(values):
+    kinds = set(map(type, values))
+    if kinds & _SETS:
+        raise TypeError("a set has no order: give lists")
+    if kinds & _LISTS:
+        for value in values:
+            kinds |= _types(value) if type(value) in _LISTS else set()
+    kinds -= {*_LISTS, type(None)}
+    return values if len(kinds) == 1 or not kinds & _SHORT else list(map(_with_doubles, values))
+
+
+def _types(several):
+    kind = getattr(several, "dtype", None)
+    return {kind.type} if kind is not None and not kind.hasobject else set(map(type, several))
+
+
+def _with_doubles(value):
+    if type(value) in _LISTS:
+        return list(map(_with_doubles, value))
+    return float(str(value)) if type(value) in _SHORT else value
 
 
 def _texts(value):

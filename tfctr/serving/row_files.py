@@ -12,6 +12,7 @@ from typing import Any
 
 from tfctr.data.files import JSON_LINES, SEPARATED, find_files, is_files, opened
 from tfctr.errors import ConfigError, DataError
+from tfctr.serving.row_values import plain
 from tfctr.serving.rows import RowError, read_json_lines
 
 _MOST_ROWS = 10_000
@@ -69,7 +70,13 @@ def read_rows(source, **layout):
 
 def read_examples(source):
     """All rows of such files, as a list with one dictionary a row."""
-    return [row for part in read_rows(source) for row in (part.rows if isinstance(part.rows, list) else part.rows.to_pylist())]
+    return [row for part in read_rows(source) for row in (part.rows if isinstance(part.rows, list) else _rows_of(part.rows))]
+
+
+def _rows_of(batch):
+    """The rows of an Arrow batch."""
+    names = batch.schema.names
+    return [dict(zip(names, row, strict=True)) for row in zip(*map(plain, batch.columns), strict=True)]
 
 
 def _is_table(file):

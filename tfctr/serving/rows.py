@@ -20,6 +20,7 @@ import numpy as np
 
 from tfctr.data.files import opened
 from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.serving.row_values import as_written, number_text, plain
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
 # The bytes of a value of exactly one of these types.
@@ -32,9 +33,6 @@ _TOKENS = {
 }
 _NUMBERS = int | float | np.number | np.bool_ | decimal.Decimal
 _TRUTH = {"true": 1.0, "false": 0.0}
-_SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers
-_MOST_DIGITS = 76  # of a decimal number: the most that Arrow holds
-_SHORT_FLOATS = {"float32", "float16", "float", "halffloat", "float[pyarrow]"}  # as NumPy, pandas, polars and Arrow call them
 
 
 class RowError(DataError):
@@ -225,7 +223,7 @@ def _column(name, values, dtype, shape, separator, fractions):
         return _matrix(name, values, dtype, shape[1])
     if dtype.hasobject:
         arrow = _arrow_texts(values)
-        return _texts(name, _plain_tokens(values), separator, fractions) if arrow is None else arrow
+        return _texts(name, plain(values), separator, fractions) if arrow is None else arrow
     return _numbers(name, values, dtype)
 
 
@@ -239,20 +237,6 @@ def _arrow_texts(values):
         return None
     binary = values.cast(kind.replace("string", "binary"))
     return np.asarray(binary.fill_null(b"") if binary.null_count else binary).tolist()
-
-
-def _plain(values):
-    """A list of plain Python values, from a NumPy array, a Series of any library, or any sequence."""
-    for method in ("tolist", "to_list", "to_pylist"):
-        if hasattr(values, method):
-            return getattr(values, method)()
-    return list(values)
-
-
-def _plain_tokens(values):
-    """`_plain`, but float32 stays float32, whose shortest text is another one than that of the same float64."""
-    kind = str(getattr(values, "dtype", getattr(values, "type", ""))).lower()
-    return list(np.asarray(values)) if kind in _SHORT_FLOATS else _plain(values)
 
 
 def _texts(name, values, separator, fractions):
@@ -270,7 +254,7 @@ def _named_token(name, row, value, separator, fractions):
         return _token(value, separator, fractions)
     except (TypeError, UnicodeEncodeError) as error:
         shown = reprlib.repr(value)
-        if separator is None and isinstance(value, list | tuple | np.ndarray):
+        if separator is None and _is_list(value):
             fix = "give `separator`, as in the schema, or text with it between the tokens"
             raise RowError(name, row, f"{shown} is a list, and what separates its tokens is not known.", fix=fix) from error
         fix = "pass valid Unicode text, whole numbers, true or false, None, or a flat list of these"
@@ -286,27 +270,23 @@ def _token(value, separator=None, fractions=False):
             return value.encode()
         case bool() | np.bool_():
             return b"true" if value else b"false"
+        case np.timedelta64():  # which is a whole number to NumPy
+            raise TypeError
         case int() | np.integer():
             return b"%d" % int(value)
-        case list() | tuple() | np.ndarray() if separator is not None:
+        case list() | tuple() | np.ndarray() if separator is not None and _is_list(value):
             return separator.encode().join(_token(each, fractions=fractions) for each in value)
     if _is_absent(value):
         return b""
-    text = _number_text(value)
+    text = number_text(value)
     if text is None or not (fractions or text.lstrip("-").isdigit()):
         raise TypeError
     return text.encode()
 
 
-def _number_text(value):
-    """The shortest text of a number that is not whole by its type; None where it may stand for several, or is none."""
-    if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
-        text = f"{value:f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-        return "0" if text == "-0" else text
-    if not isinstance(value, float | np.floating) or not abs(value) < _SEVERAL_WHOLE:
-        return None
-    return str(int(value)) if float(value).is_integer() else repr(float(str(value)))
+def _is_list(value):
+    """Whether a value is a list of tokens; an interval of Arrow is a tuple, too."""
+    return isinstance(value, list | tuple | np.ndarray) and type(value).__name__ != "MonthDayNano"
 
 
 def _is_absent(value):
@@ -317,8 +297,10 @@ def _numbers(name, values, dtype):
     held = getattr(values, "dtype", None)
     is_exact = isinstance(held, np.dtype) and (held == dtype or (held.kind in "fiub" and dtype.kind == "f"))
     if is_exact and values.ndim == 1 and not np.ma.isMaskedArray(values):
-        return np.asarray(values).astype(dtype)
-    values = _plain(values)
+        values = np.asarray(values)
+        is_short = held.itemsize < dtype.itemsize and held.kind == "f"
+        return np.array([float(text) for text in map(str, values)], dtype) if is_short else values.astype(dtype)
+    values = plain(values)
     if dtype == np.float64 and {float, int, type(None)}.issuperset(map(type, values)):
         with contextlib.suppress(OverflowError):
             return np.array(values, dtype)  # which reads None as NaN
@@ -336,10 +318,10 @@ def _number(value, dtype):
         return _written_number(value)
     if dtype.kind == "f" and _is_absent(value):
         return math.nan
-    if not isinstance(value, _NUMBERS):  # a date is none, even where NumPy would read it as such
+    if not isinstance(value, _NUMBERS) or isinstance(value, np.timedelta64):  # nor is a date, even where NumPy reads it as one
         raise TypeError
     if dtype.kind == "f":
-        return float(value)
+        return as_written(value)
     if value != int(value):
         raise ValueError
     return int(value)
@@ -374,6 +356,6 @@ def _fits(matrix, dtype):
 def _plain_matrix(name, values):
     try:
         matrix = np.asarray(values)
-        return np.asarray(_plain(values)) if matrix.dtype == object else matrix  # lists that a table holds
+        return np.asarray(plain(values)) if matrix.dtype == object else matrix  # lists that a table holds
     except ValueError as error:
         raise DataError(f"the rows of {name!r} differ in length.", fix="pass a matrix") from error
