@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
+from tfctr.layers.nested import remember
 from tfctr.metrics import is_positive
 from tfctr.models.batches import column, the_ids, the_labels, unpack, weighted_mean
 from tfctr.models.compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
@@ -85,9 +86,11 @@ class CTRModel(ReadsIds, Saved):
         self.schema, self.auxiliary = schema, dict(auxiliary or {})
         self.embeddings = embeddings_of(self) if embeddings is None else list(embeddings)
         self.embedding_l2, self.l2_scope = embedding_l2, l2_scope
+        self._l2_made = {"embedding_l2": embedding_l2, "l2_scope": l2_scope}
         names = ["loss", "ctr", *self.auxiliary, *(["l2"] if embedding_l2 else [])]
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
         self.added, self._adds = keras.metrics.Mean(name="added"), False  # it is known in training whether layers add a loss
+        remember(self)
 
     def call(self, inputs, training=None, mask=None, **kwargs):
         outputs = super().call(inputs, training=training, mask=mask, **kwargs)
