@@ -193,7 +193,7 @@ class CTRModel(ReadsIds, Saved):
             terms["l2"] = self.table_l2 / 2 * sum(embedding.squared_norm() for embedding in trained)
         if self.losses:
             terms["added"] = sum(ops.cast(ops.sum(loss), "float32") for loss in self.losses)
-        return terms
+        return {name: ops.cast(term, "float32") for name, term in terms.items()}
 
     def train_step(self, data):
         ids, labels, weights = unpack(self, data)

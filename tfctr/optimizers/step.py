@@ -53,7 +53,7 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
         gradients = [scale(gradient, 1 / replicas) for gradient in gradients]
     norm = global_norm(gradients)
     if clip_norm is not None:
-        most = clip_norm * optimizer.scale_loss(1.0) / replicas
+        most = tf.cast(clip_norm * optimizer.scale_loss(1.0) / replicas, norm.dtype)
         gradients = [scale(gradient, most / tf.maximum(norm, most)) for gradient in gradients]
     if not optimizer.built:
         optimizer.build(variables)
