@@ -6,10 +6,11 @@ import pickle
 import keras
 import numpy as np
 import pytest
+from at_length import at_length
 
 import tfctr
 from tfctr import Categorical, Schema
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, StorageError
 from tfctr.layers import MLP, FeatureEmbedding, Perturbation
 from tfctr.models import DNN, TF4CTR, CTRModel, ids_input
 
@@ -75,7 +76,7 @@ def drawn(model):
     return model
 
 
-@pytest.mark.parametrize("again", [saved, copied, pickled, twice])
+@pytest.mark.parametrize("again", at_length([saved, copied, pickled, twice], saved, copied))
 @pytest.mark.parametrize("make", [of_arguments, of_an_encoder, of_a_graph, of_plain_keras])
 def test_what_is_changed_by_hand_is_kept(make, again, tmp_path):
     model, (_, dense, norm, activation, dropout) = make()
@@ -126,6 +127,22 @@ def test_what_cannot_be_set_again_is_refused_before_a_file_is_begun(tmp_path):
     with pytest.raises(ConfigError, match=f"`output_shape` of EinsumDense {product.name!r} was changed"):
         model.save(tmp_path / "model.keras")
     assert not (tmp_path / "model.keras").exists()
+
+
+def test_a_lambda_is_refused_and_a_function_that_is_not_registered_is_asked_for(tmp_path):
+    model, steps = of_arguments()
+    steps[1].activation = lambda x: 2.0 * x
+    with pytest.raises(ConfigError, match=r"`activation` of Dense 'dense.*' is a lambda"):
+        model.save(tmp_path / "model.keras")
+
+    def tripled(x):
+        return 3.0 * x
+
+    steps[1].activation = tripled
+    with pytest.raises(StorageError, match="needs the class 'tripled'"):
+        saved(model, tmp_path)
+    twin = tfctr.load_model(tmp_path / "model.keras", custom_objects={"tripled": tripled})
+    np.testing.assert_allclose(twin(IDS)["logit"], model(IDS)["logit"], rtol=1e-6)
 
 
 def test_lora_is_refused_with_the_line_that_merges_it(tmp_path):

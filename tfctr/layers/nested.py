@@ -132,6 +132,9 @@ def _changed_by_hand(layer):
     changed = {}
     for key, value in found.items():
         attribute = _attribute(layer, key)
+        if getattr(getattr(layer, attribute or key, None), "__name__", "") == "<lambda>":
+            problem = f"`{key}` of {type(layer).__name__} {layer.name!r} is a lambda, which no file keeps."
+            raise ConfigError(problem, fix="give it a name: @keras.saving.register_keras_serializable(), and def")
         if attribute is not None and not _holds_layers(getattr(layer, attribute)):
             changed[key] = value
         elif attribute is None and key not in within:  # else it is what a layer within says of itself, such as an RNN's cell
