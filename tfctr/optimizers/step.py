@@ -61,8 +61,11 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
     checked = dict(terms)
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which leaves out such a step by itself
         checked[_GRADIENT] = norm
-    step = optimizer.iterations
-    with tf.control_dependencies([_assert_finite(name, value, step, labels) for name, value in checked.items()]):
+    checks = []
+    for name, value in checked.items():
+        with tf.control_dependencies(checks):  # one after the other: the first that fails is the one that is told
+            checks = [_assert_finite(name, value, optimizer.iterations, labels)]
+    with tf.control_dependencies(checks):
         optimizer.apply(gradients, trained_variables)
     return terms
 
