@@ -304,11 +304,22 @@ def test_compile_refuses_what_it_cannot_do(arguments, message, tiny_schema):
 def test_a_label_that_is_not_0_or_1_is_refused(label, tiny_schema, data):
     ids, labels = data[0], data[1].copy()
     labels[7] = label
-    for method in ("fit", "evaluate"):
-        with pytest.raises(DataError, match="row 7"):
+    for method in ("fit", "evaluate", "train_on_batch", "test_on_batch"):
+        with pytest.raises(DataError, match="labels must be 0 or 1; row 7 holds"):
             getattr(small(tiny_schema), method)(ids, labels)
-    with pytest.raises(TrainingError, match="'ctr' became nan"):  # batches cannot be looked through before
+    message = rf"labels must be 0 or 1; row 7 of the batch at step 0 holds {label}\.\n  fix: correct .*: 1 of this batch"
+    with pytest.raises(DataError, match=message):  # batches cannot be looked through before
         small(tiny_schema).fit(tf.data.Dataset.from_tensor_slices((ids, labels)).batch(64), verbose=0)
+
+
+def test_masked_labels_and_weights_of_two_columns_are_refused(tiny_schema, data):
+    ids, labels = data
+    model = small(tiny_schema)
+    for method in (model.fit, model.evaluate, model.train_on_batch, model.test_on_batch):
+        with pytest.raises(DataError, match="labels are masked: row 3 has none"):
+            method(ids, np.ma.array(labels, mask=np.arange(len(labels)).reshape(labels.shape) == 3))
+        with pytest.raises(ConfigError, match=r"sample weights has the shape \(\d+, 2\)\.\n  fix: give one value a row[^;]*$"):
+            method(ids, labels, sample_weight=np.ones((len(labels), 2)))
 
 
 @pytest.mark.parametrize("columns", [2, 0])

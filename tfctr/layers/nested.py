@@ -1,12 +1,26 @@
-"""What a config of constructor arguments does not say of the layers within: names, frozen or not, precision, regularizers."""
+"""What a config of constructor arguments does not say of the layers within: names, frozen or not, precision, settings."""
+
+import warnings
 
 import keras
 
 from tfctr.errors import ConfigError
 
+_SAID_APART = ("name", "trainable", "dtype", "activity_regularizer")  # in each state, and not in its "changed"
+
+
+def remember(layer):
+    """Keep what the config of `layer`, and of each layer within, says: what is changed by hand later is found by it."""
+    for inner in (layer, *_within(layer)):
+        if "_made_as" not in vars(inner):
+            vars(inner)["_made_as"] = _config_of(inner)
+
 
 def nested_states(layer):
     """The state of each layer within `layer`, as plain data, for `restore_nested`.
+
+    Raises:
+        ConfigError: what was changed in one of them cannot be set again in another.
 
     >>> from tfctr.layers import ThroughNetwork
     >>> network = ThroughNetwork([2], [2])
@@ -21,6 +35,7 @@ def nested_states(layer):
             "trainable": inner.trainable,
             "dtype": keras.dtype_policies.serialize(inner.dtype_policy),
             "activity_regularizer": keras.regularizers.serialize(inner.activity_regularizer),
+            **_changed_by_hand(inner),
         }
         for inner in _within(layer)
     ]
@@ -44,21 +59,124 @@ def restore_nested(layer, states):
             one.trainable = state["trainable"]
         one.name = state["name"]
         one.activity_regularizer = keras.regularizers.deserialize(state["activity_regularizer"])
+        if "changed" in state:
+            _change(one, state["changed"])
 
 
 class Nested(keras.layers.Layer):
     """The base of all layers with layers within: Keras saves their states with the shapes that it builds from."""
 
+    def _post_build(self):
+        super()._post_build()
+        remember(self)
+
     def get_build_config(self):
         config = super().get_build_config()
         states = nested_states(self)
-        return {**config, "nested": states} if config and states else config
+        return {**config, **_changed_by_hand(self), "nested": states} if config else config
 
     def build_from_config(self, config):
         super().build_from_config(config)
+        if config and "changed" in config:
+            _change(self, config["changed"])
         if config and "nested" in config:
             restore_nested(self, config["nested"])
 
 
 def _within(layer):
     return layer._flatten_layers(include_self=False)
+
+
+def _config_of(layer):
+    """What Keras would save of the layer alone, as plain data; nothing of one that has no config, or of a model as a layer."""
+    if isinstance(layer, keras.Model):
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a lambda: only who saves it need know
+            config = keras.saving.serialize_keras_object({**layer.get_config(), **_arguments_now(layer)})
+    except Exception:  # a layer of a user's, which need not be saved by itself
+        return {}
+    return {key: _without_sharing(value) for key, value in config.items() if key not in _SAID_APART}
+
+
+def _arguments_now(layer):
+    """The plain arguments of a layer of ours as they are: its config says what they were."""
+    if not isinstance(layer, Nested):
+        return {}
+    own = {key: vars(layer)[key] for key in layer.get_config() if key in vars(layer)}
+    return {key: value for key, value in own.items() if isinstance(value, bool | int | float | str | None)}
+
+
+def _without_sharing(value):
+    """A value of a config without the numbers that Keras adds within a file, for objects that stand in it twice."""
+    if isinstance(value, dict):
+        return {key: _without_sharing(inner) for key, inner in value.items() if key != "shared_object_id"}
+    return [_without_sharing(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _differences(layer):
+    made = vars(layer).get("_made_as")
+    return {key: value for key, value in _config_of(layer).items() if made.get(key) != value} if made else {}
+
+
+def _changed_by_hand(layer):
+    """`{"changed": {key of its config: value}}`, or nothing. Raises `ConfigError` for what cannot be set again."""
+    found = _differences(layer)
+    if "lora_rank" in found:
+        raise ConfigError(
+            f"the layer {layer.name!r} has LoRA, which is not kept with a model.",
+            fix="merge it: model.save_weights('merged.weights.h5'), and load_weights of that file in a new model",
+        )
+    within = {key for inner in _within(layer) for key in _differences(inner)}
+    changed = {}
+    for key, value in found.items():
+        attribute = _attribute(layer, key)
+        if getattr(getattr(layer, attribute or key, None), "__name__", "") == "<lambda>":
+            problem = f"`{key}` of {type(layer).__name__} {layer.name!r} is a lambda, which no file keeps."
+            raise ConfigError(problem, fix="give it a name: @keras.saving.register_keras_serializable(), and def")
+        if attribute is not None and not _holds_layers(getattr(layer, attribute)):
+            changed[key] = value
+        elif attribute is None and key not in within:  # else it is what a layer within says of itself, such as an RNN's cell
+            problem = f"`{key}` of {type(layer).__name__} {layer.name!r} was changed, and cannot be set in a built layer."
+            raise ConfigError(problem, fix="make the layer as it is to be, by its arguments")
+    return {"changed": changed} if changed else {}
+
+
+def _change(layer, changed):
+    """Set these keys of its config in a layer that is built, to what Keras makes of them in a new layer."""
+    if all(_config_of(layer).get(key) == value for key, value in changed.items()):
+        return
+    described = keras.saving.serialize_keras_object(layer)
+    described.pop("build_config", None)
+    described["config"] = {**described["config"], **changed}
+    anew = keras.saving.deserialize_keras_object(described)
+    for key in changed:
+        attribute = _attribute(layer, key)
+        if attribute is not None:
+            setattr(layer, attribute, getattr(anew, attribute))
+            _change_variable(layer, key, getattr(anew, attribute))
+    if lost := [key for key, value in changed.items() if _config_of(layer).get(key) != value]:
+        problem = f"{', '.join(lost)} of {type(layer).__name__} {layer.name!r} cannot be set as it was."
+        raise ConfigError(problem, fix="use the version of the code that wrote it")
+
+
+def _change_variable(layer, key, value):
+    """What a layer hands on to its variables when it is built."""
+    for role in ("regularizer", "constraint"):
+        variable = getattr(layer, key.removesuffix(f"_{role}"), None) if key.endswith(f"_{role}") else None
+        if isinstance(variable, keras.Variable):
+            setattr(variable, role, value)
+
+
+def _attribute(layer, key):
+    """Where a layer keeps what its config calls `key`, or None."""
+    for name in (key, f"_{key}"):
+        own = getattr(type(layer), name, None)
+        if name in vars(layer) or (isinstance(own, property) and own.fset):
+            return name
+    return None
+
+
+def _holds_layers(value):
+    return any(isinstance(leaf, keras.layers.Layer) for leaf in keras.tree.flatten(value))

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
-from tfctr.metrics import is_positive
-from tfctr.models.batches import column, the_ids, the_labels, unpack, weighted_mean
+from tfctr.layers.nested import remember
+from tfctr.models.batches import column, known_labels, the_ids, the_labels, unpack, weighted_mean
 from tfctr.models.compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
 from tfctr.models.graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
 from tfctr.models.ids import ReadsIds, surfacing
@@ -85,9 +85,11 @@ class CTRModel(ReadsIds, Saved):
         self.schema, self.auxiliary = schema, dict(auxiliary or {})
         self.embeddings = embeddings_of(self) if embeddings is None else list(embeddings)
         self.embedding_l2, self.l2_scope = embedding_l2, l2_scope
+        self._l2_made = {"embedding_l2": embedding_l2, "l2_scope": l2_scope}
         names = ["loss", "ctr", *self.auxiliary, *(["l2"] if embedding_l2 else [])]
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
         self.added, self._adds = keras.metrics.Mean(name="added"), False  # it is known in training whether layers add a loss
+        remember(self)
 
     def call(self, inputs, training=None, mask=None, **kwargs):
         outputs = super().call(inputs, training=training, mask=mask, **kwargs)
@@ -158,18 +160,25 @@ class CTRModel(ReadsIds, Saved):
         Ids may also be `{"ids": ids}`, labels `{"logit": labels}`.
 
         Raises:
-            DataError: a label of `y` that is neither 0 nor 1, or ids that cannot be the schema's, with the row: see `IdsCheck`.
+            DataError: a label that is neither 0 nor 1, or ids that cannot be the schema's, with the row: see `IdsCheck`.
             ConfigError: batches of another dataset's fit.
             TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
         """
-        x, y = the_ids(self, x), the_labels(y)
-        if y is not None:
-            is_positive(y)
+        x, y = the_ids(self, x), known_labels(y)
         kwargs.setdefault("shuffle", y is not None)  # Keras warns of any other value beside a dataset
         with stop_on_non_finite():
             history = super().fit(x, y, *args, **kwargs)
         self.settle()
         return history
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """Keras' `train_on_batch`; the errors are those of `fit`."""
+        with stop_on_non_finite():
+            return super().train_on_batch(x, known_labels(y), *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """Keras' `test_on_batch`; the errors are those of `evaluate`."""
+        return super().test_on_batch(x, known_labels(y), *args, **kwargs)
 
     def loss_terms(self, ids, labels, weights=None, training=True):
         """`{name: mean over the rows}` of every term; `l2` where it covers whole tables."""
@@ -190,7 +199,7 @@ class CTRModel(ReadsIds, Saved):
             terms["l2"] = self.table_l2 / 2 * sum(embedding.squared_norm() for embedding in trained)
         if self.losses:
             terms["added"] = sum(ops.cast(ops.sum(loss), "float32") for loss in self.losses)
-        return terms
+        return {name: ops.cast(term, "float32") for name, term in terms.items()}
 
     def train_step(self, data):
         ids, labels, weights = unpack(self, data)
@@ -215,6 +224,7 @@ class CTRModel(ReadsIds, Saved):
             rows,
             row_l2=self.embedding_l2 if self.l2_scope == "batch" else 0.0,
             tables=self.tables,
+            labels=labels,
         )
         self._track({"loss": sum(terms.values()), **terms}, rows)
         self._update_metrics(labels, outputs, weights)
@@ -277,9 +287,7 @@ class CTRModel(ReadsIds, Saved):
         """
         if not self.compiled:
             raise ConfigError("the model is not compiled, so it has no loss.", fix="call model.compile() first")
-        x, y = the_ids(self, x), the_labels(y)
-        if y is not None:
-            is_positive(y)
+        x, y = the_ids(self, x), known_labels(y)
         self.settle()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(callbacks, model=self)

@@ -4,10 +4,12 @@ import numbers
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 from keras import ops
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, DataError
 from tfctr.losses.cross_entropy import known_shape
+from tfctr.metrics import is_positive
 from tfctr.models.graph import PREDICTION
 
 _ONE_A_ROW = "give one value a row: (batch,) or (batch, 1)"
@@ -27,9 +29,21 @@ def the_ids(model, ids):
 def the_labels(labels, name="labels"):
     """The labels themselves, also of `{"logit": labels}`. Raises `ConfigError` for labels of several heads."""
     labels = _only(name, labels, PREDICTION)
+    if np.ma.is_masked(labels):
+        row = np.argwhere(np.ma.getmaskarray(labels))[0, 0]
+        raise DataError(f"{name} are masked: row {row} has none.", fix="leave such rows out")
     if hasattr(labels, "shape") and (known_shape(labels) or ())[1:] == (2,):
-        fix = f"{_ONE_A_ROW}, not one-hot; of scikit-learn's wrappers, keras.wrappers.SKLearnRegressor predicts probabilities"
+        one_hot = "not one-hot; of scikit-learn's wrappers, keras.wrappers.SKLearnRegressor predicts probabilities"
+        fix = f"{_ONE_A_ROW}, {one_hot}" if name == "labels" else _ONE_A_ROW
         raise ConfigError(f"{name} has the shape {known_shape(labels)}.", fix=fix)
+    return labels
+
+
+def known_labels(labels):
+    """`the_labels` of arrays. Raises `DataError` for a label that is neither 0 nor 1, with its row."""
+    labels = the_labels(labels)
+    if labels is not None:
+        is_positive(labels)
     return labels
 
 

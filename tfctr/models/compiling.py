@@ -86,7 +86,7 @@ def metrics_on_probabilities(metrics, terms):
 
 
 def _require_metric(metric, terms):
-    if metric in ("ce", "crossentropy"):  # Keras chooses by the shapes
+    if metric in ("ce", "crossentropy", "acc", "accuracy"):  # Keras chooses by the shapes
         return
     try:
         found = keras.metrics.get(metric)

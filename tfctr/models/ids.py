@@ -7,6 +7,7 @@ Data are checked at the door where that costs one pass over an array, and batch 
 import contextlib
 import functools
 import inspect
+import numbers
 import re
 import reprlib
 import types
@@ -16,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfctr.errors import DataError
+from tfctr.errors import ConfigError, DataError
 from tfctr.features import Numeric
 
+_TENSORS = (tf.Tensor, tf.Variable, keras.KerasTensor, keras.Variable)
 _PREPARE = "prepare the table: tfctr.prepare(schema, train=..., test=table, out=...); or use dataset.test.ids"
 _INT32 = np.iinfo(np.int32)
 _BLOCK = 2**20  # numbers that are compared at a time
@@ -51,6 +53,7 @@ class IdsCheck:
         self.names = np.repeat([field.feature.name for field in schema.fields], widths)  # (width,), as are these:
         self.least, self.most = np.repeat(np.int32(limits), widths, axis=0).T
         self.scaled = np.repeat(scaled, widths)
+        self.raw_names = {str(name) for f in schema.fields for name in (f.feature.name, f.feature.source)}
 
     def checked(self, x):
         """What Keras is to be given as `x`: the same ids as int32, or the same batches, which are checked as they come.
@@ -64,6 +67,8 @@ class IdsCheck:
                 A later batch raises it within `surfacing()`.
             ConfigError: the batches are those of another fit: their numbers mean other tokens.
         """
+        if hasattr(x, "batches") and hasattr(x, "digest"):
+            raise ConfigError("`x` is a split, not its batches.", fix="give them: dataset.train.batches(1024)")
         if isinstance(x, tf.data.Dataset):
             return self._checked_dataset(x)
         if isinstance(x, keras.utils.PyDataset):
@@ -71,10 +76,10 @@ class IdsCheck:
         if isinstance(x, types.GeneratorType):
             return (self.batch(batch, number) for number, batch in enumerate(x))
         if hasattr(x, "element_spec"):  # distributed
-            for spec in tf.nest.flatten(_only(_ids_of(x.element_spec), self.names), expand_composites=True):  # one a device
+            for spec in tf.nest.flatten(_only(_ids_of(x.element_spec), self.raw_names), expand_composites=True):  # one a device
                 self._require_spec(spec)
             return x
-        if x is None or not (hasattr(x, "__array__") or isinstance(x, list | tuple | Mapping)):
+        if x is None or not (hasattr(x, "__array__") or isinstance(x, list | tuple | Mapping) or _is_no_matrix(x)):
             return x  # Keras says what it takes
         return self.array(x)
 
@@ -93,13 +98,18 @@ class IdsCheck:
 
     def array(self, ids, where=""):
         """The ids as an int32 array. Raises `DataError`."""
-        ids = _only(ids, self.names)
-        names = [str(name) for name in getattr(ids, "columns", ())]
-        if set(names) & {*self.names}:
+        ids = _dense(_only(ids, self.raw_names))
+        names = [str(name) for name in getattr(ids, "column_names", getattr(ids, "columns", ()))]  # of Arrow, of pandas
+        if {*names} & self.raw_names:
+            nameless = "x.to_numpy()" if hasattr(ids, "to_numpy") else "numpy.asarray(x)"
             raise DataError(
                 f"`x` is a table with the raw columns {reprlib.repr(names)}, and the model reads ids.",
-                fix=f"{_PREPARE}; if these are prepared ids all the same, take their names away: x.to_numpy()",
+                fix=f"{_PREPARE}; if these are prepared ids all the same, take their names away: {nameless}",
             )
+        if np.ma.is_masked(ids):
+            row, column = np.argwhere(np.ma.getmaskarray(ids))[0].tolist()
+            fix = f"{_PREPARE}; if what is under the mask are ids all the same: x.data"
+            raise DataError(f"`x`: {where}row {row}, column {column} is masked: no id is missing.", fix=fix)
         try:
             array = np.asarray(ids)
         except ValueError as error:
@@ -127,7 +137,7 @@ class IdsCheck:
             return dataset
         for origin in _origins(dataset):
             self.schema.require_fit(origin.digest)
-        self._require_spec(_only(_ids_of(dataset.element_spec), self.names))
+        self._require_spec(_only(_ids_of(dataset.element_spec), self.raw_names))
         return dataset.enumerate().map(self._checked_batch)
 
     def _require_spec(self, spec):
@@ -142,7 +152,7 @@ class IdsCheck:
             self._require_matrix(tuple(spec.shape), "")
 
     def _checked_batch(self, number, batch):
-        ids = _only(_ids_of(batch), self.names)
+        ids = _only(_ids_of(batch), self.raw_names)
 
         def refused():
             return tf.numpy_function(lambda number, ids: self.array(ids, f"batch {number}, "), [number, ids], tf.int32)
@@ -180,11 +190,12 @@ class IdsCheck:
 
     def _refuse_type(self, array, where):
         problem, fix = f"`x`: {where}the type is {array.dtype}: ids are whole numbers", _PREPARE
+        found = next(_first(array, _not_whole), None)
         if array.size:
-            row, column = next(_first(array, _not_whole), (0, 0))
+            row, column = found or (0, 0)
             value = reprlib.repr(array[row].tolist()[column])
             problem += f"; row {row}, column {column} (feature {str(self.names[column])!r}) holds {value}"
-        if array.dtype.kind in "fO":
+        if array.dtype.kind in "fO" and found is None:
             fix += "; if they are ids all the same: x.astype('int32')"
         raise DataError(f"{problem}.", fix=fix)
 
@@ -210,7 +221,10 @@ class ReadsIds:
         return IdsCheck(self.schema)
 
     def __call__(self, inputs, *args, **kwargs):
-        require_whole(inputs)
+        ids = _only(inputs, self.ids_check.raw_names)
+        require_whole(ids)
+        if not isinstance(ids, _TENSORS):  # which are those of a graph, or of batches that are checked
+            inputs = self.ids_check.array(ids)
         return super().__call__(inputs, *args, **kwargs)
 
     def fit(self, *args, **kwargs):
@@ -270,7 +284,10 @@ def surfacing():
 
 def require_whole(ids):
     """Raise `DataError` for a tensor of another type: Keras would cut 3.9 to 3."""
-    dtype = keras.backend.standardize_dtype(ids.dtype) if hasattr(ids, "dtype") else "int32"
+    try:
+        dtype = keras.backend.standardize_dtype(ids.dtype) if hasattr(ids, "dtype") else "int32"
+    except ValueError:  # text, objects: of an array, which is looked into
+        return
     if not dtype.startswith(("int", "uint")):
         raise DataError(f"the ids are of the type {dtype}: ids are whole numbers.", fix=_PREPARE)
 
@@ -292,6 +309,20 @@ def _only(x, names):
             raise DataError(f"`x` has the raw columns {reprlib.repr([*x])}, and the model reads ids.", fix=_PREPARE)
         raise DataError(f"`x` has the keys {reprlib.repr([*x])}, and the model has one input, 'ids'.", fix=_PREPARE)
     return x[0] if isinstance(x, list | tuple) and len(x) == 1 and hasattr(x[0], "shape") else x
+
+
+def _is_no_matrix(x):
+    return isinstance(x, tf.SparseTensor | tf.RaggedTensor) or hasattr(x, "tocsr")
+
+
+def _dense(ids):
+    """Sparse ids as they are written out, zeros and all. Raises `DataError` for rows of several lengths."""
+    if isinstance(ids, tf.RaggedTensor):
+        fix = f"{_PREPARE}; if all rows are equally long: x.to_tensor()"
+        raise DataError("`x` is ragged, and every row has as many ids.", fix=fix)
+    if isinstance(ids, tf.SparseTensor):
+        return tf.sparse.to_dense(ids)
+    return ids.toarray() if hasattr(ids, "tocsr") else ids
 
 
 def _origins(dataset):
@@ -323,4 +354,4 @@ def _are_numbers(bits):
 def _not_whole(cells):
     if cells.dtype.kind == "f":
         return cells != np.floor(cells)
-    return np.array([[not isinstance(value, int) or isinstance(value, bool) for value in row] for row in cells.tolist()])
+    return np.array([[not isinstance(x, numbers.Integral) or isinstance(x, bool) for x in row] for row in cells.tolist()])

@@ -125,9 +125,11 @@ class Saved(keras.Model):
     def get_config(self):
         name = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
         name |= {"trainable": self.trainable, "nested": nested_states(self)}
+        set_by_hand = {key: getattr(self, key) for key, made in self._l2_made.items() if getattr(self, key) != made}
+        arguments = {**self._arguments, **set_by_hand}
         if not _is_given_its_graph(self):
-            return name | _config_of_arguments(self, self._arguments)
-        others = {key: value for key, value in self._arguments.items() if key not in ("ids", "outputs", "embeddings")}
+            return name | _config_of_arguments(self, arguments)
+        others = {key: value for key, value in arguments.items() if key not in ("ids", "outputs", "embeddings")}
         return name | _config_of_arguments(self, others) | _config_of_graph(self)
 
     @classmethod
@@ -145,10 +147,8 @@ class Saved(keras.Model):
     def get_compile_config(self):
         if not self.compiled:
             return None
-        places = {id(variable): place for place, variable in enumerate(self.weights)}
-        built_for = unwrap_loss_scaling(self.optimizer)._trainable_variables
         return {
-            "built_for": [places[id(variable)] for variable in built_for],  # some may be frozen by now
+            **_built_for(self),
             "optimizer": keras.optimizers.serialize(self.optimizer),
             "loss": keras.losses.serialize(self.ctr_loss),
             "metrics": keras.saving.serialize_keras_object(self._metrics_given),
@@ -165,6 +165,13 @@ class Saved(keras.Model):
             optimizer.build([self.weights[place] for place in config.pop("built_for")])
         # The saved optimizer is wrapped for loss scaling, or is not to be.
         self.compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, auto_scale_loss=False, **config)
+
+
+def _built_for(model):
+    """Which weights the optimizer is of: some may be frozen by now. Nothing where one is gone: its layer was quantized."""
+    places = {id(variable): place for place, variable in enumerate(model.weights)}
+    found = [places.get(id(variable)) for variable in unwrap_loss_scaling(model.optimizer)._trainable_variables]
+    return {} if None in found else {"built_for": found}
 
 
 def _is_given_its_graph(model):

@@ -78,4 +78,15 @@ def results_of(scored, metrics=None):
     for start in range(0, len(labels), _METRIC_ROWS):
         part = slice(start, start + _METRIC_ROWS)
         metrics.update_state(labels[part, None], probabilities[part, None], None if weights is None else weights[part])
-    return exact | {name: float(value) for name, value in metrics.result().items() if name not in exact}
+    return exact | {name: value for name, value in _as_numbers(metrics.result()).items() if name not in exact}
+
+
+def _as_numbers(results):
+    """Results as floats where they are one number, as Keras logs them: F1 is one a class, and a metric may give a dict."""
+    numbers = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            numbers |= _as_numbers(value)
+        else:
+            numbers[name] = value if ops.shape(value) else float(value)
+    return numbers

@@ -19,7 +19,7 @@ class Adam(keras.optimizers.Adam):
     the root of the uncorrected `v`. In PyTorch's place it would be `epsilon / sqrt(1-b2^t)`, 3.2e-7 for 1e-8 at the first step.
 
     Raises:
-        ConfigError: `amsgrad=True`, which the kernel does not know.
+        ConfigError: `amsgrad=True`, which the kernel does not know; at the first step, weights of 16 bits.
 
     Reference: [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980), algorithm 1 and the note under it.
     """
@@ -30,6 +30,10 @@ class Adam(keras.optimizers.Adam):
             raise ConfigError("`amsgrad` is True.", fix="use keras.optimizers.Adam(amsgrad=True, epsilon=1e-8)")
 
     def update_step(self, gradient, variable, learning_rate):
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        if dtype in ("float16", "bfloat16"):
+            problem = f"{self.name} cannot train weights of {dtype}, where its epsilon is 0 or its beta_2 is 1."
+            raise ConfigError(problem, fix=f"build the model under the dtype policy 'mixed_{dtype}', or use \"sgd\"")
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         if isinstance(gradient, tf.IndexedSlices):

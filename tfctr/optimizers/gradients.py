@@ -21,12 +21,18 @@ def merge_duplicates(gradient):
 
 
 def global_norm(gradients):
-    """The square root of the sum of squares of all gradients. Duplicates must be merged before."""
-    return tf.linalg.global_norm([g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients])
+    """The square root of the sum of squares of all gradients, in float64 if one is, else in float32.
+
+    Duplicates must be merged before. Tables are float32 under every dtype policy, so gradients are of several types.
+    """
+    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+    dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
+    return tf.linalg.global_norm([tf.cast(value, dtype) for value in values])
 
 
 def scale(gradient, factor):
     """`gradient * factor`; a sparse gradient stays sparse."""
+    factor = tf.cast(factor, gradient.dtype)
     if isinstance(gradient, tf.IndexedSlices):
         return type(gradient)(gradient.values * factor, gradient.indices, gradient.dense_shape)
     return gradient * factor

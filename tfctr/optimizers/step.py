@@ -7,11 +7,11 @@ import warnings
 import keras
 import tensorflow as tf
 
-from tfctr.errors import TrainingError
+from tfctr.errors import DataError, TrainingError
 from tfctr.optimizers.gradients import global_norm, merge_duplicates, resource, scale
 
 
-def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row_l2=0.0, tables=()):
+def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row_l2=0.0, tables=(), labels=None):
     """One gradient step on the sum of named loss terms.
 
     `compute_terms()` gives `{name: scalar}`, each a mean over this replica's rows. The gradient is that of the mean over the
@@ -21,9 +21,10 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
     Args:
         rows: how many rows this replica has; None where all replicas have as many.
         row_l2: adds the term `l2 = row_l2 / 2 * sum of squares` of the distinct rows of `tables` that the batch reads.
+        labels: those of the batch: where a term is not finite, the first that is neither 0 nor 1 is told.
 
     Raises:
-        tf.errors.InvalidArgumentError: a term or the gradient is not finite; `stop_on_non_finite` makes it a `TrainingError`.
+        tf.errors.InvalidArgumentError: a term or the gradient is not finite; `stop_on_non_finite` says what it means.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     with tf.GradientTape() as tape:
@@ -53,14 +54,18 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
         gradients = [scale(gradient, 1 / replicas) for gradient in gradients]
     norm = global_norm(gradients)
     if clip_norm is not None:
-        most = clip_norm * optimizer.scale_loss(1.0) / replicas
+        most = tf.cast(clip_norm * optimizer.scale_loss(1.0) / replicas, norm.dtype)
         gradients = [scale(gradient, most / tf.maximum(norm, most)) for gradient in gradients]
     if not optimizer.built:
         optimizer.build(variables)
     checked = dict(terms)
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which leaves out such a step by itself
         checked[_GRADIENT] = norm
-    with tf.control_dependencies([_assert_finite(name, value, optimizer.iterations) for name, value in checked.items()]):
+    checks = []
+    for name, value in checked.items():
+        with tf.control_dependencies(checks):  # one after the other: the first that fails is the one that is told
+            checks = [_assert_finite(name, value, optimizer.iterations, labels)]
+    with tf.control_dependencies(checks):
         optimizer.apply(gradients, trained_variables)
     return terms
 
@@ -80,16 +85,29 @@ def _share(rows, replicas):
 
 
 _NON_FINITE = "tfctr: not finite"
+_LABEL = "tfctr: labels"
 _GRADIENT = "gradient_norm"
 
 
-def _assert_finite(name, value, step):
-    return tf.debugging.Assert(tf.math.is_finite(value), [_NON_FINITE, name, tf.convert_to_tensor(step), value])
+def _assert_finite(name, value, step, labels):
+    def say():
+        told = [_NON_FINITE, name, tf.convert_to_tensor(step), value]
+        return tf.debugging.Assert(False, told if labels is None else [*told, _LABEL, *_first_of_no_click(labels)])
+
+    return tf.cond(tf.math.is_finite(value), tf.no_op, say)
+
+
+def _first_of_no_click(labels):
+    """How many labels are neither 0 nor 1; and of the first, the row and the label."""
+    labels = tf.reshape(tf.cast(labels, tf.float32), [-1])
+    wrong = (labels != 0) & (labels != 1)
+    row = tf.argmax(tf.cast(wrong, tf.int32))
+    return tf.reduce_sum(tf.cast(wrong, tf.int32)), row, labels[row]
 
 
 @contextlib.contextmanager
 def stop_on_non_finite():
-    """Turn the failed assertion of `minimize` into a `TrainingError` that names the term and the step."""
+    """Turn the failed assertion of `minimize` into a `TrainingError` that names the term and the step, or the wrong label."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -97,6 +115,12 @@ def stop_on_non_finite():
         if found is None:
             raise
         name, step, value = found.groups()
+        label = re.search(rf"{_LABEL}\W+([1-9]\d*)\W+(\d+)[^\w-]+([-+.\w]+)", str(error))
+        if label is not None:
+            raise DataError(
+                f"labels must be 0 or 1; row {label[2]} of the batch at step {step} holds {label[3]}.",
+                fix=f"correct the rows like it: {label[1]} of this batch",
+            ) from None
         what = "the norm of the gradient" if name == _GRADIENT else f"the loss term {name!r}"
         raise TrainingError(
             f"{what} became {value} at step {step}; the weights are those of the step before.",
