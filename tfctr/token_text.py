@@ -21,10 +21,14 @@ TOKEN_TYPES = ("text", "whole", "number", "boolean")
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The rules of one form: what matches `canonical` stays, all else is rewritten by each `(pattern, replacement)` in turn."""
+    """The rules of one form: what matches `canonical` stays, all else is rewritten by each `(pattern, replacement)` in turn.
+
+    What is then `is_small` is rewritten by those of `SMALL`.
+    """
 
     canonical: str
     rewrites: tuple[tuple[str, str], ...]
+    is_small: str | None = None
 
 
 _TRUE, _FALSE = r"^\s*(?i:true)\s*$", r"^\s*(?i:false)\s*$"
@@ -33,6 +37,7 @@ _MANTISSA = r"^\s*(?:\+|(-))?([1-9])(?:\.0*|(\.[0-9]*[1-9])0*)?"
 
 # A decimal below 1e-4, in its canonical text but for that, as Python writes a double: 0.000012 is 1.2e-05. The zeros become the
 # exponent, digit by digit; what is left to be counted stands before a mark that no text has.
+IS_SMALL = r"^-?0\.0{4,322}[1-9][0-9]*$"
 SMALL = (
     (r"^(-?)0\.(0{4,322}[1-9][0-9]*)$", "\\10\\2\x01"),
     *((f"^(-?)0{{{100 * digit}}}([0-9]*\x01)$", rf"\1\2{digit}") for digit in (3, 2, 1)),
@@ -62,8 +67,8 @@ FORMS = {
             (_MANTISSA + r"[eE]-0?([5-9])\s*$", r"\1\2\3e-0\4"),
             (_MANTISSA + r"[eE]-([1-9][0-9]{1,2})\s*$", r"\1\2\3e-\4"),
             _NO_SIGN,
-            *SMALL,
         ),
+        IS_SMALL,
     ),
     "boolean": Form(
         r"^(?:true|false)$",

@@ -3,7 +3,7 @@
 import ibis
 
 from tfctr.features import Sequence
-from tfctr.token_text import ABSENT, FORMS, LIST, LOOKS_LIKE_LIST, list_rewrites
+from tfctr.token_text import ABSENT, FORMS, IS_SMALL, LIST, LOOKS_LIKE_LIST, SMALL, list_rewrites
 
 
 def canonical(feature, token):
@@ -12,7 +12,8 @@ def canonical(feature, token):
     if form is None:
         return token
     rewrites = form.rewrites if isinstance(feature, Sequence) else (*form.rewrites, ABSENT)
-    written = token.re_search(form.canonical).ifelse(token, rewritten(token, rewrites))
+    other = rewritten(token, rewrites)
+    written = token.re_search(form.canonical).ifelse(token, rewritten_small(other) if form.is_small else other)
     return written if isinstance(feature, Sequence) else written.nullif("")
 
 
@@ -21,6 +22,11 @@ def read_written_list(separator, text):
     is_list = text.re_search(LIST)
     joined = is_list.ifelse(rewritten(text, list_rewrites(separator)), text)
     return joined.nullif(""), ibis.coalesce(text.re_search(LOOKS_LIKE_LIST) & ~is_list, False)
+
+
+def rewritten_small(text):
+    """The texts of decimal numbers, those below 1e-4 as Python writes them."""
+    return text.re_search(IS_SMALL).ifelse(rewritten(text, SMALL), text)
 
 
 def rewritten(text, rewrites):

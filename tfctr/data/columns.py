@@ -19,12 +19,12 @@ from collections.abc import Callable
 
 import ibis
 
-from tfctr.data.canonical import read_written_list, rewritten
+from tfctr.data.canonical import read_written_list, rewritten, rewritten_small
 from tfctr.data.short_floats import widened
 from tfctr.errors import DataError
 from tfctr.features import Numeric, Sequence
 from tfctr.schema import Label
-from tfctr.token_text import FORMS, SMALL
+from tfctr.token_text import FORMS
 
 _TRUTH = {"true": 1.0, "false": 0.0}
 _SEVERAL_WHOLE, _SEVERAL_SHORT = 2.0**53, 2.0**24  # from here on a double, a float32 may stand for several whole numbers
@@ -66,7 +66,7 @@ class Role:
 
 
 # A decimal number as DuckDB writes it, such as .50 or -.00, as its shortest text.
-_DECIMAL = ((r"^(-?)\.", r"\10."), (r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1"), *SMALL)
+_DECIMAL = ((r"^(-?)\.", r"\10."), (r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1"))
 _TEXT, _LISTS, _NUMBERS = "text or whole numbers", "text, whole numbers, or lists of those", "numbers"
 _TAKES_FRACTIONS = (None, "text", "number")  # None: the form is still to be learnt
 
@@ -246,7 +246,7 @@ def read_group(column):
 def _number_text(column, fractions):
     """The shortest text of a floating or decimal number, NULL for what has none."""
     if column.type().is_decimal():  # exact, whatever its size
-        text = rewritten(column.cast("string"), _DECIMAL)
+        text = rewritten_small(rewritten(column.cast("string"), _DECIMAL))
         return text if fractions else text.re_search(r"[.e]").ifelse(None, text)
     number = widened(column)
     whole = number.try_cast("int64")

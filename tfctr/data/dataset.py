@@ -198,13 +198,9 @@ class Split:
 
     def ids_of(self, rows):
         """The ids of some rows, int32, `(len(rows), width)`; their numbers ascend."""
-        rows = np.asarray(rows)
         ends = np.searchsorted(rows, [*self._begins, self.rows])
-        parts = [
-            shard[rows[start:stop] - begin]
-            for shard, begin, start, stop in zip(self._shards, self._begins, ends[:-1], ends[1:], strict=True)
-        ]
-        return np.concatenate(parts)
+        parts = zip(self._shards, self._begins, itertools.pairwise(ends), strict=True)
+        return np.concatenate([shard[rows[slice(*some)] - begin] for shard, begin, some in parts])
 
     def batches(self, batch_size, shuffle=None, seed=0, drop_remainder=False, first_epoch=0):
         """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.

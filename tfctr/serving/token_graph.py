@@ -7,7 +7,7 @@ hashed and not canonical, are rewritten and looked up again.
 import tensorflow as tf
 
 from tfctr.features import Sequence
-from tfctr.token_text import ABSENT, FORMS, LIST, list_rewrites
+from tfctr.token_text import ABSENT, FORMS, LIST, SMALL, list_rewrites
 
 
 def has_form(feature):
@@ -25,6 +25,9 @@ def canonical(feature, tokens, suspects):
     form = FORMS[feature.token_type]
     rewrites = form.rewrites if isinstance(feature, Sequence) else (*form.rewrites, ABSENT)
     written = rewritten(tf.boolean_mask(tokens, suspects), rewrites)
+    if form.is_small:
+        are_small = tf.strings.regex_full_match(written, form.is_small)
+        written = tf.cond(tf.reduce_any(are_small), lambda: rewritten(written, SMALL), lambda: written)
     return tf.tensor_scatter_nd_update(tokens, tf.where(suspects), written)
 
 
