@@ -114,11 +114,10 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         with refuse_corrupt(part.name):
             engine.create("copied", part.table.select(**chosen, **staged_columns(part, roles), **label_columns(part, label)))
         copied = engine.table("copied")
+        _refuse_no_rows(engine, copied, part.name)
         refuse_bad_values(engine, copied, roles, [(0, part.name)])
         refuse_absent_positives(engine, copied, label, part.name)
         seen = {name: collect(engine, copied, copy, name) for copy, name in copies.items()}
-    if seen and not next(iter(seen.values())).rows:
-        raise DataError(f"{part.name} has no rows.", fix="give a table with rows")
     proposals = [
         propose(seen[name], served[name], roles[0].column) if name in seen else _of_no_candidate(part, name, served.get(name))
         for name in others
@@ -131,6 +130,11 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
     if group is None:
         group = next((name for name, found in seen.items() if name.lower() in _GROUPS and _is_group(found)), None)
     return Draft(Schema(features, label=label, group=group, weight=weight), tuple(proposals))
+
+
+def _refuse_no_rows(engine, table, what):
+    if not engine.fetch(table.agg(rows=table.count()))[0]["rows"]:
+        raise DataError(f"{what} has no rows.", fix="give a table with rows")
 
 
 def _is_candidate(part, name):
