@@ -62,7 +62,7 @@ class Proposal:
 
 def propose(seen, name, label):
     """The `Proposal` for a column of which `seen` is the `Evidence`, under the served `name`."""
-    reason = _answer(seen, label)
+    reason = answer(seen, label)
     proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name)
     warning = proposal.warning
     if proposal.feature is not None and not warning and seen.strongest >= NEAR_ANSWER and _can_judge(seen):
@@ -82,8 +82,9 @@ def name_tokens(name):
     return [word for word in re.split(r"[\W_]+", apart.lower()) if word]
 
 
-def _answer(seen, label):
-    if not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
+def answer(seen, label):
+    """Why a column is the label, or made from it; None if it is not, or if there is no `Evidence` of it."""
+    if seen is None or not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
         return None
     if seen.strongest >= ANSWER:
         return f"it is the answer, or was made from it: {_worth(seen)}"

@@ -5,7 +5,7 @@ tables and exactly. Three AUCs say what the column alone is worth, each as `max(
 
 | AUC | rows are ordered by |
 |---|---|
-| `order` | the number, with missing ones below or above all |
+| `order` | the number, or the time, with missing ones below or above all |
 | `token` | the click rate of their value among the other half of the rows, so that values seen once say nothing |
 | `missing` | whether the value is missing |
 """
@@ -16,7 +16,7 @@ import decimal
 import ibis
 import numpy as np
 
-from tfctr.data.columns import read_list, read_number, read_text
+from tfctr.data.columns import is_readable, read_list, read_number, read_text
 
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
 
@@ -30,6 +30,7 @@ _TIMES = (
     r"^\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4}([T ,].*)?$",
     r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[aApP][mM])?$",
 )
+_DATE = r"^\d{4}[-/.]\d{1,2}[-/.]\d|^\d{1,2}\.\d{1,2}\.\d{4}"
 _DIGIT_TIMES = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(([01]\d|2[0-3])([0-5]\d){0,2})?$"  # 20240131, 2024013123
 _HOURS = r"^\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])$"  # 14102100
 _AMOUNT = (
@@ -100,6 +101,16 @@ class Evidence:
         return (self.order_of_given - 0.5) * np.sqrt(12 * clicks * others / (clicks + others + 1))
 
 
+def as_judged(column):
+    """A column of any type as `collect` takes it: a time as its seconds; what cannot be read as whether it is there."""
+    kind = column.type()
+    if kind.is_timestamp() or kind.is_date():
+        return column.epoch_seconds().cast("float64")
+    if kind.is_time():
+        return (column.hour() * 3600 + column.minute() * 60 + column.second()).cast("float64")
+    return column if is_readable(kind.value_type if kind.is_array() else kind) else column.notnull().ifelse(1, None)
+
+
 def collect(engine, table, column, name):
     """The `Evidence` of one column of a table that also has the columns `row` and `label`."""
     kind = table[column].type()
@@ -111,7 +122,8 @@ def collect(engine, table, column, name):
     others = given.filter(~given.is_number)
     some_odd = 0 < found["numbers"] < found["given"]
     shown = given if found["given"] else groups.select("n", value=groups.raw).filter(lambda rows: rows.value.notnull())
-    order, order_of_given, median = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5, None)
+    is_ordered = max(found["numbers"], found["times"]) * 2 > found["given"]
+    order, order_of_given, median = _order(engine, groups) if is_ordered else (0.5, 0.5, None)
     is_list = kind.is_array() or (kind.is_json() and _holds_lists(engine, table[column]))
     return Evidence(
         name=name,
@@ -183,6 +195,12 @@ def _number(text):
     return (number.isnan() | number.isinf()).ifelse(None, number)
 
 
+def _moment(text):
+    """The seconds of a time that is written with its year first, or as 31.12.2024."""
+    text = text.re_search(_DATE).ifelse(text.re_replace(r"^(\d{1,2})\.(\d{1,2})\.(\d{4})", r"\3-\2-\1"), None)
+    return text.try_cast("timestamp").epoch_seconds().cast("float64")
+
+
 def _summary(groups):
     text, number, n = groups.value, groups.number, groups.n
 
@@ -244,6 +262,7 @@ def _split(engine, given, mark, rows):
 
 def _order(engine, groups):
     """(the AUC with what is missing, the one without it, the median)."""
+    groups = groups.mutate(number=ibis.coalesce(groups.number, _moment(groups.value)))
     numbers = groups.group_by("number").agg(n=groups.n.sum(), clicks=groups.clicks.sum())
     found = engine.stream(numbers.order_by("number")).read_all()  # NULL is the first or the last
     is_missing = found["number"].is_null().to_numpy()

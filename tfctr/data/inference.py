@@ -11,9 +11,9 @@ import unicodedata
 from pathlib import Path
 
 from tfctr.data.columns import is_readable, other_roles, type_name
-from tfctr.data.drafting import Proposal, propose, time_proposal
+from tfctr.data.drafting import Proposal, answer, propose, time_proposal
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
-from tfctr.data.evidence import collect
+from tfctr.data.evidence import as_judged, collect
 from tfctr.data.labels import label_columns, refuse_absent_positives
 from tfctr.data.parts import refuse_corrupt
 from tfctr.data.reading import read_parts
@@ -109,8 +109,8 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         taken = {role.column for role in roles if role.staged != "group"}
         others = {name: column for name, column in part.columns.items() if name not in taken}
         served = served_names([name for name in others if name not in part.duplicates])
-        copies = {f"c{i}": name for i, name in enumerate(others) if _is_candidate(part, name)}
-        chosen = {copy: others[name] for copy, name in copies.items()}
+        copies = {f"c{i}": name for i, name in enumerate(others) if _holds_something(part, name)}
+        chosen = {copy: as_judged(others[name]) for copy, name in copies.items()}
         with refuse_corrupt(part.name):
             engine.create("copied", part.table.select(**chosen, **staged_columns(part, roles), **label_columns(part, label)))
         copied = engine.table("copied")
@@ -119,7 +119,9 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         refuse_absent_positives(engine, copied, label, part.name)
         seen = {name: collect(engine, copied, copy, name) for copy, name in copies.items()}
     proposals = [
-        propose(seen[name], served[name], roles[0].column) if name in seen else _of_no_candidate(part, name, served.get(name))
+        propose(seen[name], served[name], roles[0].column)
+        if name in seen and _is_candidate(part, name)
+        else _of_no_candidate(part, name, served.get(name), answer(seen.get(name), roles[0].column))
         for name in others
     ]
     proposals += [Proposal(name, None, f"it {reason}") for name, reason in part.unreadable.items()]
@@ -128,7 +130,7 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
     if not features:
         raise DataError(f"{part.name} has no column that can be a feature.", fix="write the schema by hand")
     if group is None:
-        group = next((name for name, found in seen.items() if name.lower() in _GROUPS and _is_group(found)), None)
+        group = next((name for name in seen if name.lower() in _GROUPS and _is_group(part, name, seen[name])), None)
     return Draft(Schema(features, label=label, group=group, weight=weight), tuple(proposals))
 
 
@@ -137,26 +139,33 @@ def _refuse_no_rows(engine, table, what):
         raise DataError(f"{what} has no rows.", fix="give a table with rows")
 
 
+def _holds_something(part, name):
+    kind = part.columns[name].type()
+    return not (kind.is_null() or (kind.is_array() and kind.value_type.is_null())) and name not in part.duplicates
+
+
 def _is_candidate(part, name):
     kind = part.columns[name].type()
-    kind = kind.value_type if kind.is_array() else kind
-    return is_readable(kind) and not kind.is_null() and name not in part.duplicates
+    return _holds_something(part, name) and is_readable(kind.value_type if kind.is_array() else kind)
 
 
-def _of_no_candidate(part, name, served):
+def _of_no_candidate(part, name, served, reason):
     kind = part.columns[name].type()
     if name in part.duplicates:
         return Proposal(name, None, "several columns have this name")
-    if kind.is_null() or (kind.is_array() and kind.value_type.is_null()):
+    if not _holds_something(part, name):
         return Proposal(name, None, "it is empty")
+    if reason:
+        return Proposal(name, None, reason, (f"it is of type {type_name(kind)}",), warning=reason)
     if kind.is_timestamp() or kind.is_date():
         parts = ("hour", "weekday") if kind.is_timestamp() else ("weekday",)
         return time_proposal(name, served, f"it is of type {kind}", parts=parts)
     return Proposal(name, None, f"it is of type {type_name(kind)}")
 
 
-def _is_group(seen):
-    return seen.given == seen.rows and not seen.no_tokens and not seen.fractions and not seen.is_list
+def _is_group(part, name, seen):
+    is_whole = seen.given == seen.rows and not seen.no_tokens and not seen.fractions
+    return is_whole and not seen.is_list and _is_candidate(part, name)
 
 
 def _log(proposals):
