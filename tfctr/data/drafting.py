@@ -22,6 +22,7 @@ from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Seque
 ANSWER, NEAR_ANSWER = 0.999, 0.98
 _LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
 _LONGEST = 20  # tokens a row of a sequence
+_OWN_TOKENS = 0.5  # the share of rows with a token of their own from which on a mark cuts text, not a list
 _STRONG_MARKS = "|;^~\t"
 
 
@@ -222,7 +223,8 @@ def _cuts(seen, mark):
         return mark == ","
     if mark in _STRONG_MARKS:
         comes_again = found.tokens >= 2 * found.distinct or found.distinct < seen.distinct
-        return comes_again or seen.rows < 100
+        is_new_in_each = found.once > max(_OWN_TOKENS * seen.given, found.tokens / 5)  # as a number behind a word
+        return (comes_again and not is_new_in_each) or seen.rows < 100
     is_likely = seen.given >= 50 and found.tokens >= 5 * found.distinct and 2 * found.distinct <= seen.distinct
     if mark != " ":
         return is_likely

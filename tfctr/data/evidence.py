@@ -49,6 +49,7 @@ class Split:
     longest: int
     tokens: int
     distinct: int
+    once: int  # distinct ones that one row has
     stripped: int  # distinct ones without the blanks, quotes and brackets around them
     characters: int
     words: int
@@ -254,7 +255,9 @@ def _split(engine, given, mark, rows):
             stopwords=token.lower().isin(_STOPWORDS).ifelse(tokens.n, 0).sum(),
         ),
     )[0]
-    return Split(rows=rows, longest=longest, **{name: count or 0 for name, count in found.items()})
+    counts = tokens.group_by("token").agg(n=tokens.n.sum())
+    once = _fetch(engine, counts.filter(counts.n == 1).agg(once=lambda alone: alone.count()))[0]["once"]
+    return Split(rows=rows, longest=longest, once=once, **{name: count or 0 for name, count in found.items()})
 
 
 # what the column alone tells
