@@ -173,7 +173,8 @@ def test_a_warning_of_such_numbers_says_what_to_do(tmp_path, caplog):
     rows = "".join(f"{number or 'NA'},{'abc'[number % 3]},{number % 2}\n" for number in range(1000))
     (tmp_path / "t.csv").write_text(f"x,user,click\n{rows}")
     tfctr.Schema.infer(tmp_path / "t.csv", label="click")
-    assert "or name them to infer and prepare (--missing NA, in Python `missing`), and it can be numeric" in caplog.text
+    ways = "--missing NA, in Python missing=['NA']; in a DataFrame table = table.replace({'NA': None})"
+    assert f"or name them to infer and prepare ({ways}), and it can be numeric" in caplog.text
 
 
 def test_few_numbers_with_a_placeholder_are_categorical_and_say_so():

@@ -1,10 +1,15 @@
 """Text columns of a new table: which a mark cuts into lists, and which texts mean that a number is missing."""
 
+import ast
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from tfctr.data.inference import draft
-from tfctr.features import Sequence
+from tfctr.features import Numeric, Sequence
+from tfctr.schema import Schema
 
 ROWS = 4000
 RNG = np.random.default_rng(0)
@@ -39,3 +44,42 @@ def test_lists_of_a_large_catalogue_stay_lists(length):
     found = proposed([";".join(f"item {number}" for number in row) for row in popular])
     assert isinstance(found.feature, Sequence)
     assert found.feature.separator == ";"
+
+
+PRICES = [f"{price:.2f}" for price in RNG.random(ROWS) * 100]
+
+
+def marked(mark, share):
+    return [mark if row % 100 < 100 * share else price for row, price in enumerate(PRICES)]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.07, 0.3, 0.6])
+@pytest.mark.parametrize("mark", ["N/A", "#N/A", "n/a", "NA", "?", "-"])
+def test_marks_of_missing_numbers_are_no_lists(tmp_path, mark, share):
+    found = proposed(marked(mark, share))
+    assert found.feature is None
+    assert f"values are no numbers: {mark!r}" in found.reason
+    assert f"missing={[mark]}" in found.warning
+
+
+def test_few_whole_numbers_beside_a_mark_are_not_cut():
+    found = proposed(["N/A" if row % 10 else str(row % 7) for row in range(ROWS)])
+    assert not isinstance(found.feature, Sequence)
+
+
+def test_the_advice_on_marks_works_as_it_stands(tmp_path):
+    table = pd.DataFrame({"x": marked("N/A", 0.07), "user": RNG.integers(0, 40, ROWS), "click": RNG.integers(0, 2, ROWS)})
+    (advice,) = (note for note in draft(table, label="click").proposals[0].notes if "--missing" in note)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = {"table": table}
+    exec(re.search(r"table = .*?\)", advice)[0], found)
+    missing = ast.literal_eval(re.search(r"missing=(\[.*?\])", advice)[1])
+    in_memory = Schema.infer(found["table"], label="click")
+    assert isinstance(in_memory.features[0], Numeric)
+    assert Schema.infer(tmp_path / "t.csv", label="click", missing=missing).features == in_memory.features
+
+
+def test_the_advice_names_every_text_that_is_no_number():
+    names = [f"none of {number}" for number in range(9)]
+    found = proposed([*names, *PRICES[9:]])
+    assert all(f"--missing '{name}'" in found.warning for name in names)

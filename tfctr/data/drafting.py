@@ -17,6 +17,7 @@ import re
 import reprlib
 import shlex
 
+from tfctr.data.evidence import MOST_ODD
 from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
 
 ANSWER, NEAR_ANSWER = 0.999, 0.98
@@ -46,6 +47,7 @@ _PREFIXES = {**dict.fromkeys(("num", "n", "nb", "count", "total", "avg", "mean")
 _TIME_NAMES = _words("""
     time timestamp ts date datetime day hour epoch created updated at stamp
 """)
+_MARKS = ("na", "n/a", "#n/a", "<na>", "none", "null", "\\n", "-", "?", ".", "missing", "unknown")  # of a missing number
 _EPOCHS = {"s": (1e8, 4.2e9), "ms": (1e11, 4.2e12), "us": (1e14, 4.2e15), "ns": (1e17, 4.2e18)}
 
 
@@ -190,7 +192,7 @@ def _is_between(seen, low, high):
 
 
 def _cut(seen, name):
-    if seen.amounts * 10 >= 9 * seen.given:
+    if seen.amounts * 10 >= 9 * seen.given or _only_marks_are_odd(seen):
         return None
     if any(2 * found.fractions > found.tokens > seen.given for found in seen.splits.values()):
         return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
@@ -236,17 +238,27 @@ def _dirty(seen, name):
         reason = f"it holds numbers written as text, such as {show(seen.seen)}; as tokens most would be unseen later"
         fix = "write them as 1234.5, without signs of units and thousands, and it can be numeric"
         return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
-    if not seen.given * 9 <= seen.numbers * 10 < seen.given * 10 or seen.zeros:
+    are_most = seen.given * 9 <= seen.numbers * 10 or (seen.fractions and _only_marks_are_odd(seen))
+    if not are_most or seen.numbers == seen.given or seen.zeros:
         return None
-    what = f"{seen.given - seen.numbers:,} of {seen.given:,} values are no numbers: {show(seen.odd)}"
+    what = f"{seen.given - seen.numbers:,} of {seen.given:,} values are no numbers: {show(seen.odd[:3])}"
     if seen.distinct <= 20:
         return Proposal(seen.name, _categorical(seen, name), notes=(f"{what}; the others are, so it could be numeric",))
-    if seen.odd_distinct > 20:
+    if seen.odd_distinct > MOST_ODD:
         return None
     reason = f"it holds numbers, but {what}; as tokens most would be unseen later"
     named = " ".join(f"--missing {shlex.quote(value)}" for value in seen.odd)
-    fix = f"leave these values empty, or name them to infer and prepare ({named}, in Python `missing`), and it can be numeric"
+    fix = (
+        f"leave these values empty, or name them to infer and prepare ({named}, in Python missing={list(seen.odd)}; "
+        f"in a DataFrame table = table.replace({dict.fromkeys(seen.odd)})), and it can be numeric"
+    )
     return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
+
+
+def _only_marks_are_odd(seen):
+    """Whether all values are numbers, but for some that are known to mean a missing one."""
+    are_marks = all(text.strip().lower() in _MARKS for text in seen.odd)
+    return not seen.is_list and 0 < seen.odd_distinct <= len(seen.odd) and are_marks
 
 
 def _unique(seen, name):

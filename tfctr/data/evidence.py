@@ -20,6 +20,8 @@ from tfctr.data.columns import is_readable, read_list, read_number, read_text
 
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
 
+MOST_ODD = 20
+
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*$"  # 7e091613 is a hash, not a number
 _NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
 _LARGEST_WHOLE = 2.0**53
@@ -131,7 +133,7 @@ def collect(engine, table, column, name):
         is_list=is_list,
         **found,
         seen=_frequent(engine, shown),
-        odd=_frequent(engine, others) if some_odd else (),
+        odd=_frequent(engine, others, MOST_ODD) if some_odd else (),
         odd_distinct=_fetch(engine, others.agg(n=others.count()))[0]["n"] if some_odd else 0,
         splits=_splits(engine, given, marks, found, is_list),
         median=median,
