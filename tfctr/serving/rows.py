@@ -131,7 +131,7 @@ def _json_row(line, where):
     try:
         row = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line, in UTF-8") from error
+        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line, in UTF-8 without a mark") from error
     if not isinstance(row, dict):
         raise DataError(f"{where} is not a JSON object.", fix='write a row as {"user": "60", "item": "2438"}')
     return row
