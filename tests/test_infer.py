@@ -188,7 +188,7 @@ def test_few_numbers_with_a_placeholder_are_categorical_and_say_so():
 @pytest.mark.parametrize(
     ("name", "values", "how"),
     [
-        ("x", ["2024-01-31", "2024-02-01"] * 50, "table['x_weekday'] = time.dt.dayofweek"),
+        ("x", ["2024-01-31", "2024-02-01"] * 50, "table['x_weekday'] = time.dt.day_of_week"),
         ("x", ["2024-01-31 10:00:00", "2024-02-01T11:30"] * 50, "table['x_hour'] = time.dt.hour"),
         ("x", ["31.12.2023", "01.01.2024"] * 50, "weekday"),
         ("hour", ["14102100", "14102101", "14103023"] * 33, "format='%y%m%d%H'"),

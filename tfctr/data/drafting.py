@@ -18,6 +18,7 @@ import reprlib
 import shlex
 
 from tfctr.data.evidence import MOST_ODD
+from tfctr.data.times import find_times, suspect_times
 from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
 
 ANSWER, NEAR_ANSWER = 0.999, 0.98
@@ -48,7 +49,6 @@ _TIME_NAMES = _words("""
     time timestamp ts date datetime day hour epoch created updated at stamp
 """)
 _MARKS = ("na", "n/a", "#n/a", "<na>", "none", "null", "\\n", "-", "?", ".", "missing", "unknown")  # of a missing number
-_EPOCHS = {"s": (1e8, 4.2e9), "ms": (1e11, 4.2e12), "us": (1e14, 4.2e15), "ns": (1e17, 4.2e18)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,7 @@ def propose(seen, name, label):
     """The `Proposal` for a column of which `seen` is the `Evidence`, under the served `name`."""
     reason = answer(seen, label)
     proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name)
+    proposal = _maybe_times(seen, name, proposal)
     warning = proposal.warning
     if proposal.feature is not None and not warning and seen.strongest >= NEAR_ANSWER and _can_judge(seen):
         warning = f"it tells nearly everything alone ({_worth(seen)}): make sure that it is known before the click"
@@ -160,35 +161,29 @@ def _unreadable(seen, name):
 
 
 def _time(seen, name):
-    named = _TIME_NAMES & set(name_tokens(seen.name))
-    texts = seen.times * 20 >= 19 * seen.given
-    digits = seen.digit_times == seen.given and (named or seen.distinct >= 5)
-    hours = seen.hours == seen.given and named
-    unit = next((unit for unit, (low, high) in _EPOCHS.items() if _is_between(seen, low, high)), None) if named else None
-    if seen.is_list or not (texts or digits or hours or (unit and not seen.fractions)):
+    times = find_times(seen, bool(_TIME_NAMES & set(name_tokens(seen.name))))
+    if times is None:
         return None
-    form = "" if texts else f", format={_HOURS_FORMAT!r}" if hours else f", format={'%Y%m%d%H%M%S'[: len(seen.seen[0]) - 2]!r}"
-    how = f", unit={unit!r}" if unit and not (texts or digits or hours) else form
-    has_hours = any(":" in value for value in seen.seen) if texts else hours or unit or len(seen.seen[0]) > 8
-    reason = f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have"
-    return time_proposal(seen.name, name, reason, how, ("hour", "weekday") if has_hours else ("weekday",))
+    return time_proposal(seen.name, name, f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have", times)
 
 
-_HOURS_FORMAT = "%y%m%d%H"
-_PARTS = {"hour": "hour", "weekday": "dayofweek"}
-
-
-def time_proposal(column, name, reason, how="", parts=("hour", "weekday")):
+def time_proposal(column, name, reason, times):
     """What to do with times: `prepare` makes no hours and weekdays, the table must have them."""
-    made = "; ".join(f"table['{name}_{part}'] = time.dt.{_PARTS[part]}" for part in parts)
-    advice = f"add its {' and '.join(parts)} to the table, and to every request"
-    note = f"{advice}; with pandas: time = pandas.to_datetime(table[{column!r}]{how}); {made}"
-    instead = tuple(Categorical(f"{name}_{part}") for part in parts)
-    return Proposal(column, None, reason, (note,), f"{reason}: {advice}", instead)
+    advice = f"add its {' and '.join(times.parts)} to the table, and to every request"
+    doubt = (times.doubt,) if times.doubt else ()
+    notes = (f"{advice}; with pandas: {times.recipe(column, name)}", *doubt)
+    instead = tuple(Categorical(f"{name}_{part}") for part in times.parts)
+    return Proposal(column, None, reason, notes, ": ".join([reason, advice, *doubt]), instead)
 
 
-def _is_between(seen, low, high):
-    return seen.numbers == seen.given and seen.least is not None and low <= seen.least and seen.most <= high
+def _maybe_times(seen, name, proposal):
+    """A proposal with what to do if the column holds times, though its name does not say so."""
+    looks, times = (None, None) if proposal.warning else suspect_times(seen)
+    if times is None:
+        return proposal
+    advice = f"it looks like {looks}: if so, leave it out, and add its hour and weekday to the table, and to every request"
+    notes = (*proposal.notes, f"{advice}; with pandas: {times.recipe(seen.name, name)}")
+    return dataclasses.replace(proposal, notes=notes, warning=advice if proposal.feature is not None else None)
 
 
 def _cut(seen, name):

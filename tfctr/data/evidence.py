@@ -21,6 +21,7 @@ from tfctr.data.columns import is_readable, read_list, read_number, read_text
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
 
 MOST_ODD = 20
+_MOST_FORMS = 50
 
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*$"  # 7e091613 is a hash, not a number
 _NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
@@ -79,6 +80,8 @@ class Evidence:
     times: int
     digit_times: int
     hours: int
+    days_first: int  # 31/12/2024
+    days_second: int  # 12/31/2024
     amounts: int  # 12,5 or 1,234 or 12 %
     least: float
     median: float
@@ -86,6 +89,7 @@ class Evidence:
     seen: tuple  # the most frequent values
     odd: tuple  # the most frequent values that are no numbers, if most are
     odd_distinct: int
+    forms: tuple  # of times: one value of each way to write them
     splits: dict
     order: float  # AUCs, see above; .5 where there is none
     order_of_given: float
@@ -135,6 +139,7 @@ def collect(engine, table, column, name):
         seen=_frequent(engine, shown),
         odd=_frequent(engine, others, MOST_ODD) if some_odd else (),
         odd_distinct=_fetch(engine, others.agg(n=others.count()))[0]["n"] if some_odd else 0,
+        forms=_forms(engine, given) if found["times"] else (),
         splits=_splits(engine, given, marks, found, is_list),
         median=median,
         order=order,
@@ -198,6 +203,19 @@ def _number(text):
     return (number.isnan() | number.isinf()).ifelse(None, number)
 
 
+def _is_time(text):
+    return ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])
+
+
+def _forms(engine, given):
+    """An example of each way in which the times of a column are written: of those with the same signs between their digits."""
+    times = given.filter(_is_time(given.value))
+    form = times.value.re_replace(r"\d{4}", "Y").re_replace(r"\d+", "0")
+    forms = times.group_by(form=form).agg(example=times.value.min(), n=times.n.sum())
+    rows = _fetch(engine, forms.order_by([ibis.desc("n"), "form"]).limit(_MOST_FORMS).select("example"))
+    return tuple(row["example"] for row in rows)
+
+
 def _moment(text):
     """The seconds of a time that is written with its year first, or as 31.12.2024."""
     text = text.re_search(_DATE).ifelse(text.re_replace(r"^(\d{1,2})\.(\d{1,2})\.(\d{4})", r"\3-\2-\1"), None)
@@ -224,9 +242,11 @@ def _summary(groups):
         "zeros": rows(text.re_search("^-?0[0-9]")),
         "beyond": rows(is_whole & (number.abs() >= _LARGEST_WHOLE)),
         "brackets": rows(text.re_search(r"^\s*\[.*\]\s*$")),
-        "times": rows(ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])),
+        "times": rows(_is_time(text)),
         "digit_times": rows(text.re_search(_DIGIT_TIMES)),
         "hours": rows(text.re_search(_HOURS)),
+        "days_first": rows(text.re_search(r"^(1[3-9]|2\d|3[01])[-/.]\d{1,2}[-/.]\d")),
+        "days_second": rows(text.re_search(r"^\d{1,2}[-/.](1[3-9]|2\d|3[01])[-/.]\d")),
         "amounts": rows(ibis.or_(*[text.re_search(pattern) for pattern in _AMOUNT]) & ~groups.is_number),
         "least": number.min(),
         "most": number.max(),

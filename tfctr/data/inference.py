@@ -19,6 +19,7 @@ from tfctr.data.parts import refuse_corrupt
 from tfctr.data.reading import read_parts
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.staging import refuse_bad_values, staged_columns
+from tfctr.data.times import Times
 from tfctr.errors import DataError
 from tfctr.features import feature_to_dict
 from tfctr.schema import Schema, input_name
@@ -158,8 +159,8 @@ def _of_no_candidate(part, name, served, reason):
     if reason:
         return Proposal(name, None, reason, (f"it is of type {type_name(kind)}",), warning=reason)
     if kind.is_timestamp() or kind.is_date():
-        parts = ("hour", "weekday") if kind.is_timestamp() else ("weekday",)
-        return time_proposal(name, served, f"it is of type {kind}", parts=parts)
+        times = Times(("hour", "weekday") if kind.is_timestamp() else ("weekday",))
+        return time_proposal(name, served, f"it is of type {kind}", times)
     return Proposal(name, None, f"it is of type {type_name(kind)}")
 
 
