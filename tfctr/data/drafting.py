@@ -18,10 +18,11 @@ import reprlib
 import shlex
 
 from tfctr.data.evidence import MOST_ODD
+from tfctr.data.files import MISSING_MARKS
 from tfctr.data.times import find_times, suspect_times
 from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
 
-ANSWER, NEAR_ANSWER = 0.999, 0.98
+ANSWER, NEAR_ANSWER, MUCH = 0.999, 0.98, 0.95
 _LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
 _LONGEST = 20  # tokens a row of a sequence
 _OWN_TOKENS = 0.5  # the share of rows with a token of their own from which on a mark cuts text, not a list
@@ -48,7 +49,6 @@ _PREFIXES = {**dict.fromkeys(("num", "n", "nb", "count", "total", "avg", "mean")
 _TIME_NAMES = _words("""
     time timestamp ts date datetime day hour epoch created updated at stamp
 """)
-_MARKS = ("na", "n/a", "#n/a", "<na>", "none", "null", "\\n", "-", "?", ".", "missing", "unknown")  # of a missing number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +63,15 @@ class Proposal:
     instead: tuple = ()  # features that a person may want, once the table has them
 
 
-def propose(seen, name, label):
-    """The `Proposal` for a column of which `seen` is the `Evidence`, under the served `name`."""
+def propose(seen, name, label, separator=None):
+    """The `Proposal` for a column with the `Evidence` `seen`, under the served `name`; lists, if there is a `separator`."""
     reason = answer(seen, label)
-    proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name)
+    proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name, separator)
     proposal = _maybe_times(seen, name, proposal)
     warning = proposal.warning
-    if proposal.feature is not None and not warning and seen.strongest >= NEAR_ANSWER and _can_judge(seen):
-        warning = f"it tells nearly everything alone ({_worth(seen)}): make sure that it is known before the click"
+    if proposal.feature is not None and not warning and seen.strongest >= MUCH and _can_judge(seen):
+        what = "nearly everything" if seen.strongest >= NEAR_ANSWER else "much"
+        warning = f"it tells {what} alone ({_worth(seen)}): make sure that it is known before the click"
     alike = _is_alike(seen.name, label) and not reason
     notes = (f"its name is like the label's, {label!r}: make sure that it is known before the click",) if alike else ()
     return dataclasses.replace(proposal, notes=(_describe(seen), *proposal.notes, *notes), warning=warning)
@@ -131,7 +132,9 @@ def show(values):
     return ", ".join(reprlib.repr(value) for value in values)
 
 
-def _propose(seen, name):
+def _propose(seen, name, separator):
+    if separator is not None:
+        return _useless(seen, name) or _unreadable(seen, name) or _lists(seen, name, separator)
     for rule in (_useless, _unreadable, _time, _cut, _dirty, _unique, _number):
         proposal = rule(seen, name)
         if proposal is not None:
@@ -190,14 +193,17 @@ def _cut(seen, name):
     if seen.amounts * 10 >= 9 * seen.given or _only_marks_are_odd(seen):
         return None
     if any(2 * found.fractions > found.tokens > seen.given for found in seen.splits.values()):
-        return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
+        return _of_fractions(seen)
     marks = [mark for mark in seen.splits if _cuts(seen, mark)]
     if not marks:
         words = seen.splits.get(" ")
         if words and words.words / seen.given >= 4 and seen.distinct * 2 > seen.given >= 20:
             return _without(seen, f"it is free text, such as {show(seen.seen[:1])}")
         return None
-    mark = max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows))
+    return _sequence(seen, name, max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows)))
+
+
+def _sequence(seen, name, mark):
     found = seen.splits[mark]
     length = max(1, min(found.longest, _LONGEST))
     distinct = found.stripped if seen.brackets else found.distinct
@@ -208,6 +214,21 @@ def _cut(seen, name):
         notes.append(f"`max_length` keeps {length} of them")
     feature = Sequence(name, max_length=length, separator=mark, min_count=_min_count(found.distinct), **_column(seen, name))
     return Proposal(seen.name, feature, notes=tuple(notes))
+
+
+def _of_fractions(seen):
+    return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
+
+
+def _lists(seen, name, mark):
+    """A column that holds lists by what its header says."""
+    found = seen.splits.get(mark)
+    if seen.fractions or (found and found.fractions):
+        return _of_fractions(seen)
+    if found is None:  # of one token each
+        feature = Sequence(name, max_length=1, separator=mark, min_count=_min_count(seen.distinct), **_column(seen, name))
+        return Proposal(seen.name, feature, notes=("lists, as its header says",))
+    return _sequence(seen, name, mark)
 
 
 def _cuts(seen, mark):
@@ -252,7 +273,7 @@ def _dirty(seen, name):
 
 def _only_marks_are_odd(seen):
     """Whether all values are numbers, but for some that are known to mean a missing one."""
-    are_marks = all(text.strip().lower() in _MARKS for text in seen.odd)
+    are_marks = all(text.strip().lower() in MISSING_MARKS for text in seen.odd)
     return not seen.is_list and 0 < seen.odd_distinct <= len(seen.odd) and are_marks
 
 

@@ -27,7 +27,7 @@ from tfctr.storage import atomic_file, yaml_text
 
 _LOG = logging.getLogger(__name__)
 
-_GROUPS = ("user", "user_id", "userid", "uid")
+_GROUPS = ("user", "userid", "uid", "visitor", "visitorid", "customer", "customerid", "member", "memberid")
 _LONGEST_NAME = 100
 
 
@@ -93,8 +93,8 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         table: files or a table, as in `tfctr.prepare`.
         label: the column with 0 and 1, or a `tfctr.Label`.
         weight: the column of sample weights.
-        group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any, and
-            if it has no missing values.
+        group: the column that groups rows for gAUC; by default the first one that has no missing values and is called a user,
+            visitor, customer or member, with an `id` behind it or not; which one is logged.
         separator, columns, missing, encoding: how text files are laid out, as in `tfctr.prepare`.
 
     Raises:
@@ -120,7 +120,7 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         refuse_absent_positives(engine, copied, label, part.name)
         seen = {name: collect(engine, copied, copy, name) for copy, name in copies.items()}
     proposals = [
-        propose(seen[name], served[name], roles[0].column)
+        propose(seen[name], served[name], roles[0].column, " " if name in part.sequences else None)
         if name in seen and _is_candidate(part, name)
         else _of_no_candidate(part, name, served.get(name), answer(seen.get(name), roles[0].column))
         for name in others
@@ -129,9 +129,13 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
     features = [proposal.feature for proposal in proposals if proposal.feature is not None]
     _log(proposals)
     if not features:
-        raise DataError(f"{part.name} has no column that can be a feature.", fix="write the schema by hand")
+        named = f"give each of the columns named {sorted(part.duplicates)[0]!r} a name of its own" if part.duplicates else None
+        fix = named or "give it a column that is neither empty, constant, nor the answer"
+        raise DataError(f"{part.name} has no column that can be a feature.", fix=fix)
     if group is None:
-        group = next((name for name in seen if name.lower() in _GROUPS and _is_group(part, name, seen[name])), None)
+        group = next((name for name in seen if _means_user(name) and _is_group(part, name, seen[name])), None)
+        if group is not None:
+            _LOG.info("group: column %r, by its name, for gAUC (`group` takes another)", group)
     return Draft(Schema(features, label=label, group=group, weight=weight), tuple(proposals))
 
 
@@ -162,6 +166,10 @@ def _of_no_candidate(part, name, served, reason):
         times = Times(("hour", "weekday") if kind.is_timestamp() else ("weekday",))
         return time_proposal(name, served, f"it is of type {kind}", times)
     return Proposal(name, None, f"it is of type {type_name(kind)}")
+
+
+def _means_user(name):
+    return re.sub(r"[\s_-]+", "", name).lower() in _GROUPS
 
 
 def _is_group(part, name, seen):
