@@ -239,6 +239,6 @@ def served_names(columns):
 def _clean(column):
     letters = "".join(letter for letter in unicodedata.normalize("NFKD", column) if not unicodedata.combining(letter))
     plain = re.sub(r"[^A-Za-z0-9_.\-/]+", "_", letters).lstrip("_.-/").rstrip("/")
-    plain = plain if plain == column else plain.rstrip("_")
+    plain = plain if plain == column else plain.rstrip("_/")
     plain = plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME].rstrip("/")
     return f"{plain}_" if keyword.iskeyword(plain) or plain == "self" else plain or "column"
