@@ -144,6 +144,7 @@ def test_numbers_that_no_machine_holds(tmp_path, values):
 
 
 @given(st.lists(COLUMN_NAMES, unique=True, min_size=1))
+@example(["0/:"])
 def test_served_names_are_a_schema(columns):
     names = served_names(columns)
     features = [Categorical(name, column=column) for column, name in names.items()]

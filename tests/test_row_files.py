@@ -1,7 +1,10 @@
 """Rows of any file reach the server in their order, part by part, and an error names the row."""
 
+import ast
 import gzip
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +143,22 @@ def test_what_cannot_be_read(tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(DataError, match=problem):
             predicted(fake, tmp_path / name)
+
+
+@pytest.mark.parametrize("mark", ["NA", "N/A", "?"])
+def test_the_advice_on_a_layout_works_in_both_ways_of_use(tmp_path, mark):
+    fake, file = FakeServing(answer_price), tmp_path / "rows.csv"
+    file.write_text(f"x,{mark}\ny,2\n")
+    with pytest.raises(DataError, match=r"column 'price' is missing(.|\n)*--columns a,b,c .in Python columns="):
+        predicted(fake, file)
+    with pytest.raises(DataError, match=rf"'{re.escape(mark)}' is not a number") as refused:
+        predicted(fake, file, columns=["user", "price"])
+    option, missing = re.search(r"(--missing \S+) \(in Python missing=(\[.*?\])\)", refused.value.fix).groups()
+    layout = {"columns": ["user", "price"], "missing": ast.literal_eval(missing)}
+    np.testing.assert_array_equal(predicted(fake, file, **layout), [np.nan, 2])
+    with fake.serving() as target:
+        run = ["predict", target, str(file), "--model", "m", "--columns", "user,price", *shlex.split(option)]
+        assert CliRunner().invoke(cli.app, run).exit_code == 0
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])

@@ -14,6 +14,7 @@ from tfctr.training.suspects import auc_alone, suspicion
 
 ROWS = 400
 CLICKS = np.arange(ROWS) % 2
+RNG = np.random.default_rng(0)
 TABLE = {
     "color": np.where(np.arange(ROWS) % 4 < 2, "red", "blue"),
     "rating": 1 + 3 * CLICKS + np.arange(ROWS) // 2 % 2,  # 1 or 2 without a click, 4 or 5 with one
@@ -39,6 +40,15 @@ def test_what_is_said(tmp_path):
     assert suspicion(0.995, dataset) is None
     assert suspicion(None, dataset) is None
     assert "suspect rating (1.000), delay (1.000), each" in suspicion(0.9951, dataset)
+
+
+def test_a_column_that_tells_much_alone_is_a_suspect(tmp_path):
+    wrong = RNG.random(ROWS) < 0.035
+    table = {**TABLE, "color": np.where(wrong, 1 - CLICKS, CLICKS)}
+    schema = tfctr.Schema(FEATURES[:1], label="click")
+    dataset = tfctr.prepare(schema, train=table, valid=table, out=tmp_path / "data")
+    assert 0.95 < auc_alone(dataset)["color"] < 0.98
+    assert "suspect color (0.9" in suspicion(0.9951, dataset)
 
 
 @pytest.mark.parametrize(("features", "said"), [(FEATURES, True), (FEATURES[:1], False)])

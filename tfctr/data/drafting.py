@@ -17,11 +17,15 @@ import re
 import reprlib
 import shlex
 
+from tfctr.data.evidence import MOST_ODD
+from tfctr.data.files import MISSING_MARKS
+from tfctr.data.times import find_times, suspect_times
 from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
 
-ANSWER, NEAR_ANSWER = 0.999, 0.98
+ANSWER, NEAR_ANSWER, MUCH = 0.999, 0.98, 0.95
 _LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
 _LONGEST = 20  # tokens a row of a sequence
+_OWN_TOKENS = 0.5  # the share of rows with a token of their own from which on a mark cuts text, not a list
 _STRONG_MARKS = "|;^~\t"
 
 
@@ -45,7 +49,6 @@ _PREFIXES = {**dict.fromkeys(("num", "n", "nb", "count", "total", "avg", "mean")
 _TIME_NAMES = _words("""
     time timestamp ts date datetime day hour epoch created updated at stamp
 """)
-_EPOCHS = {"s": (1e8, 4.2e9), "ms": (1e11, 4.2e12), "us": (1e14, 4.2e15), "ns": (1e17, 4.2e18)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +63,15 @@ class Proposal:
     instead: tuple = ()  # features that a person may want, once the table has them
 
 
-def propose(seen, name, label):
-    """The `Proposal` for a column of which `seen` is the `Evidence`, under the served `name`."""
-    reason = _answer(seen, label)
-    proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name)
+def propose(seen, name, label, separator=None):
+    """The `Proposal` for a column with the `Evidence` `seen`, under the served `name`; lists, if there is a `separator`."""
+    reason = answer(seen, label)
+    proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name, separator)
+    proposal = _maybe_times(seen, name, proposal)
     warning = proposal.warning
-    if proposal.feature is not None and not warning and seen.strongest >= NEAR_ANSWER and _can_judge(seen):
-        warning = f"it tells nearly everything alone ({_worth(seen)}): make sure that it is known before the click"
+    if proposal.feature is not None and not warning and seen.strongest >= MUCH and _can_judge(seen):
+        what = "nearly everything" if seen.strongest >= NEAR_ANSWER else "much"
+        warning = f"it tells {what} alone ({_worth(seen)}): make sure that it is known before the click"
     alike = _is_alike(seen.name, label) and not reason
     notes = (f"its name is like the label's, {label!r}: make sure that it is known before the click",) if alike else ()
     return dataclasses.replace(proposal, notes=(_describe(seen), *proposal.notes, *notes), warning=warning)
@@ -82,8 +87,9 @@ def name_tokens(name):
     return [word for word in re.split(r"[\W_]+", apart.lower()) if word]
 
 
-def _answer(seen, label):
-    if not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
+def answer(seen, label):
+    """Why a column is the label, or made from it; None if it is not, or if there is no `Evidence` of it."""
+    if seen is None or not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
         return None
     if seen.strongest >= ANSWER:
         return f"it is the answer, or was made from it: {_worth(seen)}"
@@ -126,7 +132,9 @@ def show(values):
     return ", ".join(reprlib.repr(value) for value in values)
 
 
-def _propose(seen, name):
+def _propose(seen, name, separator):
+    if separator is not None:
+        return _useless(seen, name) or _unreadable(seen, name) or _lists(seen, name, separator)
     for rule in (_useless, _unreadable, _time, _cut, _dirty, _unique, _number):
         proposal = rule(seen, name)
         if proposal is not None:
@@ -156,49 +164,46 @@ def _unreadable(seen, name):
 
 
 def _time(seen, name):
-    named = _TIME_NAMES & set(name_tokens(seen.name))
-    texts = seen.times * 20 >= 19 * seen.given
-    digits = seen.digit_times == seen.given and (named or seen.distinct >= 5)
-    hours = seen.hours == seen.given and named
-    unit = next((unit for unit, (low, high) in _EPOCHS.items() if _is_between(seen, low, high)), None) if named else None
-    if seen.is_list or not (texts or digits or hours or (unit and not seen.fractions)):
+    times = find_times(seen, bool(_TIME_NAMES & set(name_tokens(seen.name))))
+    if times is None:
         return None
-    form = "" if texts else f", format={_HOURS_FORMAT!r}" if hours else f", format={'%Y%m%d%H%M%S'[: len(seen.seen[0]) - 2]!r}"
-    how = f", unit={unit!r}" if unit and not (texts or digits or hours) else form
-    has_hours = any(":" in value for value in seen.seen) if texts else hours or unit or len(seen.seen[0]) > 8
-    reason = f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have"
-    return time_proposal(seen.name, name, reason, how, ("hour", "weekday") if has_hours else ("weekday",))
+    return time_proposal(seen.name, name, f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have", times)
 
 
-_HOURS_FORMAT = "%y%m%d%H"
-_PARTS = {"hour": "hour", "weekday": "dayofweek"}
-
-
-def time_proposal(column, name, reason, how="", parts=("hour", "weekday")):
+def time_proposal(column, name, reason, times):
     """What to do with times: `prepare` makes no hours and weekdays, the table must have them."""
-    made = "; ".join(f"table['{name}_{part}'] = time.dt.{_PARTS[part]}" for part in parts)
-    advice = f"add its {' and '.join(parts)} to the table, and to every request"
-    note = f"{advice}; with pandas: time = pandas.to_datetime(table[{column!r}]{how}); {made}"
-    instead = tuple(Categorical(f"{name}_{part}") for part in parts)
-    return Proposal(column, None, reason, (note,), f"{reason}: {advice}", instead)
+    advice = f"add its {' and '.join(times.parts)} to the table, and to every request"
+    doubt = (times.doubt,) if times.doubt else ()
+    notes = (f"{advice}; with pandas: {times.recipe(column, name)}", *doubt)
+    instead = tuple(Categorical(f"{name}_{part}") for part in times.parts)
+    return Proposal(column, None, reason, notes, ": ".join([reason, advice, *doubt]), instead)
 
 
-def _is_between(seen, low, high):
-    return seen.numbers == seen.given and seen.least is not None and low <= seen.least and seen.most <= high
+def _maybe_times(seen, name, proposal):
+    """A proposal with what to do if the column holds times, though its name does not say so."""
+    looks, times = (None, None) if proposal.warning else suspect_times(seen)
+    if times is None:
+        return proposal
+    advice = f"it looks like {looks}: if so, leave it out, and add its hour and weekday to the table, and to every request"
+    notes = (*proposal.notes, f"{advice}; with pandas: {times.recipe(seen.name, name)}")
+    return dataclasses.replace(proposal, notes=notes, warning=advice if proposal.feature is not None else None)
 
 
 def _cut(seen, name):
-    if seen.amounts * 10 >= 9 * seen.given:
+    if seen.amounts * 10 >= 9 * seen.given or _only_marks_are_odd(seen):
         return None
     if any(2 * found.fractions > found.tokens > seen.given for found in seen.splits.values()):
-        return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
+        return _of_fractions(seen)
     marks = [mark for mark in seen.splits if _cuts(seen, mark)]
     if not marks:
         words = seen.splits.get(" ")
         if words and words.words / seen.given >= 4 and seen.distinct * 2 > seen.given >= 20:
             return _without(seen, f"it is free text, such as {show(seen.seen[:1])}")
         return None
-    mark = max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows))
+    return _sequence(seen, name, max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows)))
+
+
+def _sequence(seen, name, mark):
     found = seen.splits[mark]
     length = max(1, min(found.longest, _LONGEST))
     distinct = found.stripped if seen.brackets else found.distinct
@@ -211,6 +216,21 @@ def _cut(seen, name):
     return Proposal(seen.name, feature, notes=tuple(notes))
 
 
+def _of_fractions(seen):
+    return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
+
+
+def _lists(seen, name, mark):
+    """A column that holds lists by what its header says."""
+    found = seen.splits.get(mark)
+    if seen.fractions or (found and found.fractions):
+        return _of_fractions(seen)
+    if found is None:  # of one token each
+        feature = Sequence(name, max_length=1, separator=mark, min_count=_min_count(seen.distinct), **_column(seen, name))
+        return Proposal(seen.name, feature, notes=("lists, as its header says",))
+    return _sequence(seen, name, mark)
+
+
 def _cuts(seen, mark):
     found = seen.splits[mark]
     if seen.is_list:
@@ -221,7 +241,8 @@ def _cuts(seen, mark):
         return mark == ","
     if mark in _STRONG_MARKS:
         comes_again = found.tokens >= 2 * found.distinct or found.distinct < seen.distinct
-        return comes_again or seen.rows < 100
+        is_new_in_each = found.once > max(_OWN_TOKENS * seen.given, found.tokens / 5)  # as a number behind a word
+        return (comes_again and not is_new_in_each) or seen.rows < 100
     is_likely = seen.given >= 50 and found.tokens >= 5 * found.distinct and 2 * found.distinct <= seen.distinct
     if mark != " ":
         return is_likely
@@ -233,17 +254,27 @@ def _dirty(seen, name):
         reason = f"it holds numbers written as text, such as {show(seen.seen)}; as tokens most would be unseen later"
         fix = "write them as 1234.5, without signs of units and thousands, and it can be numeric"
         return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
-    if not seen.given * 9 <= seen.numbers * 10 < seen.given * 10 or seen.zeros:
+    are_most = seen.given * 9 <= seen.numbers * 10 or (seen.fractions and _only_marks_are_odd(seen))
+    if not are_most or seen.numbers == seen.given or seen.zeros:
         return None
-    what = f"{seen.given - seen.numbers:,} of {seen.given:,} values are no numbers: {show(seen.odd)}"
+    what = f"{seen.given - seen.numbers:,} of {seen.given:,} values are no numbers: {show(seen.odd[:3])}"
     if seen.distinct <= 20:
         return Proposal(seen.name, _categorical(seen, name), notes=(f"{what}; the others are, so it could be numeric",))
-    if seen.odd_distinct > 20:
+    if seen.odd_distinct > MOST_ODD:
         return None
     reason = f"it holds numbers, but {what}; as tokens most would be unseen later"
     named = " ".join(f"--missing {shlex.quote(value)}" for value in seen.odd)
-    fix = f"leave these values empty, or name them to infer and prepare ({named}, in Python `missing`), and it can be numeric"
+    fix = (
+        f"leave these values empty, or name them to infer and prepare ({named}, in Python missing={list(seen.odd)}; "
+        f"in a DataFrame table = table.replace({dict.fromkeys(seen.odd)})), and it can be numeric"
+    )
     return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
+
+
+def _only_marks_are_odd(seen):
+    """Whether all values are numbers, but for some that are known to mean a missing one."""
+    are_marks = all(text.strip().lower() in MISSING_MARKS for text in seen.odd)
+    return not seen.is_list and 0 < seen.odd_distinct <= len(seen.odd) and are_marks
 
 
 def _unique(seen, name):

@@ -5,7 +5,7 @@ tables and exactly. Three AUCs say what the column alone is worth, each as `max(
 
 | AUC | rows are ordered by |
 |---|---|
-| `order` | the number, with missing ones below or above all |
+| `order` | the number, or the time, with missing ones below or above all |
 | `token` | the click rate of their value among the other half of the rows, so that values seen once say nothing |
 | `missing` | whether the value is missing |
 """
@@ -16,9 +16,12 @@ import decimal
 import ibis
 import numpy as np
 
-from tfctr.data.columns import read_list, read_number, read_text
+from tfctr.data.columns import is_readable, read_list, read_number, read_text
 
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
+
+MOST_ODD = 20
+_MOST_FORMS = 50
 
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*$"  # 7e091613 is a hash, not a number
 _NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
@@ -30,6 +33,7 @@ _TIMES = (
     r"^\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4}([T ,].*)?$",
     r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[aApP][mM])?$",
 )
+_DATE = r"^\d{4}[-/.]\d{1,2}[-/.]\d|^\d{1,2}\.\d{1,2}\.\d{4}"
 _DIGIT_TIMES = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(([01]\d|2[0-3])([0-5]\d){0,2})?$"  # 20240131, 2024013123
 _HOURS = r"^\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])$"  # 14102100
 _AMOUNT = (
@@ -48,6 +52,7 @@ class Split:
     longest: int
     tokens: int
     distinct: int
+    once: int  # distinct ones that one row has
     stripped: int  # distinct ones without the blanks, quotes and brackets around them
     characters: int
     words: int
@@ -75,6 +80,8 @@ class Evidence:
     times: int
     digit_times: int
     hours: int
+    days_first: int  # 31/12/2024
+    days_second: int  # 12/31/2024
     amounts: int  # 12,5 or 1,234 or 12 %
     least: float
     median: float
@@ -82,6 +89,7 @@ class Evidence:
     seen: tuple  # the most frequent values
     odd: tuple  # the most frequent values that are no numbers, if most are
     odd_distinct: int
+    forms: tuple  # of times: one value of each way to write them
     splits: dict
     order: float  # AUCs, see above; .5 where there is none
     order_of_given: float
@@ -100,6 +108,16 @@ class Evidence:
         return (self.order_of_given - 0.5) * np.sqrt(12 * clicks * others / (clicks + others + 1))
 
 
+def as_judged(column):
+    """A column of any type as `collect` takes it: a time as its seconds; what cannot be read as whether it is there."""
+    kind = column.type()
+    if kind.is_timestamp() or kind.is_date():
+        return column.epoch_seconds().cast("float64")
+    if kind.is_time():
+        return (column.hour() * 3600 + column.minute() * 60 + column.second()).cast("float64")
+    return column if is_readable(kind.value_type if kind.is_array() else kind) else column.notnull().ifelse(1, None)
+
+
 def collect(engine, table, column, name):
     """The `Evidence` of one column of a table that also has the columns `row` and `label`."""
     kind = table[column].type()
@@ -111,15 +129,17 @@ def collect(engine, table, column, name):
     others = given.filter(~given.is_number)
     some_odd = 0 < found["numbers"] < found["given"]
     shown = given if found["given"] else groups.select("n", value=groups.raw).filter(lambda rows: rows.value.notnull())
-    order, order_of_given, median = _order(engine, groups) if found["numbers"] * 2 > found["given"] else (0.5, 0.5, None)
+    is_ordered = max(found["numbers"], found["times"]) * 2 > found["given"]
+    order, order_of_given, median = _order(engine, groups) if is_ordered else (0.5, 0.5, None)
     is_list = kind.is_array() or (kind.is_json() and _holds_lists(engine, table[column]))
     return Evidence(
         name=name,
         is_list=is_list,
         **found,
         seen=_frequent(engine, shown),
-        odd=_frequent(engine, others) if some_odd else (),
+        odd=_frequent(engine, others, MOST_ODD) if some_odd else (),
         odd_distinct=_fetch(engine, others.agg(n=others.count()))[0]["n"] if some_odd else 0,
+        forms=_forms(engine, given) if found["times"] else (),
         splits=_splits(engine, given, marks, found, is_list),
         median=median,
         order=order,
@@ -183,6 +203,25 @@ def _number(text):
     return (number.isnan() | number.isinf()).ifelse(None, number)
 
 
+def _is_time(text):
+    return ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])
+
+
+def _forms(engine, given):
+    """An example of each way in which the times of a column are written: of those with the same signs between their digits."""
+    times = given.filter(_is_time(given.value))
+    form = times.value.re_replace(r"\d{4}", "Y").re_replace(r"\d+", "0")
+    forms = times.group_by(form=form).agg(example=times.value.min(), n=times.n.sum())
+    rows = _fetch(engine, forms.order_by([ibis.desc("n"), "form"]).limit(_MOST_FORMS).select("example"))
+    return tuple(row["example"] for row in rows)
+
+
+def _moment(text):
+    """The seconds of a time that is written with its year first, or as 31.12.2024."""
+    text = text.re_search(_DATE).ifelse(text.re_replace(r"^(\d{1,2})\.(\d{1,2})\.(\d{4})", r"\3-\2-\1"), None)
+    return text.try_cast("timestamp").epoch_seconds().cast("float64")
+
+
 def _summary(groups):
     text, number, n = groups.value, groups.number, groups.n
 
@@ -203,9 +242,11 @@ def _summary(groups):
         "zeros": rows(text.re_search("^-?0[0-9]")),
         "beyond": rows(is_whole & (number.abs() >= _LARGEST_WHOLE)),
         "brackets": rows(text.re_search(r"^\s*\[.*\]\s*$")),
-        "times": rows(ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])),
+        "times": rows(_is_time(text)),
         "digit_times": rows(text.re_search(_DIGIT_TIMES)),
         "hours": rows(text.re_search(_HOURS)),
+        "days_first": rows(text.re_search(r"^(1[3-9]|2\d|3[01])[-/.]\d{1,2}[-/.]\d")),
+        "days_second": rows(text.re_search(r"^\d{1,2}[-/.](1[3-9]|2\d|3[01])[-/.]\d")),
         "amounts": rows(ibis.or_(*[text.re_search(pattern) for pattern in _AMOUNT]) & ~groups.is_number),
         "least": number.min(),
         "most": number.max(),
@@ -236,7 +277,9 @@ def _split(engine, given, mark, rows):
             stopwords=token.lower().isin(_STOPWORDS).ifelse(tokens.n, 0).sum(),
         ),
     )[0]
-    return Split(rows=rows, longest=longest, **{name: count or 0 for name, count in found.items()})
+    counts = tokens.group_by("token").agg(n=tokens.n.sum())
+    once = _fetch(engine, counts.filter(counts.n == 1).agg(once=lambda alone: alone.count()))[0]["once"]
+    return Split(rows=rows, longest=longest, once=once, **{name: count or 0 for name, count in found.items()})
 
 
 # what the column alone tells
@@ -244,6 +287,7 @@ def _split(engine, given, mark, rows):
 
 def _order(engine, groups):
     """(the AUC with what is missing, the one without it, the median)."""
+    groups = groups.mutate(number=ibis.coalesce(groups.number, _moment(groups.value)))
     numbers = groups.group_by("number").agg(n=groups.n.sum(), clicks=groups.clicks.sum())
     found = engine.stream(numbers.order_by("number")).read_all()  # NULL is the first or the last
     is_missing = found["number"].is_null().to_numpy()

@@ -26,8 +26,15 @@ SEPARATED |= dict.fromkeys((".inter", ".user", ".item"), "\t")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 KINDS = (*SEPARATED, *JSON_LINES, ".parquet")
 
+MISSING_MARKS = ("na", "n/a", "#n/a", "<na>", "none", "null", "\\n", "-", "?", ".", "missing", "unknown")  # for a number
+
 _LIBSVM = (".libsvm", ".svm", ".svmlight", ".libfm", ".ffm")
-LIBSVM_FIX = "make it a table with named columns first: sklearn.datasets.load_svmlight_file, then DataFrame.to_parquet"
+LIBSVM_FIX = (
+    "make it a table with named columns first, in Python: import pandas, sklearn.datasets; "
+    "x, y = sklearn.datasets.load_svmlight_file('FILE'); "
+    "table = pandas.DataFrame(x.toarray(), columns=[f'c{i}' for i in range(x.shape[1])]); "
+    "table['click'] = (y > 0).astype(int); table.to_parquet('table.parquet')"
+)
 _FIRST_BYTES = {b"PAR1": ".parquet", b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _CORRUPT = (OSError, zipfile.BadZipFile, lzma.LZMAError, EOFError, zlib.error)
 

@@ -11,14 +11,15 @@ import unicodedata
 from pathlib import Path
 
 from tfctr.data.columns import is_readable, other_roles, type_name
-from tfctr.data.drafting import Proposal, propose, time_proposal
+from tfctr.data.drafting import Proposal, answer, propose, time_proposal
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
-from tfctr.data.evidence import collect
+from tfctr.data.evidence import as_judged, collect
 from tfctr.data.labels import label_columns, refuse_absent_positives
 from tfctr.data.parts import refuse_corrupt
 from tfctr.data.reading import read_parts
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.staging import refuse_bad_values, staged_columns
+from tfctr.data.times import Times
 from tfctr.errors import DataError
 from tfctr.features import feature_to_dict
 from tfctr.schema import Schema, input_name
@@ -26,7 +27,7 @@ from tfctr.storage import atomic_file, yaml_text
 
 _LOG = logging.getLogger(__name__)
 
-_GROUPS = ("user", "user_id", "userid", "uid")
+_GROUPS = ("user", "userid", "uid", "visitor", "visitorid", "customer", "customerid", "member", "memberid")
 _LONGEST_NAME = 100
 
 
@@ -92,8 +93,8 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         table: files or a table, as in `tfctr.prepare`.
         label: the column with 0 and 1, or a `tfctr.Label`.
         weight: the column of sample weights.
-        group: the column that groups rows for gAUC; by default the one called `user`, `user_id`, `userid` or `uid`, if any, and
-            if it has no missing values.
+        group: the column that groups rows for gAUC; by default the first one that has no missing values and is called a user,
+            visitor, customer or member, with an `id` behind it or not; which one is logged.
         separator, columns, missing, encoding: how text files are laid out, as in `tfctr.prepare`.
 
     Raises:
@@ -109,50 +110,71 @@ def draft(table, label, group=None, weight=None, *, separator=None, columns=None
         taken = {role.column for role in roles if role.staged != "group"}
         others = {name: column for name, column in part.columns.items() if name not in taken}
         served = served_names([name for name in others if name not in part.duplicates])
-        copies = {f"c{i}": name for i, name in enumerate(others) if _is_candidate(part, name)}
-        chosen = {copy: others[name] for copy, name in copies.items()}
+        copies = {f"c{i}": name for i, name in enumerate(others) if _holds_something(part, name)}
+        chosen = {copy: as_judged(others[name]) for copy, name in copies.items()}
         with refuse_corrupt(part.name):
             engine.create("copied", part.table.select(**chosen, **staged_columns(part, roles), **label_columns(part, label)))
         copied = engine.table("copied")
+        _refuse_no_rows(engine, copied, part.name)
         refuse_bad_values(engine, copied, roles, [(0, part.name)])
         refuse_absent_positives(engine, copied, label, part.name)
         seen = {name: collect(engine, copied, copy, name) for copy, name in copies.items()}
-    if seen and not next(iter(seen.values())).rows:
-        raise DataError(f"{part.name} has no rows.", fix="give a table with rows")
     proposals = [
-        propose(seen[name], served[name], roles[0].column) if name in seen else _of_no_candidate(part, name, served.get(name))
+        propose(seen[name], served[name], roles[0].column, " " if name in part.sequences else None)
+        if name in seen and _is_candidate(part, name)
+        else _of_no_candidate(part, name, served.get(name), answer(seen.get(name), roles[0].column))
         for name in others
     ]
     proposals += [Proposal(name, None, f"it {reason}") for name, reason in part.unreadable.items()]
     features = [proposal.feature for proposal in proposals if proposal.feature is not None]
     _log(proposals)
     if not features:
-        raise DataError(f"{part.name} has no column that can be a feature.", fix="write the schema by hand")
+        named = f"give each of the columns named {sorted(part.duplicates)[0]!r} a name of its own" if part.duplicates else None
+        fix = named or "give it a column that is neither empty, constant, nor the answer"
+        raise DataError(f"{part.name} has no column that can be a feature.", fix=fix)
     if group is None:
-        group = next((name for name, found in seen.items() if name.lower() in _GROUPS and _is_group(found)), None)
+        group = next((name for name in seen if _means_user(name) and _is_group(part, name, seen[name])), None)
+        if group is not None:
+            _LOG.info("group: column %r, by its name, for gAUC (`group` takes another)", group)
     return Draft(Schema(features, label=label, group=group, weight=weight), tuple(proposals))
+
+
+def _refuse_no_rows(engine, table, what):
+    if not engine.fetch(table.agg(rows=table.count()))[0]["rows"]:
+        raise DataError(f"{what} has no rows.", fix="give a table with rows")
+
+
+def _holds_something(part, name):
+    kind = part.columns[name].type()
+    return not (kind.is_null() or (kind.is_array() and kind.value_type.is_null())) and name not in part.duplicates
 
 
 def _is_candidate(part, name):
     kind = part.columns[name].type()
-    kind = kind.value_type if kind.is_array() else kind
-    return is_readable(kind) and not kind.is_null() and name not in part.duplicates
+    return _holds_something(part, name) and is_readable(kind.value_type if kind.is_array() else kind)
 
 
-def _of_no_candidate(part, name, served):
+def _of_no_candidate(part, name, served, reason):
     kind = part.columns[name].type()
     if name in part.duplicates:
         return Proposal(name, None, "several columns have this name")
-    if kind.is_null() or (kind.is_array() and kind.value_type.is_null()):
+    if not _holds_something(part, name):
         return Proposal(name, None, "it is empty")
+    if reason:
+        return Proposal(name, None, reason, (f"it is of type {type_name(kind)}",), warning=reason)
     if kind.is_timestamp() or kind.is_date():
-        parts = ("hour", "weekday") if kind.is_timestamp() else ("weekday",)
-        return time_proposal(name, served, f"it is of type {kind}", parts=parts)
+        times = Times(("hour", "weekday") if kind.is_timestamp() else ("weekday",))
+        return time_proposal(name, served, f"it is of type {kind}", times)
     return Proposal(name, None, f"it is of type {type_name(kind)}")
 
 
-def _is_group(seen):
-    return seen.given == seen.rows and not seen.no_tokens and not seen.fractions and not seen.is_list
+def _means_user(name):
+    return re.sub(r"[\s_-]+", "", name).lower() in _GROUPS
+
+
+def _is_group(part, name, seen):
+    is_whole = seen.given == seen.rows and not seen.no_tokens and not seen.fractions
+    return is_whole and not seen.is_list and _is_candidate(part, name)
 
 
 def _log(proposals):
@@ -217,6 +239,6 @@ def served_names(columns):
 def _clean(column):
     letters = "".join(letter for letter in unicodedata.normalize("NFKD", column) if not unicodedata.combining(letter))
     plain = re.sub(r"[^A-Za-z0-9_.\-/]+", "_", letters).lstrip("_.-/").rstrip("/")
-    plain = plain if plain == column else plain.rstrip("_")
+    plain = plain if plain == column else plain.rstrip("_/")
     plain = plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME].rstrip("/")
     return f"{plain}_" if keyword.iskeyword(plain) or plain == "self" else plain or "column"

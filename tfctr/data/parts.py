@@ -25,6 +25,7 @@ class Part:
         unreadable: columns that no engine takes: name -> what each is, in words.
         notes: what was seen in the file that its name does not say.
         is_headless: whether the names look like values.
+        sequences: columns that hold lists with spaces between their values, as their header says.
         all_names: of all columns of the source, where `columns` has those only that are needed.
     """
 
@@ -35,6 +36,7 @@ class Part:
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_headless: bool = False
+    sequences: frozenset[str] = frozenset()
     all_names: tuple[str, ...] = ()
 
     @classmethod
@@ -66,10 +68,13 @@ class Part:
                 f"--columns a,b,c (in Python columns=['a', 'b', 'c'])"
             )
         only = names[0] if len(names) == 1 else ""
-        mark = next((mark for mark in ";\t|, " if mark in only), None)
+        mark = next((mark for mark in ";\t|, " if mark in only), None) if self._has_cells() else None
         if mark:
             return f"its one name is {only[:80]!r}: is {mark!r} its separator? --separator (in Python separator={mark!r})"
         return suggest(name, names)
+
+    def _has_cells(self):
+        return bool(re.search(rf"({'|'.join((*_CELLS, re.escape('.zip')))})(\.[a-z0-9]+)?$", self.name, re.IGNORECASE))
 
 
 @contextlib.contextmanager
@@ -94,12 +99,15 @@ def _unreadable(name, error):
     return StorageError(f"{name} cannot be read: {_reason(str(error))}", fix="write or fetch it again")
 
 
-_LINE_FORMATS = (*(re.escape(kind) for kind in SEPARATED), r"\.jsonl", r"\.ndjson", r"\.json", r"\.zip")
+_CELLS = tuple(re.escape(kind) for kind in SEPARATED)
+_LINE_FORMATS = (*_CELLS, r"\.jsonl", r"\.ndjson", r"\.json", r"\.zip")
 
 
 def _line_fix(message):
     if "Invalid unicode" in message:
         return "name its encoding, such as --encoding cp1252 (in Python encoding='cp1252'), or write it as UTF-8"
+    if "UTF-8 encoding" in message:
+        return "write it as UTF-8: iconv -f cp1252 -t utf-8 FILE > NEW"
     if "Malformed JSON" in message:
         return "write each object, whole, on one line of its own"
     if "invalid state" in message:

@@ -20,9 +20,9 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet
 
-from tfctr.data.files import SEPARATED, find_files, is_compressed, is_files, kind_of, opened, refuse_another_kind
+from tfctr.data.files import SEPARATED, find_files, is_compressed, is_files, kind_of, opened
 from tfctr.data.parts import Part, refuse_corrupt
-from tfctr.data.separated import Layout, read_separated
+from tfctr.data.separated import Layout, as_utf8, read_separated
 from tfctr.data.short_floats import is_half, widened_half
 from tfctr.data.tables import read_table
 from tfctr.errors import ConfigError, DataError
@@ -139,8 +139,7 @@ _WRITE_FOLDERS = ("pyspark", "databricks")
 
 
 def _read_json(engine, name, path):
-    with open(path, "rb") as file:
-        refuse_another_kind(name, path.suffix, file.read(8))
+    path, _ = as_utf8(engine, name, path)
     with refuse_corrupt(name):
         # Depth 1 finds the keys of all lines, and leaves each value as JSON.
         options = {"format": "newline_delimited", "maximum_depth": 1, "sample_size": -1}

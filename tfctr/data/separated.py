@@ -10,7 +10,7 @@ import dataclasses
 import re
 import shutil
 
-from tfctr.data.files import LIBSVM_FIX, SEPARATED, find_files, is_files, kind_of, refuse_another_kind
+from tfctr.data.files import JSON_LINES, LIBSVM_FIX, SEPARATED, find_files, is_files, kind_of, refuse_another_kind
 from tfctr.data.parts import Part, refuse_corrupt
 from tfctr.errors import ConfigError, DataError
 
@@ -18,6 +18,7 @@ _MARKS = (",", ";", "\t", "|")
 _FIRST_LINES = 20
 _LONGEST_LINE = 2**21  # DuckDB's own limit
 _LIBSVM_LINE = re.compile(r"\S+( \d+:\S+)+\s*")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _RECBOLE = re.compile(r"(.+):(token|token_seq|float|float_seq)")
 _MARKED = {
@@ -70,7 +71,12 @@ def refuse_idle(layout, sources):
     given = [field.name for field in dataclasses.fields(layout) if getattr(layout, field.name) != field.default]
     files = [file for source in sources if is_files(source) for file in find_files(source)]
     if given and not any(kind_of(file) in SEPARATED for file in files):
-        raise ConfigError(f"`{given[0]}` is for files of separated cells, and there is none.", fix=f"leave `{given[0]}` out")
+        instead = {
+            "missing": f"; write null for these values: of a DataFrame table = table.replace({dict.fromkeys(layout.missing)})",
+            "columns": f"; give the table these names: of a DataFrame table.columns = {list(layout.columns or ())}",
+        }
+        fix = f"leave `{given[0]}` out{instead.get(given[0], '')}"
+        raise ConfigError(f"`{given[0]}` is for files of separated cells, and there is none.", fix=fix)
 
 
 def _are_texts(values):
@@ -96,26 +102,33 @@ def read_separated(engine, name, path, layout):
         DataError: its text cannot be decoded, it begins with an empty line, or it has not the given number of columns.
         ConfigError: it is of another kind.
     """
-    path, encoding = _as_utf8(engine, name, path, layout.encoding)
+    path, encoding = as_utf8(engine, name, path, layout.encoding)
     lines = _first_lines(name, path)
     kind = path.suffix
-    separator = layout.separator or _separator(lines, SEPARATED[kind])
+    said = _SEPARATOR_LINE.fullmatch(lines[0].strip("\r\n"))  # as Excel writes it before the header
+    if not said:
+        _refuse_preamble(name, lines, layout.separator or SEPARATED[kind])
+    lines = [line for line in lines[bool(said) :] if line.strip("\r\n")]
+    separator = layout.separator or (said and said[1]) or _separator(lines, SEPARATED[kind])
     header = _header(name, lines, separator)
     names = _given_names(name, layout.columns, header) if layout.columns else [cell.strip() for cell in header]
+    sequences = []
     plain = [found[1] for found in map(_RECBOLE.fullmatch, names) if found]
     seen = {
         f"it is read as {encoding}": encoding,
         f"its cells are separated by {separator!r}, as its first lines are (`separator` takes another)": (
-            separator not in (layout.separator, SEPARATED[kind]) and len(header) > 1
+            separator not in (layout.separator, SEPARATED[kind], said and said[1]) and len(header) > 1
         ),
+        f"its cells are separated by {separator!r}, as its first line says": bool(said),
         f"RecBole's types are no part of the names: {names[0]!r} is {plain[0] if plain else ''!r}": len(plain) == len(names),
     }
     if len(plain) == len(names):
-        lists = [found[1] for found in map(_RECBOLE.fullmatch, names) if found[2].endswith("_seq")]
-        seen[f"lists, with spaces between their values: {', '.join(lists)} (sequences, `separator: ' '`)"] = bool(lists)
+        sequences = [found[1] for found in map(_RECBOLE.fullmatch, names) if found[2].endswith("_seq")]
+        seen[f"lists, with spaces between their values: {', '.join(sequences)} (sequences, `separator: ' '`)"] = bool(sequences)
         names = plain
     columns = {f"column{position}": "string" for position in range(len(names))}
     options = {"delim": separator, "quote": '"', "escape": '"', "header": not layout.columns, "auto_detect": False}
+    options["skip"] = int(bool(said))
     with refuse_corrupt(name):
         table = engine.connection.read_csv(str(path), columns=columns, **options)
     if layout.missing:
@@ -123,20 +136,27 @@ def read_separated(engine, name, path, layout):
         given = {column: table[column].strip().isin(markers).ifelse(None, table[column]) for column in columns}
         table = table.mutate(**given)
     is_headless = not layout.columns and any(_NUMBER.fullmatch(name) for name in names)
-    return Part.of(name, table, names, notes=tuple(note for note, holds in seen.items() if holds), is_headless=is_headless)
+    notes = tuple(note for note, holds in seen.items() if holds)
+    return Part.of(name, table, names, notes=notes, is_headless=is_headless, sequences=frozenset(sequences))
 
 
-def _as_utf8(engine, name, path, encoding):
-    """(the file as UTF-8, its encoding if it had another one)."""
+def as_utf8(engine, name, path, encoding=None):
+    """(the file as UTF-8, its encoding if it had another one). Raises `DataError` if its text cannot be decoded."""
     with open(path, "rb") as file:
         start = file.read(8)
     refuse_another_kind(name, path.suffix, start)
     encoding = encoding or next((marked for mark, marked in _MARKED.items() if start.startswith(mark)), None)
-    if encoding is None and b"\0" in start[:2] and len(start) > 1:
+    is_quoted = start[3:].lower() == b'"sep='
+    if start.startswith(codecs.BOM_UTF8) and (path.suffix in JSON_LINES or is_quoted):  # where DuckDB takes no mark
+        encoding = "utf-8-sig"
+    elif encoding is None and b"\0" in start[:2] and len(start) > 1:
         order = "le" if start[1] == 0 else "be"
         fix = f"name its encoding: --encoding utf-16-{order} (in Python encoding='utf-16-{order}')"
+        if path.suffix in JSON_LINES:
+            fix = f"write it as UTF-8: iconv -f utf-16{order} -t utf-8 FILE > NEW"
         raise DataError(f"{name} looks like UTF-16 without its mark.", fix=fix)
-    if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
+    plain = ("utf-8", "ascii") if path.suffix in JSON_LINES or is_quoted else ("utf-8", "utf-8-sig", "ascii")
+    if encoding is None or codecs.lookup(encoding).name in plain:
         return path, None
     copy = engine.new_path(path.suffix)
     try:
@@ -148,7 +168,7 @@ def _as_utf8(engine, name, path, encoding):
 
 
 def _first_lines(name, path):
-    """The first lines, without the empty ones behind the first."""
+    """The first lines, of which the first is not empty."""
     # Only what is wrong with the header is told here; DuckDB tells the rest with its line.
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = [file.readline(_LONGEST_LINE) for _ in range(_FIRST_LINES)]
@@ -160,9 +180,29 @@ def _first_lines(name, path):
         raise DataError(f"{name}: its header line is not UTF-8 text.", fix=fix) from error
     if not header:
         raise DataError(f"{name} begins with an empty line.", fix="begin with the names of the columns, or with the first row")
+    if _SEPARATOR_LINE.fullmatch(header) and not lines[1].strip("\r\n"):
+        raise DataError(f"{name} has no header line behind {header!r}.", fix="write or fetch it again")
     if _LIBSVM_LINE.fullmatch(header):
         raise ConfigError(f"{name} holds libsvm lines, whose columns have no names: {header[:60]!r}.", fix=LIBSVM_FIX)
-    return [line for line in lines if line.strip("\r\n")]
+    return lines
+
+
+def _refuse_preamble(name, lines, usual):
+    """Raise `DataError` for lines of one cell, or of comments, before a header of several cells."""
+    numbered = [(number, line) for number, line in enumerate(lines) if line.strip("\r\n")]
+    texts = [line for _, line in numbered]
+    for before in range(1, len(texts) - 1):
+        is_comment = texts[before - 1].startswith("#")
+        mark = _separator(texts[before:], usual) if is_comment else usual
+        width, own = (_even_width(some, mark) if mark else 1 for some in (texts[before:], texts[before - 1 : before]))
+        if own == width > 1 or (own > 1 and not is_comment):
+            return
+        if width > 1:
+            number = numbered[before][0]
+            read = f"pandas.read_csv({name!r}, sep={mark!r}, skiprows={number}, dtype=str)"
+            stand = f"{number} line{'s stand' if number > 1 else ' stands'}"
+            fix = f"drop what is before it: tail -n +{number + 1} FILE > NEW; or read it in Python: {read}"
+            raise DataError(f"{name}: {stand} before its header, beginning with {texts[0].strip()[:60]!r}.", fix=fix)
 
 
 def _separator(lines, usual):

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import reprlib
+import shlex
 import string
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tfctr.data.files import opened
+from tfctr.data.files import MISSING_MARKS, opened
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving.row_values import as_written, number_text, plain
 
@@ -129,7 +130,7 @@ def _json_row(line, where):
     try:
         row = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line, in UTF-8") from error
+        raise DataError(f"{where} is not JSON: {error}.", fix="give one JSON object a line, in UTF-8 without a mark") from error
     if not isinstance(row, dict):
         raise DataError(f"{where} is not a JSON object.", fix='write a row as {"user": "60", "item": "2438"}')
     return row
@@ -208,8 +209,15 @@ def _require_all(inputs, columns, sources):
         raise MissingError(
             f"column {missing[0]!r} is missing"
             + (f", and {len(missing) - 1} more: {', '.join(missing[1:])}." if missing[1:] else "."),
-            fix=f"add it{other}, with None where the value is unknown. The columns are: {', '.join(map(repr, columns))}.",
+            fix=f"add it{other}, with None where the value is unknown. The columns are: {', '.join(map(repr, columns))}."
+            + ("" if any(name in columns for name in inputs) else _HEADERLESS),
         )
+
+
+_HEADERLESS = (
+    " If these are values of a first row, name the columns of the file in their order: --columns a,b,c "
+    "(in Python columns=['a', 'b', 'c'])."
+)
 
 
 def _column(name, values, dtype, shape, separator, fractions):
@@ -309,8 +317,15 @@ def _numbers(name, values, dtype):
         try:
             numbers[row] = _number(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
-            raise RowError(name, row, f"{reprlib.repr(value)} is not a number ({dtype}).", fix="pass numbers only") from error
+            raise RowError(name, row, f"{reprlib.repr(value)} is not a number ({dtype}).", fix=_number_fix(value)) from error
     return numbers
+
+
+def _number_fix(value):
+    if not isinstance(value, str) or value.strip().lower() not in MISSING_MARKS:
+        return "pass numbers only"
+    ways = f"in a text file --missing {shlex.quote(value.strip())} (in Python missing=[{value.strip()!r}]), in other rows None"
+    return f"if it means that the value is missing: {ways}; else pass numbers only"
 
 
 def _number(value, dtype):
