@@ -197,10 +197,9 @@ class Split:
         return ids
 
     def ids_of(self, rows):
-        """The ids of some rows, int32, `(len(rows), width)`; their numbers ascend."""
-        ends = np.searchsorted(rows, [*self._begins, self.rows])
-        parts = zip(self._shards, self._begins, itertools.pairwise(ends), strict=True)
-        return np.concatenate([shard[rows[slice(*some)] - begin] for shard, begin, some in parts])
+        """The ids of some rows, whose numbers ascend: int32, `(len(rows), width)`."""
+        parts = np.split(rows, np.searchsorted(rows, self._begins[1:]))
+        return np.concatenate([shard[some - at] for shard, at, some in zip(self._shards, self._begins, parts, strict=True)])
 
     def batches(self, batch_size, shuffle=None, seed=0, drop_remainder=False, first_epoch=0):
         """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.
