@@ -5,6 +5,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -104,7 +106,56 @@ def test_of_two_runs_that_begin_in_one_folder_one_is_refused(data, tmp_path, mon
     assert (tmp_path / "run" / "config.yaml").read_text() == "theirs"
 
 
+def test_a_folder_of_a_run_that_was_killed_in_its_first_epoch_is_taken(data, tmp_path):
+    out = tmp_path / "run"
+    child = FORKSERVER.Process(target=train_and_wait, args=(data, out))
+    child.start()
+    try:
+        wait_for(lambda: (out / trainer._LOCK).exists(), child)
+        with pytest.raises(StorageError, match=r"another process is training in .*run"):
+            train(tiny_run(epochs=1), data, out)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="run already exists"):
+        train(tiny_run(epochs=1), data, out)
+    (out / "notes.txt").unlink()
+    with pytest.raises(StorageError, match="stopped before the end of its first epoch"):
+        load_run(out)
+    assert train(tiny_run(epochs=1), data, out).metrics["finished"] is True
+    assert sorted(file.name for file in out.iterdir()) == [
+        "config.yaml",
+        "environment.json",
+        "history.json",
+        "metrics.json",
+        "model-1.keras",
+    ]
+
+
+def test_sigterm_ends_as_control_c_does(data, tmp_path, caplog):
+    tiny_run(epochs=100_000, learning_rate=1e-4).save(tmp_path / "run.yaml")
+    command = [sys.executable, "-m", "tfctr", "train", "run.yaml", "--data", str(data), "--out", "run"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as child:
+        while not (tmp_path / "run" / "metrics.json").exists():
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.01)
+        child.terminate()
+        said = child.stderr.read()
+    assert child.returncode == 143, said
+    assert said.rstrip().rpartition("\n")[2].startswith("stopped; run keeps epoch ")
+    run = whole_run(tmp_path / "run")
+    assert run.metrics["finished"] is False
+    assert f"run is not finished: it was stopped after epoch {run.metrics['epochs']}" in caplog.text
+
+
 # a kill at any moment
+
+
+def train_and_wait(data, out):
+    trainer.RunRecorder.on_epoch_end = lambda *_, **__: time.sleep(600)
+    train(tiny_run(), data, out)
 
 
 def train_and_always_save(data, out):

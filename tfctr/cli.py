@@ -1,7 +1,7 @@
 """The command line: `tfctr init | prepare | infer | train | evaluate | export | publish | ... | serve | predict | models`.
 
 Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error included. Exit codes: those of `tfctr.errors`,
-and 130 after Ctrl-C. TensorFlow is imported inside the commands that need it, so `--help` answers at once.
+130 after Ctrl-C, and 143 after SIGTERM. TensorFlow is imported inside the commands that need it, so `--help` answers at once.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -52,7 +53,17 @@ def main():
     logging.getLogger("tfctr").addHandler(talk)
     logging.getLogger("tfctr").setLevel(logging.INFO)
     logging.getLogger("tfctr.metrics").setLevel(logging.ERROR)  # `evaluate` says what is not defined
+    signal.signal(signal.SIGTERM, _terminate)
     app()
+
+
+def _terminate(*_):
+    """End as after Ctrl-C, with what is kept and said then, but for the exit code."""
+    raise _Terminated
+
+
+class _Terminated(KeyboardInterrupt):
+    pass
 
 
 def command(function):
@@ -65,6 +76,8 @@ def command(function):
             return function(**arguments)
         except (typer.Exit, BrokenPipeError):
             raise
+        except _Terminated as error:
+            raise typer.Exit(143) from error
         except (TfctrError, OSError) as error:
             if not isinstance(error, TfctrError):
                 problem = f"{error.filename or 'the disk'}: {error.strerror or error}."

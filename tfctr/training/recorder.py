@@ -56,12 +56,12 @@ class RunRecorder(keras.callbacks.Callback):
                 file.unlink()
 
     def on_train_end(self, logs=None):
-        """Add the calibration of the best epoch, whose weights the schedule has brought back."""
+        """Say that the run is finished, with the calibration of the best epoch, whose weights the schedule has brought back."""
+        metrics = {**read_json(self.folder / "metrics.json"), "finished": True}
         if self.schedule.best_epoch:
-            metrics = read_json(self.folder / "metrics.json")
             probabilities = self.model.predict(self.valid.batches(_ROWS_AT_A_TIME, shuffle=False), verbose=0)
             metrics["valid"]["pcoc"] = calibration(self.valid.labels, probabilities, self.valid.weights)
-            write_json(self.folder / "metrics.json", metrics)
+        write_json(self.folder / "metrics.json", metrics)
 
 
 def save_model(model, path):
@@ -83,6 +83,7 @@ def summarize(history, best_epoch, parameters):
     return {
         "best_epoch": best_epoch,
         "epochs": len(history),
+        "finished": False,
         "model": f"model-{best_epoch}.keras" if best_epoch else None,
         "valid": {"auc": best.get("val_auc"), "log_loss": best.get("val_log_loss")},
         "parameters": parameters,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 
 from tfctr.config import Config
@@ -9,6 +10,8 @@ from tfctr.data import Dataset
 from tfctr.errors import StorageError
 from tfctr.models import load_model
 from tfctr.storage import read_json, sha256
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Run:
         config: the resolved `Config`.
         environment: versions, device, precision, seed, and the hash of the data.
         history: one mapping an epoch.
-        metrics: the best epoch, its model file and validation metrics, parameters, seconds an epoch.
+        metrics: the best epoch, its model file and validation metrics, whether the run is `finished`, parameters, cost.
     """
 
     folder: Path
@@ -67,13 +70,21 @@ class Run:
 
 
 def load_run(folder):
-    """The `Run` in a folder. Raises `StorageError` when the folder is no run, or one of its files is missing or corrupt."""
+    """The `Run` in a folder; of one that is not finished, a warning is logged.
+
+    Raises:
+        StorageError: the folder is no run, or one of its files is missing or corrupt.
+    """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise StorageError(f"{folder} is not a run: it has no config.yaml.", fix="give the --out folder of `tfctr train`")
     if not (folder / "metrics.json").is_file():
-        raise StorageError(f"{folder} was stopped before the end of its first epoch.", fix="remove it and train again")
+        raise StorageError(
+            f"{folder} was stopped before the end of its first epoch.", fix="train again: tfctr train --out takes such a folder"
+        )
     metrics = _read(folder / "metrics.json", "model", "epochs", "valid")
+    if not metrics.get("finished", True):
+        _LOG.warning("%s is not finished: it was stopped after epoch %d, or is still trained", folder, metrics["epochs"])
     environment = _read(folder / "environment.json", "data")
     history = read_json(folder / "history.json")[: metrics["epochs"]]  # it is written first, so it may be an epoch ahead
     return Run(folder, Config.load(folder / "config.yaml"), environment, history, metrics)

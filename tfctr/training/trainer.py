@@ -17,7 +17,7 @@ from tfctr.data import Dataset
 from tfctr.errors import ConfigError, DataError, TfctrError
 from tfctr.metrics import worse_than_constant
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
-from tfctr.storage import atomic_folder, read_json, require_free, sha256, write_json
+from tfctr.storage import atomic_folder, locked, read_json, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
@@ -26,6 +26,7 @@ from tfctr.training.suggestion import rate_of, suggest
 from tfctr.training.suspects import suspicion
 
 _LOG = logging.getLogger(__name__)
+_LOCK = ".training.lock"  # in the run folder, held while it is trained
 
 
 def train(config=None, data=None, out=None, console=None):
@@ -33,15 +34,16 @@ def train(config=None, data=None, out=None, console=None):
 
     The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
     the epoch is the best so far, `model-<epoch>.keras`, which replaces the one before. A run that is killed keeps its best
-    whole epoch; one that ends before its first whole epoch removes the folder. On a CPU the same configuration and data give
-    bitwise the same weights.
+    whole epoch, and its metrics are not `finished`; one that ends before its first whole epoch removes the folder, or, if it is
+    killed, leaves one that the next run takes. On a CPU the same configuration and data give bitwise the same weights.
 
     A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true.
 
     Args:
         config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables.
         data: a prepared `Dataset`, or its folder.
-        out: the run folder; must not exist, or be empty. Of two runs that begin in it at once, one is refused.
+        out: the run folder; must not exist, or be empty, or hold a run that was killed in its first epoch. Of two runs that
+            begin in it at once, one is refused.
         console: a `rich` console for progress; stderr by default.
 
     Returns:
@@ -57,6 +59,7 @@ def train(config=None, data=None, out=None, console=None):
         if value is None:
             raise ConfigError(f"`{argument}` is missing.", fix='train(data="data", out="run")')
     folder = Path(out)
+    _remove_abandoned(folder)
     require_free(folder)  # at the door too: to read the data may take minutes
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
     rows = dataset.train.rows
@@ -64,13 +67,14 @@ def train(config=None, data=None, out=None, console=None):
     settings = config.training
     _require_two_classes(dataset.valid)
     keras.utils.set_random_seed(settings.seed)
-    with dtype_policy(settings.precision):
+    with dtype_policy(settings.precision), contextlib.ExitStack() as training:
         model = build_model(config, dataset.schema)
         if settings.start == "click_rate":
             model.start_at(rate_of(dataset.train))
         with atomic_folder(folder) as new:
             config.save(new / "config.yaml")
             write_json(new / "environment.json", describe_environment(settings, dataset))
+            training.enter_context(locked(new / _LOCK))  # until this process ends, however it does
         schedule = PlateauSchedule(
             settings.monitor,
             settings.patience,
@@ -89,10 +93,21 @@ def train(config=None, data=None, out=None, console=None):
                 verbose=0,
             )
             _say_if_too_good(folder, dataset, progress)
+        (folder / _LOCK).unlink()
     run = load_run(folder)
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
+
+
+def _remove_abandoned(folder):
+    """Remove a run that was killed in its first epoch: nothing of it can be used. Raises `StorageError` while it is trained."""
+    if not (folder / _LOCK).is_file() or (folder / "metrics.json").exists():
+        return
+    ours = ("config.yaml", "environment.json", "history.json", _LOCK)
+    if all(entry.name in ours or entry.match(".tmp-*") or entry.match("model-*.keras") for entry in folder.iterdir()):
+        with locked(folder / _LOCK, busy=f"another process is training in {folder}."):
+            shutil.rmtree(folder)
 
 
 def _say_if_too_good(folder, dataset, progress):
