@@ -18,7 +18,7 @@ from tfctr.serving import LocalServer, PredictionClient, versions
 from tfctr.serving.configuration import CAREFUL_FLAGS, read_config
 from tfctr.serving.protocol import BatchingParameters
 from tfctr.serving.publish import HISTORY, publish
-from tfctr.storage import read_json
+from tfctr.storage import read_json, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,6 +83,12 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
         assert f"platt calibration: on the valid split log loss {loss:.6g}, " in result.stderr
         assert f"float16: {tables['after']['bytes']:,} bytes, {tables['before']['bytes']:,} before" in result.stderr
         assert "valid_auc" in card["metrics"]
+        origin, manifest = card["origin"], folder / "data" / "manifest.json"
+        assert origin["environment"]["data"] == {"manifest_sha256": sha256(manifest)}
+        assert (origin["environment"]["seed"], origin["config"]["model"]["name"]) == (1, "LR")
+        (model,) = (folder / "run").glob("model-*.keras")
+        assert origin["model_sha256"] == sha256(model)
+        assert str(folder) not in json.dumps(card)
         assert "rank" in card["signatures"]
 
 

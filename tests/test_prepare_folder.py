@@ -50,6 +50,16 @@ def test_two_runs_and_any_number_of_threads_write_the_same_bytes(tmp_path, monke
     assert all(first == other for other in others)
 
 
+def test_the_manifest_tells_the_files_that_it_was_made_of(tmp_path):
+    rows = "user,tags,price,click,weight\na,x,1,0,1\nb,y,2,1,1\n"
+    (tmp_path / "train.csv").write_text(rows)
+    dataset = tfctr.prepare(SCHEMA, train=tmp_path / "train.csv", valid=table(50), out=tmp_path / "of_files")
+    sources = json.loads((dataset.folder / "manifest.json").read_text())["sources"]
+    digest = hashlib.sha256(rows.encode()).hexdigest()
+    assert sources["train"] == [{"file": str(tmp_path / "train.csv"), "bytes": len(rows), "sha256": digest}]
+    assert sources["valid"] == "a table in memory or of another engine"
+
+
 def test_the_manifest_describes_every_file(tmp_path):
     dataset = prepare(tmp_path, train=table(), valid=table(50, seed=1))
     manifest = json.loads((dataset.folder / "manifest.json").read_text())

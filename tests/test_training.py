@@ -298,6 +298,18 @@ def test_a_corrupt_model_is_named(run, tmp_path):
             _ = dataclasses.replace(run, folder=tmp_path).model
 
 
+def test_a_model_of_another_epoch_is_not_the_runs(run, tmp_path):
+    copy = shutil.copytree(run[0].folder, tmp_path / "copy")
+    other = run[0].model
+    bias = next(weight for weight in other.weights if weight.name == "bias")
+    before = np.array(bias)
+    bias.assign(before + 1)
+    other.save(copy / run[0].metrics["model"])
+    bias.assign(before)
+    with pytest.raises(StorageError, match=r"is corrupt, or another model than that of the metrics: SHA-256 differs"):
+        evaluate(load_run(copy), "valid", data=run[0].data)
+
+
 def test_data_may_move_but_not_change(run, data, tmp_path):
     run, _ = run
     copy = shutil.copytree(data, tmp_path / "data")

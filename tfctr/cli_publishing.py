@@ -307,6 +307,7 @@ def _served(run, data, candidates, optional, calibrate, negatives_kept, tables, 
         "calibration": calibration,
         "negatives_kept": negatives_kept,
         "without": without or (),
+        "origin": run.origin,
         "tables": None if tables is None else _compressed(run, data, tables, calibration, negatives_kept),
     }
 

@@ -182,4 +182,6 @@ def _manifest(schema, folder, entries, tables):
 def _source(table):
     if isinstance(table, float):
         return table
-    return [str(file) for file in find_files(table)] if is_files(table) else "a table in memory or of another engine"
+    if not is_files(table):
+        return "a table in memory or of another engine"
+    return [{"file": str(file), "bytes": file.stat().st_size, "sha256": sha256(file)} for file in find_files(table)]

@@ -49,6 +49,7 @@ def export(
     negatives_kept=1.0,
     tables=None,
     without=(),
+    origin=None,
     check=True,
 ):
     """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
@@ -94,6 +95,7 @@ def export(
             answers are those of the model with these tables.
         without: which of the signatures `explain` and `embedding` the version does not have: they tell more of the model than
             probabilities do.
+        origin: plain data that say where the model comes from, for the model card: `run.origin`.
         check: run the strict check before publishing.
 
     Returns:
@@ -138,7 +140,7 @@ def export(
             graph.write(version)
             (version / _EXTRA).mkdir()
             schema.save(version / _EXTRA / "schema.json")
-            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics), **served})
+            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics), "origin": origin, **served})
             write_golden(version / _EXTRA / "golden.json", golden, model=folder.name)
             write_warmup(version, golden, model=folder.name)
             if check:

@@ -49,6 +49,7 @@ def publish_model(
     negatives_kept=1.0,
     tables=None,
     without=(),
+    origin=None,
     clicks=None,
     slices=(),
     bounds=None,
@@ -64,9 +65,9 @@ def publish_model(
     rename; remove old versions.
 
     Args:
-        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables, without: as for
-            `export`. A log loss in `metrics` that is above the metric of the same name with `_of_constant` behind, as in those
-            of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the smaller of it and the calibrated one.
+        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables, without, origin: as
+            for `export`. A log loss in `metrics` that is above the metric of the same name with `_of_constant` behind, as in
+            those of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the smaller of it and the calibrated.
         base: the folder of all versions.
         clicks: labelled rows that both versions are measured on: `sample_clicks(dataset.valid, dataset.schema)`, or
             `read_clicks`. They go nowhere. Without them, metrics are compared as each run reported them of rows of its own, and
@@ -116,6 +117,7 @@ def publish_model(
             negatives_kept=negatives_kept,
             tables=tables,
             without=without,
+            origin=origin,
         )
         measured = None if clicks is None else {"on": clicks.name, **measure(exported, clicks)}
         if measured:

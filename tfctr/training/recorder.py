@@ -6,7 +6,7 @@ import time
 import keras
 
 from tfctr.metrics import calibration, constant_figures
-from tfctr.storage import atomic_file, read_json, write_json
+from tfctr.storage import atomic_file, read_json, sha256, write_json
 
 _ROWS_AT_A_TIME = 10_000  # scored
 
@@ -42,6 +42,7 @@ class RunRecorder(keras.callbacks.Callback):
     def __init__(self, folder, schedule, valid):
         super().__init__()
         self.folder, self.schedule, self.valid, self.history = folder, schedule, valid, []
+        self.model_sha256 = None
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1, **{name: _finite_or_none(value) for name, value in logs.items()}})
@@ -49,6 +50,8 @@ class RunRecorder(keras.callbacks.Callback):
         metrics["valid"] |= constant_figures(self.valid.labels, self.valid.weights)
         if metrics["best_epoch"] == epoch + 1:
             save_model(self.model, self.folder / metrics["model"])
+            self.model_sha256 = sha256(self.folder / metrics["model"])
+        metrics["model_sha256"] = self.model_sha256
         write_json(self.folder / "history.json", self.history)
         write_json(self.folder / "metrics.json", metrics)
         for file in self.folder.glob("model-*.keras"):

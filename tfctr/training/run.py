@@ -34,7 +34,7 @@ class Run:
 
     @functools.cached_property
     def model(self):
-        """The model of the best epoch. Raises `StorageError` when there is none, or its file is missing or corrupt."""
+        """The model of the best epoch. Raises `StorageError` when there is none, or its file is missing, corrupt or another."""
         name = self.metrics["model"]
         if name is None:
             raise StorageError(f"{self.folder} has no model: no epoch had a defined validation AUC.", fix="train again")
@@ -43,7 +43,17 @@ class Run:
                 f"{self.folder / name} has been deleted or moved; metrics.json names it as the model of the best epoch.",
                 fix="restore it or train again; while the run is still being trained, just repeat this",
             )
+        if sha256(self.folder / name) != self.metrics.get("model_sha256", sha256(self.folder / name)):
+            problem = f"{self.folder / name} is corrupt, or another model than that of the metrics: SHA-256 differs."
+            raise StorageError(problem, fix="restore it, or train again")
         return load_model(self.folder / name)
+
+    @property
+    def origin(self):
+        """What a model card says of where the model comes from; nothing in it names a folder of this machine."""
+        data = {name: value for name, value in self.environment["data"].items() if name != "folder"}
+        digest = self.metrics.get("model_sha256")
+        return {"config": self.config.to_dict(), "environment": {**self.environment, "data": data}, "model_sha256": digest}
 
     @property
     def data(self):
