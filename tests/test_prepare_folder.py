@@ -51,9 +51,10 @@ def test_two_runs_and_any_number_of_threads_write_the_same_bytes(tmp_path, monke
 
 
 def test_the_manifest_tells_the_files_that_it_was_made_of(tmp_path):
-    rows = "user,tags,price,click,weight\na,x,1,0,1\nb,y,2,1,1\n"
+    rows, schema = "user,click\na,0\nb,1\n", tfctr.Schema([tfctr.Categorical("user")], label="click")
     (tmp_path / "train.csv").write_text(rows)
-    dataset = tfctr.prepare(SCHEMA, train=tmp_path / "train.csv", valid=table(50), out=tmp_path / "of_files")
+    valid = {"user": ["a", "b"], "click": [0, 1]}
+    dataset = tfctr.prepare(schema, train=tmp_path / "train.csv", valid=valid, out=tmp_path / "of_files")
     sources = json.loads((dataset.folder / "manifest.json").read_text())["sources"]
     digest = hashlib.sha256(rows.encode()).hexdigest()
     assert sources["train"] == [{"file": str(tmp_path / "train.csv"), "bytes": len(rows), "sha256": digest}]

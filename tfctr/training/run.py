@@ -43,7 +43,7 @@ class Run:
                 f"{self.folder / name} has been deleted or moved; metrics.json names it as the model of the best epoch.",
                 fix="restore it or train again; while the run is still being trained, just repeat this",
             )
-        if sha256(self.folder / name) != self.metrics.get("model_sha256", sha256(self.folder / name)):
+        if (expected := self.metrics.get("model_sha256")) and expected != sha256(self.folder / name):
             problem = f"{self.folder / name} is corrupt, or another model than that of the metrics: SHA-256 differs."
             raise StorageError(problem, fix="restore it, or train again")
         return load_model(self.folder / name)
