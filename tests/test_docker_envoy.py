@@ -7,7 +7,7 @@ import time
 
 import grpc
 import pytest
-from fake_serving import rows
+from fake_serving import prices, rows
 from gateway import DOCKER, PREDICT, Anything, make_secrets, make_token, running
 
 from tfctr.errors import StorageError, TfctrError
@@ -93,7 +93,7 @@ def signed(key, claims, algorithm="RS256"):
 
 def test_a_client_with_a_token_is_answered(gateway, secrets, token, everything):
     with client(gateway, secrets, token=lambda: token, timeout=30.0) as caller:
-        assert caller.predict(rows(3)).tolist() == [0.0, 1.0, 2.0]
+        assert prices(caller.predict(rows(3))) == [0.0, 1.0, 2.0]
     assert "authorization" not in everything.calls[PREDICT]
     assert 0 < everything.time_remaining < 31  # the caller's deadline, to which the server holds its model
 

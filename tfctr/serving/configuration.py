@@ -164,10 +164,15 @@ def changing_config(path):
         StorageError: somebody else has changed the file meanwhile: what they wrote stays.
     """
     path = Path(path)
-    with unchanging_config(path):
+    with contextlib.ExitStack() as alone:
+        is_there = path.parent.is_dir()  # no folder is made for what is refused
+        if is_there:
+            alone.enter_context(unchanging_config(path))
         before, changed = read_config(path), ModelServerConfig()
         changed.CopyFrom(before)
         yield changed
+        if not is_there:
+            alone.enter_context(unchanging_config(path))
         if read_config(path) != before:
             raise StorageError(f"another process has changed {path} meanwhile.", fix="look at the file, and repeat the command")
         write_config(path, changed)
