@@ -291,6 +291,8 @@ def test_only_line_feeds_end_a_line_of_a_file(end, tmp_path):
     (tmp_path / "rows").write_bytes('{"user": "a\u2028b\x85"}\r\n \n{"user": "東京"}'.encode() + end)
     assert list(read_json_lines(tmp_path / "rows")) == [{1: {"user": "a\u2028b\x85"}, 3: {"user": "東京"}}]
     assert [list(part) for part in read_json_lines(tmp_path / "rows", most=1)] == [[1], [3]]
+    (tmp_path / "marked").write_text('{"user": "a"}\n', encoding="utf-8-sig")
+    assert list(read_json_lines(tmp_path / "marked")) == [{1: {"user": "a"}}]
 
 
 @pytest.mark.parametrize(

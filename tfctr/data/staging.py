@@ -10,6 +10,7 @@ import shlex
 import ibis
 
 from tfctr.data.columns import read_label, read_number, roles_of
+from tfctr.data.files import MISSING_MARKS
 from tfctr.data.labels import label_columns, label_fix, refuse_absent_positives
 from tfctr.data.parts import refuse_corrupt
 from tfctr.data.reading import read_parts
@@ -133,13 +134,10 @@ def refuse_bad_values(engine, table, roles, starts):
     )
 
 
-_MISSING_MARKS = ("na", "n/a", "none", "null", "\\n", "-", "?", ".", "missing", "unknown")
-
-
 def _number_fix(value):
     """What to do about a text in a column of numbers that stands for a missing one, or has a decimal comma; else None."""
     text = value.strip().strip('"')
-    if text.lower() in _MISSING_MARKS:
+    if text.lower() in MISSING_MARKS:
         mark = f"--missing {shlex.quote(text)} (in Python missing=[{text!r}])"
         return f"if it means that the value is missing: {mark} for text files, null in other tables; else correct it"
     if re.fullmatch(r"[-+]?[0-9.]*,[0-9]+", text):

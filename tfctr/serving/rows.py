@@ -5,6 +5,7 @@ matrix, a matrix; or from a file of JSON lines. None of those libraries is impor
 whatever they hold. Every mistake is found here, by column and row, before anything is sent.
 """
 
+import codecs
 import contextlib
 import decimal
 import itertools
@@ -112,7 +113,8 @@ def read_json_lines(path, most=10_000):
     """
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else opened(path) as file:
-            lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+            lines = enumerate(itertools.chain([file.readline().removeprefix(codecs.BOM_UTF8)], file), start=1)
+            lines = ((number, line) for number, line in lines if line.strip())
             rows = ((number, _json_row(line, f"{path}, line {number}")) for number, line in lines)
             part = dict(itertools.islice(rows, most))
             if not part:
