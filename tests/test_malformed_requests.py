@@ -108,6 +108,10 @@ MALFORMED = {
         "rows of a few bytes": (predict(price=tensor(2, 2**21)), "0 values do not fit the shape"),
         "a trillion rows": (predict(price=tensor(2, 2**40)), "0 values do not fit the shape"),
         "more rows than int64": (predict(price=tensor(2, *[2**62] * 4)), "0 values do not fit the shape"),
+        "a long text a million times": (
+            predict(user=tensor(7, 2**20, string_val=[b"x" * 1024])),
+            "a value of 1,024 bytes is not repeated 1,048,575 times",
+        ),
         "nothing times a lot": (predict(price=tensor(2, 0, *[2**62] * 4)), "Invalid TensorProto"),
         # values
         "too few bytes": (predict(price=tensor(2, 3, tensor_content=b"123")), "3 bytes of content do not"),

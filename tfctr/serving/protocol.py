@@ -59,8 +59,8 @@ _TYPES = {
     10: ("bool", np.dtype(bool), "bool_val"),
 }
 STRING = 7
-# A few bytes can claim a tensor of a trillion equal elements.
-_MOST_REPEATED = 2**20
+# A few bytes can claim a tensor of a trillion equal elements, or of a million long ones.
+_MOST_REPEATED, _MOST_BYTES = 2**20, 2**24
 
 
 def type_name(number):
@@ -159,8 +159,11 @@ def _from_content(content, dtype, shape):
 
 def _from_values(values, dtype, shape):
     size = math.prod(shape)
-    if len(values) > size or size - len(values) > _MOST_REPEATED:
+    repeated = size - len(values)
+    if not 0 <= repeated <= _MOST_REPEATED:
         raise ValueError(f"{len(values)} values do not fit the shape {shape}")
+    if dtype.hasobject and values and repeated * len(values[-1]) > _MOST_BYTES:
+        raise ValueError(f"a value of {len(values[-1]):,} bytes is not repeated {repeated:,} times")
     # TensorFlow repeats the last value, and reads no value at all as zeros.
     array = np.full(size, values[-1] if values else b"" if dtype.hasobject else 0, dtype)
     array[: len(values)] = values
