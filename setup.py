@@ -50,6 +50,7 @@ setup(
     install_requires=[
         "tensorflow>=2.20,<2.22",
         "keras>=3.15.1,<4",
+        "h5py>=3.11,<4",
         "numpy>=1.26,<3",
         "ibis-framework[duckdb]>=12,<13",
         "pyarrow>=20,<27",

@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 
 from tfctr.errors import ConfigError, StorageError
@@ -13,6 +14,7 @@ from tfctr.models.graph import embeddings_of
 from tfctr.optimizers import unwrap_loss_scaling
 from tfctr.schema import Schema
 
+_WEIGHTS, _LARGE, _MOST_TIMES = "model.weights.h5", 2**26, 3  # in a .keras file; bytes; its weights are in it, and in that file
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '(\w+)'")
 
 
@@ -24,7 +26,8 @@ def load_model(path, custom_objects=None):
         custom_objects: `{name: class}` of those in it that are neither Keras', nor tfctr's, nor registered.
 
     Raises:
-        StorageError: the file is missing, corrupt, no `.keras` file, or needs a class that is not known, or another version.
+        StorageError: the file is missing, corrupt, no `.keras` file, needs a class that is not known, or another version, or
+            would take many times its size of memory.
     """
     path = Path(path)
     if not path.is_file():
@@ -32,6 +35,7 @@ def load_model(path, custom_objects=None):
             fix = "a SavedModel is served: `tfctr serve`, or used as keras.layers.TFSMLayer(...)"
             raise StorageError(f"{path} is a folder, and no .keras file.", fix=fix)
         raise StorageError(f"{path} does not exist.", fix="check the path")
+    _refuse_bomb(path)
     try:
         return keras.saving.load_model(path, custom_objects=custom_objects)
     except Exception as error:  # Keras says what it cannot do in many ways, "File not found" among them
@@ -54,6 +58,22 @@ def _what_is_wrong(path, error):
         return StorageError(f"{path} needs the class {name!r}, which is not known here.", fix=fix)
     fix = "use the version of the code that wrote it, or train again"
     return StorageError(f"{path} is whole, but its model cannot be built here: {error}", fix=fix)
+
+
+def _refuse_bomb(path):
+    """Raise `StorageError` for a file that unpacks to far more than it is: Keras compresses nothing."""
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = [info.file_size for info in archive.infolist()]
+            if size < _LARGE and archive.getinfo(_WEIGHTS).file_size < _LARGE:
+                with archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
+                    weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
+    except Exception:  # a damaged archive raises errors of many kinds; what it lacks is said by who loads it
+        return
+    if sum(unpacked) > _MOST_TIMES * size + _LARGE:
+        problem = f"{path} of {size:,} bytes unpacks to {sum(unpacked):,}."
+        raise StorageError(problem, fix="load only files that you or those whom you trust have saved")
 
 
 def _is_whole(path):
