@@ -78,6 +78,11 @@ def atomic_folder(path):
                 require_free(path)  # another process was faster
                 raise
             fsync_folder(path.parent)
+    except StorageError as error:
+        problem = error.problem.replace(str(temporary), str(path))  # of a file within
+        if problem == error.problem:
+            raise
+        raise StorageError(problem, fix=error.fix) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

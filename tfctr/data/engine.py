@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -84,11 +85,18 @@ def refuse_storage_failures(out, memory_limit="1GB"):
             f"{memory_limit} of memory do not suffice.",
             fix="raise `memory_limit` (--memory-limit), or use fewer `threads` (--threads)",
         ) from error
-    except (duckdb.IOException, OSError) as error:
+    except (duckdb.IOException, duckdb.TransactionException, OSError) as error:
         file = getattr(error, "filename", None)  # only what is not ours has no temporary name
         what = f"write {out}" if file is None or ".tmp-" in str(file) else f"read {file}"
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
-        raise StorageError(f"cannot {what}: {reason}.", fix="check the permissions, and the space on the disk") from error
+        raise StorageError(f"cannot {what}: {reason}.", fix=_space_fix(out, error)) from error
+
+
+def _space_fix(out, error):
+    if "No space left" not in str(error):
+        return "check the permissions, and the space on the disk"
+    place = next((folder for folder in Path(out).absolute().parents if folder.is_dir()), Path("/"))
+    return f"check the space on the disk: {shutil.disk_usage(place).free:,} bytes are free in {place}"
 
 
 @contextlib.contextmanager
