@@ -28,8 +28,14 @@ def with_member(saved, path, name, content):
     return path
 
 
-def test_a_config_of_zeros(saved, tmp_path):
-    bomb = with_member(saved, tmp_path / "bomb.keras", "metadata.json", b"{" + b" " * MUCH + b"}")
+@pytest.mark.parametrize("has_weights", [True, False])
+def test_a_config_of_blanks(has_weights, saved, tmp_path):
+    blanks, bomb = b"{" + b" " * MUCH + b"}", tmp_path / "bomb.keras"
+    if has_weights:
+        with_member(saved, bomb, "metadata.json", blanks)
+    else:
+        with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", blanks)
     assert bomb.stat().st_size < 2**20
     with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes unpacks to 26[89],"):
         tfctr.load_model(bomb)

@@ -14,7 +14,8 @@ from tfctr.models.graph import embeddings_of
 from tfctr.optimizers import unwrap_loss_scaling
 from tfctr.schema import Schema
 
-_WEIGHTS, _LARGE, _MOST_TIMES = "model.weights.h5", 2**26, 3  # in a .keras file; bytes; its weights are in it, and in that file
+_WEIGHTS = "model.weights.h5"  # in a .keras file
+_LARGE, _MOST_TIMES = 2**26, 3  # bytes; weights count twice, as a file in the archive and as arrays in that file
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '(\w+)'")
 
 
@@ -62,15 +63,13 @@ def _what_is_wrong(path, error):
 
 def _refuse_bomb(path):
     """Raise `StorageError` for a file that unpacks to far more than it is: Keras compresses nothing."""
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = [info.file_size for info in archive.infolist()]
-            if size < _LARGE and archive.getinfo(_WEIGHTS).file_size < _LARGE:
-                with archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
-                    weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
-    except Exception:  # a damaged archive raises errors of many kinds; what it lacks is said by who loads it
-        return
+    size, unpacked = path.stat().st_size, []
+    # A damaged archive raises errors of many kinds; what it lacks is said by who loads it.
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        unpacked += [info.file_size for info in archive.infolist()]
+        if size < _LARGE and archive.getinfo(_WEIGHTS).file_size < _LARGE:
+            with archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
+                weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
     if sum(unpacked) > _MOST_TIMES * size + _LARGE:
         problem = f"{path} of {size:,} bytes unpacks to {sum(unpacked):,}."
         raise StorageError(problem, fix="load only files that you or those whom you trust have saved")

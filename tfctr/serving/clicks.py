@@ -69,7 +69,7 @@ class Clicks:
         return rows, Clicks(columns, self.labels[rows], weights, groups, self.name)
 
 
-def answering(model, folder):
+def signature_of_rows(model, folder):
     """The signature of a loaded version that answers raw rows. Raises `StorageError` where it has none."""
     if _SIGNATURE not in model.signatures:
         raise StorageError(f"{folder} has no signature {_SIGNATURE!r}.", fix="publish a model that tfctr exported")
@@ -82,7 +82,7 @@ def answer(model, folder, columns):
     Raises:
         StorageError: it has no such signature, demands a column that the rows do not have, or gives no numbers.
     """
-    definition = answering(model, folder)
+    definition = signature_of_rows(model, folder)
     for name in definition.inputs:
         if name not in columns and name not in definition.defaults:
             raise StorageError(f"{folder} demands the column {name!r}, which the rows do not have.", fix="give rows with it")

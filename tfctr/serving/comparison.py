@@ -8,7 +8,7 @@ import numpy as np
 
 from tfctr.errors import StorageError, require_number
 from tfctr.metrics import worse_than_constant
-from tfctr.serving.clicks import answer, answering
+from tfctr.serving.clicks import answer, signature_of_rows
 from tfctr.serving.golden import to_arrays
 from tfctr.serving.loader import SavedModel, read_signatures
 from tfctr.serving.manifest import verify
@@ -30,7 +30,8 @@ class Bounds:
         log_loss_rise: how far a log loss may rise.
         psi: the population stability index of the scores, over the deciles of the live ones; 0.2 is commonly called a shift.
         difference: the mean absolute difference of the scores.
-        pcoc: how far predicted over observed clicks of the new version may be from 1, beyond what chance makes.
+        pcoc: how far predicted over observed clicks of the new version may be from 1, beyond what chance makes of the number
+            of clicks: within `1 / (1 + a)` and `1 + a`, where `a = pcoc + 3 / sqrt(clicks)`.
         slice_auc_drop, slice_log_loss_rise: as the first two, for each slice.
 
     Raises:
@@ -218,7 +219,7 @@ def _scores(version, asked):
         StorageError: it gives no numbers.
     """
     model = SavedModel(version)
-    demanded = _demanded(answering(model, version))
+    demanded = _demanded(signature_of_rows(model, version))
     batches = [batch for batch in _batches(asked) if demanded <= set(batch["inputs"])]
     if not batches:
         raise StorageError(f"{asked} has no golden rows that {version} answers.", fix="export it again")

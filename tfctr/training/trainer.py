@@ -93,7 +93,7 @@ def train(config=None, data=None, out=None, console=None):
                 verbose=0,
             )
             _say_if_too_good(folder, dataset, progress)
-        (folder / _LOCK).unlink()
+        (folder / _LOCK).unlink(missing_ok=True)
     run = load_run(folder)
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
