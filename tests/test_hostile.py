@@ -22,6 +22,8 @@ CONFIGS = {
     # what YAML can do
     "alias bomb": (f"model: {{name: DNN, units: {BOMB}}}", "more than 1,000,000 values"),
     "wide alias bomb": (f"model: {{name: DNN, units: {WIDE}}}", "more than 1,000,000 values"),
+    "a list of hours": (f"model: {{name: DNN, units: [{'x,' * 400_000}]}}", "more than 250,000 tokens"),
+    "a text of megabytes": (f"model: {{name: DNN, units: {'x ' * 2**21}}}", "more than 4,194,304 characters"),
     "loop": ("model: &loop {name: DNN, units: [*loop]}", "more than 1,000,000 values"),
     "unknown alias": ("model: {name: *nothing}", "undefined alias"),
     "deep list": ("model: {name: DNN, units: " + "[" * 1200, "recursion"),

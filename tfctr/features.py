@@ -37,7 +37,8 @@ def require(condition, problem, fix):
 def refuse_unknown(values, known, where):
     """Raise `ConfigError`, which names the closest key that is known, for one that is not."""
     for key in values:
-        require(key in known, f"unknown key {key!r} in {where}.", suggest(key, known))
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r} in {where}.", fix=suggest(key, known))
 
 
 def _require_name(name, what):

@@ -8,6 +8,7 @@ Ids, per feature: 0 padding, 1 missing, 2 out of vocabulary, 3.. known. In the p
 feature's `offset` added, so it is a row of the shared table.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -170,22 +171,22 @@ class Schema:
             require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix)
         names = [feature.name for feature in self.features]
         _refuse_equal_inputs(names)
-        columns = {feature.source for feature in self.features}  # two features may read one column
-        roles = [*columns, self.label_column, self.weight, None if self.group in columns else self.group]
-        for taken in (names, list(filter(None, roles))):
-            for name in taken:
-                require(
-                    taken.count(name) == 1,
-                    f"column {name!r} has two roles in the schema.",
-                    "a column is a feature, the label or the weight; only the group may be a feature, too, and two features "
-                    "that read one `column` differ in `name`",
-                )
         for role in ("label", "group", "weight"):
             value = self.label_column if role == "label" else getattr(self, role)
             require(
                 (isinstance(value, str) and value) or (value is None and role != "label"),
                 f"`{role}` is {reprlib.repr(value)}.",
                 "give the name of a column",
+            )
+        columns = {feature.source for feature in self.features}  # two features may read one column
+        roles = [*columns, self.label_column, self.weight, None if self.group in columns else self.group]
+        for taken in (names, filter(None, roles)):
+            name, times = collections.Counter(taken).most_common(1)[0]
+            require(
+                times == 1,
+                f"column {name!r} has two roles in the schema.",
+                "a column is a feature, the label or the weight; only the group may be a feature, too, and two features "
+                "that read one `column` differ in `name`",
             )
 
     @functools.cached_property

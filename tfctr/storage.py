@@ -31,6 +31,8 @@ _INTEGER = "tag:yaml.org,2002:int"
 _WHOLE = re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # lost outside double quotes
 _MOST_VALUES = 1_000_000
+# What one document may have: a schema of ten thousand columns has less, and takes some 5 s to read.
+_MOST_CHARACTERS, _MOST_TOKENS = 2**22, 250_000
 
 
 @contextlib.contextmanager
@@ -176,7 +178,8 @@ def read_object(path):
 def read_yaml(path):
     """Read a YAML (or JSON) file as plain data. A missing file is a `StorageError`, a broken one a `ConfigError`."""
     try:
-        return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+        with open(path, encoding="utf-8") as file:
+            return parse_yaml(file.read(_MOST_CHARACTERS + 1), path)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
     except UnicodeDecodeError as error:
@@ -186,6 +189,8 @@ def read_yaml(path):
 def parse_yaml(text, name):
     """YAML text as plain data. Raises `ConfigError`, which calls the text by `name`."""
     try:
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
         value = _UniqueKeyLoader(text).get_single_data()
         if _count(value, {}) > _MOST_VALUES:
             raise ValueError(f"it holds more than {_MOST_VALUES:,} values, its aliases written out")
@@ -225,7 +230,12 @@ def _repeated(keys):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and reads 1e-3 as a number."""
+    """Safe YAML that refuses a key given twice and a document of hours, and reads 1e-3 as a number."""
+
+    def fetch_more_tokens(self):
+        if self.tokens_taken > _MOST_TOKENS:  # the scanner's time is in them, not in comments
+            raise yaml.scanner.ScannerError(None, None, f"it has more than {_MOST_TOKENS:,} tokens", self.get_mark())
+        super().fetch_more_tokens()
 
     def construct_mapping(self, node, deep=False):
         values = super().construct_mapping(node, deep)  # refuses keys that cannot be any
