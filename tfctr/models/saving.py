@@ -16,6 +16,9 @@ from tfctr.schema import Schema
 
 _WEIGHTS = "model.weights.h5"  # in a .keras file
 _LARGE, _MOST_TIMES = 2**26, 3  # bytes; weights count twice, as a file in the archive and as arrays in that file
+_TRUST = "load only files that you or those whom you trust have saved"
+_INSTEAD_OF_LAMBDA = 'write a layer with its own class, decorated with @keras.saving.register_keras_serializable("mine")'
+_UNSAFE = re.compile("Not allowed|disallowed")  # in Keras' words for what may run code or reads other files
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '(\w+)'")
 
 
@@ -27,8 +30,8 @@ def load_model(path, custom_objects=None):
         custom_objects: `{name: class}` of those in it that are neither Keras', nor tfctr's, nor registered.
 
     Raises:
-        StorageError: the file is missing, corrupt, no `.keras` file, needs a class that is not known, or another version, or
-            would take many times its size of memory.
+        StorageError: the file is missing, corrupt, no `.keras` file, needs a class that is not known, or another version; or
+            could run code, read or write other files, or take many times its size of memory.
     """
     path = Path(path)
     if not path.is_file():
@@ -36,7 +39,7 @@ def load_model(path, custom_objects=None):
             fix = "a SavedModel is served: `tfctr serve`, or used as keras.layers.TFSMLayer(...)"
             raise StorageError(f"{path} is a folder, and no .keras file.", fix=fix)
         raise StorageError(f"{path} does not exist.", fix="check the path")
-    _refuse_bomb(path)
+    _refuse_hostile(path)
     try:
         return keras.saving.load_model(path, custom_objects=custom_objects)
     except Exception as error:  # Keras says what it cannot do in many ways, "File not found" among them
@@ -49,6 +52,10 @@ def _what_is_wrong(path, error):
         return StorageError(f"{path} holds weights without their model.", fix=fix)
     if not _is_whole(path):
         return StorageError(f"{path} is corrupt: {error}", fix="restore it or train again")
+    if _UNSAFE.search(str(error)):
+        said = str(error).rpartition("Exception encountered: ")[2].partition(" If you trust ")[0]
+        fix = f"{_TRUST}; for a Lambda of your own, {_INSTEAD_OF_LAMBDA}, and save again"
+        return StorageError(f"{path} could run code or read other files, and is refused: {said}", fix=fix)
     unknown = _UNKNOWN_CLASS.search(str(error))
     if unknown:
         name = unknown[1]
@@ -61,18 +68,22 @@ def _what_is_wrong(path, error):
     return StorageError(f"{path} is whole, but its model cannot be built here: {error}", fix=fix)
 
 
-def _refuse_bomb(path):
-    """Raise `StorageError` for a file that unpacks to far more than it is: Keras compresses nothing."""
-    size, unpacked = path.stat().st_size, []
+def _refuse_hostile(path):
+    """Raise `StorageError` for a file that unpacks to far more than it is, or elsewhere: Keras compresses nothing."""
+    size, unpacked, members = path.stat().st_size, [], []
     # A damaged archive raises errors of many kinds; what it lacks is said by who loads it.
     with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
-        unpacked += [info.file_size for info in archive.infolist()]
+        members = archive.infolist()
+        unpacked += [info.file_size for info in members]
         if size < _LARGE and archive.getinfo(_WEIGHTS).file_size < _LARGE:
             with archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
                 weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
     if sum(unpacked) > _MOST_TIMES * size + _LARGE:
         problem = f"{path} of {size:,} bytes unpacks to {sum(unpacked):,}."
-        raise StorageError(problem, fix="load only files that you or those whom you trust have saved")
+        raise StorageError(problem, fix=_TRUST)
+    for name in (info.filename for info in members):
+        if name.startswith("/") or ".." in Path(name).parts:
+            raise StorageError(f"{path} has the member {name!r}, outside of the file's own folder.", fix=_TRUST)
 
 
 def _is_whole(path):
@@ -146,10 +157,13 @@ class Saved(keras.Model):
         name |= {"trainable": self.trainable, "nested": nested_states(self)}
         set_by_hand = {key: getattr(self, key) for key, made in self._l2_made.items() if getattr(self, key) != made}
         arguments = {**self._arguments, **set_by_hand}
-        if not _is_given_its_graph(self):
-            return name | _config_of_arguments(self, arguments)
-        others = {key: value for key, value in arguments.items() if key not in ("ids", "outputs", "embeddings")}
-        return name | _config_of_arguments(self, others) | _config_of_graph(self)
+        graph = {}
+        if _is_given_its_graph(self):
+            arguments = {key: value for key, value in arguments.items() if key not in ("ids", "outputs", "embeddings")}
+            graph = _config_of_graph(self)
+        config = name | _config_of_arguments(self, arguments) | graph
+        _refuse_code(config)
+        return config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -184,6 +198,19 @@ class Saved(keras.Model):
             optimizer.build([self.weights[place] for place in config.pop("built_for")])
         # The saved optimizer is wrapped for loss scaling, or is not to be.
         self.compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, auto_scale_loss=False, **config)
+
+
+def _refuse_code(config, name=None):
+    """Raise `ConfigError` for a Python lambda in a config: Keras writes it as code, which nobody should load."""
+    if isinstance(config, list | tuple):
+        for inner in config:
+            _refuse_code(inner, name)
+    elif isinstance(config, dict):
+        # The second form is that of an activation.
+        if config.get("class_name") == "__lambda__" or (set(config) == {"value"} and isinstance(config["value"], tuple)):
+            raise ConfigError(f"the layer {name!r} has a lambda, which no file keeps.", fix=_INSTEAD_OF_LAMBDA)
+        for inner in config.values():
+            _refuse_code(inner, config.get("name", name))
 
 
 def _built_for(model):

@@ -11,6 +11,8 @@ Reference: [TensorFlow's C API](https://github.com/tensorflow/tensorflow/blob/ma
 import ctypes
 import functools
 import importlib.util
+import itertools
+import re
 import sys
 import weakref
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
@@ -26,6 +28,11 @@ _LIBRARIES = {
     "linux": ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"),
     "darwin": ("libtensorflow_framework.2.dylib", "libtensorflow_cc.2.dylib"),
 }
+_ACTING = re.compile(
+    r"(Read|Write)File|(Experimental)?MatchingFiles\w*|PrintV2|\w+Reader(V2)?|CreateSummary\w+Writer|Save(Slices)?|FileSystem\w+"
+    r"|(TextLine|TFRecord|FixedLengthRecord|CSV|Sql|Load|Save|Snapshot|Cache|DataService)\w*Dataset(V\d)?|DatasetToTFRecord"
+    r"|Debug\w*Identity(V\d)?|DistributedSave|RemoteCall|Rpc\w+"
+)
 _NOT_FOUND, _UNIMPLEMENTED = 5, 12
 # A text tensor is an array of 24-byte TF_TString; the low bits 3 of its length mean "a view of bytes owned elsewhere".
 _TSTRING_SIZE, _TSTRING_VIEW = 24, 3
@@ -50,7 +57,7 @@ class SavedModel:
         folder: one version's folder, the one with `saved_model.pb`.
 
     Raises:
-        StorageError: the folder holds no SavedModel, or TensorFlow is not installed.
+        StorageError: the folder holds no SavedModel, or one that reads or writes files; or TensorFlow is not installed.
         StatusError: TensorFlow refuses to load it.
 
     Attributes:
@@ -58,7 +65,9 @@ class SavedModel:
     """
 
     def __init__(self, folder):
-        self.signatures = read_signatures(folder)
+        graph = _read_graph(folder)
+        _refuse_acting(graph, folder)
+        self.signatures = _signatures(graph)
         api = _api()
         options, self._graph = api.TF_NewSessionOptions(), api.TF_NewGraph()
         try:
@@ -130,6 +139,17 @@ class SavedModel:
 
 def read_signatures(folder):
     """The signatures of a SavedModel folder, name -> `SignatureDef`, without loading it."""
+    return _signatures(_read_graph(folder))
+
+
+def _signatures(graph):
+    # Copies: a part of the graph's message would keep all of it in memory.
+    copies = SignatureDefMap(signature_def=graph.signature_def).signature_def
+    return {name: copies[name] for name in sorted(copies) if not name.startswith("__")}
+
+
+def _read_graph(folder):
+    """The `MetaGraphDef` with the tag `serve`."""
     path = Path(folder) / "saved_model.pb"
     try:
         graphs = SavedModelProto.FromString(path.read_bytes()).meta_graphs
@@ -139,10 +159,17 @@ def read_signatures(folder):
         raise StorageError(f"{path} is corrupt.", fix="export the model again") from error
     for graph in graphs:
         if "serve" in graph.meta_info_def.tags:
-            # Copies: a part of the graph's message would keep all of it in memory.
-            copies = SignatureDefMap(signature_def=graph.signature_def).signature_def
-            return {name: copies[name] for name in sorted(copies) if not name.startswith("__")}
+            return graph
     raise StorageError(f"{folder} has no graph with the tag 'serve'.", fix="export the model with tfctr.serving.export")
+
+
+def _refuse_acting(graph, folder):
+    """Raise `StorageError` for an operation that reads or writes files, but for those by which a SavedModel is restored."""
+    functions = (function.node_def for function in graph.graph_def.library.function)
+    for node in itertools.chain(graph.graph_def.node, *functions):
+        if _ACTING.fullmatch(node.op):
+            problem = f"{folder} has the operation {node.op}, and a model that is served reads and writes no files of its own."
+            raise StorageError(problem, fix="serve only models that you or those whom you trust have exported")
 
 
 def require(condition, code, problem):

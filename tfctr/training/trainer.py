@@ -69,6 +69,7 @@ def train(config=None, data=None, out=None, console=None):
     keras.utils.set_random_seed(settings.seed)
     with dtype_policy(settings.precision), contextlib.ExitStack() as training:
         model = build_model(config, dataset.schema)
+        model.get_config()  # a model that no file can keep is refused now, and not after its first epoch
         if settings.start == "click_rate":
             model.start_at(rate_of(dataset.train))
         with atomic_folder(folder) as new:
