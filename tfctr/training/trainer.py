@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def train(config=None, data=None, out=None, console=None):
     The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
     the epoch is the best so far, `model-<epoch>.keras`, which replaces the one before. A run that is killed keeps its best
     whole epoch, and its metrics are not `finished`; one that ends before its first whole epoch removes the folder, or, if it is
-    killed, leaves one that the next run takes. On a CPU the same configuration and data give bitwise the same weights.
+    killed, leaves one that the next run takes. The same configuration and data give bitwise the same weights on the
+    same processor with as many threads: those sum in another order where there are more.
 
     A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true.
 
@@ -159,11 +161,26 @@ def describe_environment(settings, dataset):
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
+        "processor": _processor(),
+        "threads": _threads(),
         "device": device(),
         "precision": settings.precision,
         "seed": settings.seed,
         "data": {"folder": str(data), "manifest_sha256": sha256(data / "manifest.json")},
     }
+
+
+def _processor():
+    """Its name where the system says it, else its architecture: what it can do decides the order of sums."""
+    with contextlib.suppress(OSError, TypeError):
+        return re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    return platform.machine()
+
+
+def _threads():
+    """How many threads share one of TensorFlow's operations: as set, else as many as this process may use processors."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return tf.config.threading.get_intra_op_parallelism_threads() or own
 
 
 def device():
