@@ -103,7 +103,7 @@ def locked(path, busy=None):
 
     path = Path(path)
     with _naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = _open_lock(path)
     try:
         try:
@@ -272,7 +272,7 @@ def sha256(path):
 def temporary_path(path):
     """A free hidden name beside `path`, marked with this process, so that it is removed if this one is killed."""
     with _naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _remove_orphans(path.parent)
     # The end of the name has its suffix, which Keras looks at; a whole long one would make a name that is too long.
     return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-{_HOST}-", suffix=f"-{path.name[-40:]}", dir=path.parent))
@@ -316,6 +316,15 @@ def _started(pid):
 def _fsync_file(path):
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def make_folder(path):
+    """Make a folder and those above it where they are absent, so that their names survive a power cut, too."""
+    path = Path(path)
+    absent = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in absent:
+        fsync_folder(folder.parent)
 
 
 def fsync_folder(path):

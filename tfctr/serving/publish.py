@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.serving.manifest import seal
-from tfctr.storage import atomic_folder, fsync_folder, locked, read_object, temporary_path, write_json
+from tfctr.storage import atomic_folder, fsync_folder, locked, make_folder, read_object, temporary_path, write_json
 
 # TensorFlow Serving also reads " 7", "+7" and "007" as versions; one spelling for each number is enough.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -153,7 +153,7 @@ def publish(base, build):
     """
     base = Path(base)
     try:
-        base.mkdir(parents=True, exist_ok=True)
+        make_folder(base)
     except OSError as error:
         raise StorageError(f"cannot write {base}: {error.strerror}.", fix="choose a folder that you may write") from error
     staged = temporary_path(base / "version")
@@ -237,7 +237,6 @@ def _remove(base, number):
     for path in (folder, *folder.rglob("*")):
         mine = not path.is_dir() or os.access(path, os.R_OK | os.W_OK | os.X_OK)
         _require(mine, f"you may not write {path}", "let its owner remove it")
-    (base / HISTORY).mkdir(exist_ok=True)
     write_json(base / HISTORY / f"{number}.json", read_record(folder))
     hidden = temporary_path(folder)
     os.rename(folder, hidden)
