@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from kit import results
 
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 
 
 def main():

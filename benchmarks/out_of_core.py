@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from kit import results
 
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 from tfctr.evaluation import evaluate
 from tfctr.features import Categorical
 from tfctr.models import MODELS

@@ -20,7 +20,7 @@ import tensorflow as tf
 from kit import results
 from kit.made import FRAPPE_SIZES
 
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 from tfctr.features import Categorical
 from tfctr.layers import MLP
 from tfctr.models import MODELS

@@ -45,7 +45,7 @@ def main():
 def measure(vocabulary, arguments):
     import numpy as np
 
-    from tfctr.data.dataset import Split
+    from tfctr.data import Split
     from tfctr.features import Categorical
     from tfctr.models import MODELS
     from tfctr.schema import Schema

@@ -6,7 +6,7 @@ set -eu
 
 # The versions that the configuration file "$1" lets the server load: of each base path the highest, and those that it names.
 versions() {
-    named=$(grep -Eow 'versions: *[0-9]+' "$1" | grep -Eo '[0-9]+' || true)
+    named=$(grep -Eow 'versions *: *(\[[0-9, ]*\]|[0-9]+)' "$1" | grep -Eo '[0-9]+' || true)
     grep -Eo "base_path: *[\"'][^\"']+" "$1" | sed "s/.*[\"']//" | while read -r base; do
         highest=$(ls "$base" | grep -Ex '[1-9][0-9]{0,17}' | sort -n | tail -n 1)
         printf '%s\n' "$highest" "$named" | sort -nu | while read -r number; do

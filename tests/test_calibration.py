@@ -10,7 +10,7 @@ from at_length import at_length
 from test_export import spread, usual_rows
 
 import tfctr
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 from tfctr.errors import ConfigError, DataError
 from tfctr.models import MODELS
 from tfctr.serving.calibration import METHODS, IsotonicCalibration, SigmoidCalibration, all_negatives, calibration_of

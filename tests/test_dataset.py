@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfctr.data import dataset as module
-from tfctr.data.dataset import Split
+from tfctr.data import Split
+from tfctr.data import split as module
 from tfctr.errors import ConfigError, DataError
 
 COLUMNS = 3
@@ -226,7 +226,7 @@ def test_two_devices_share_each_batch():
     code = """
         import sys
         import numpy as np, tensorflow as tf
-        from tfctr.data.dataset import Split
+        from tfctr.data import Split
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * 2)
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

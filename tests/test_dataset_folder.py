@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfctr.data import dataset as module
+from tfctr.data import dataset as dataset_module
+from tfctr.data import split as split_module
 from tfctr.data.dataset import Dataset
 from tfctr.errors import ConfigError, StorageError
 from tfctr.features import Categorical
@@ -111,7 +112,7 @@ def test_a_changed_shard_is_named_whenever_its_split_is_asked_for(prepared, file
 
 def test_a_split_is_read_for_its_digest_once(prepared, monkeypatch):
     dataset, read = Dataset.load(prepared[0]), []
-    monkeypatch.setattr(module, "sha256", lambda path: read.append(path.name) or sha256(path))
+    monkeypatch.setattr(dataset_module, "sha256", lambda path: read.append(path.name) or sha256(path))
     for _ in range(2):
         assert dataset.valid.rows == 3
     assert sorted(read) == [f"{column}-00000.npy" for column in ("groups", "ids", "labels", "weights")]
@@ -186,10 +187,10 @@ def test_a_large_split_is_not_held_in_memory(shuffle, tmp_path, monkeypatch):
     rows, columns, window = 400_000, 16, 4 << 20
     ids, path = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns), tmp_path / "ids-00000.npy"
     np.save(path, ids)
-    monkeypatch.setattr(module, "BLOCK_BYTES", window // 4)
-    monkeypatch.setattr(module, "WINDOW_BLOCKS", 4)
-    shard = module._open_array(path, np.int32, ids.shape)
-    split = module.Split("train", [shard], np.zeros(rows, "float32"))
+    monkeypatch.setattr(split_module, "BLOCK_BYTES", window // 4)
+    monkeypatch.setattr(split_module, "WINDOW_BLOCKS", 4)
+    shard = dataset_module._open_array(path, np.int32, ids.shape)
+    split = split_module.Split("train", [shard], np.zeros(rows, "float32"))
 
     def most(memory_limit):
         split.memory_limit = memory_limit

@@ -127,13 +127,13 @@ def test_threads_that_are_no_number(started, threads):
     assert f"THREADS is '{threads}'" in refused.stderr
 
 
-@pytest.fixture
-def models(tmp_path):
+@pytest.fixture(params=["versions: 2", "versions: [2]", "versions: [ 2, 3 ]"])
+def models(request, tmp_path):
     """Two models of three versions each, and the server's flag for the configuration that names version 2 of the second."""
     for name in ("ctr", "a model"):
         for number in "123":
             publish(tmp_path / name, lambda folder, number=number: (folder / "saved_model.pb").write_text(number))
-    policies = {"ctr": "latest { num_versions: 1 }", "a model": "specific { versions: 2 }"}
+    policies = {"ctr": "latest { num_versions: 1 }", "a model": f"specific {{ {request.param} }}"}
     configs = [f'config {{ base_path: "{tmp_path / name}" model_version_policy {{ {policies[name]} }} }}' for name in policies]
     (tmp_path / "models.config").write_text(f"model_config_list {{ {' '.join(configs)} }}")
     return tmp_path, f"--model_config_file={tmp_path / 'models.config'}"

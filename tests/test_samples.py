@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 from tfctr.errors import ConfigError
 from tfctr.features import MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Sequence
 from tfctr.schema import Schema

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from test_export import golden_of, mixed, spread, usual_rows
 
 import tfctr
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Categorical
 from tfctr.models import MODELS, CTRModel, ids_input

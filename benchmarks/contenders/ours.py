@@ -12,7 +12,7 @@ from tfctr.memory import keep_freed_memory
 if task_given().keep_freed_memory:
     keep_freed_memory()  # before TensorFlow is imported
 
-from tfctr.data.dataset import Split
+from tfctr.data import Split
 from tfctr.features import Categorical
 from tfctr.layers import MLP
 from tfctr.models import MODELS

@@ -2,7 +2,7 @@
 
 import importlib
 
-_NAMES = {"prepare": "preparing", "Dataset": "dataset", "Split": "dataset"}
+_NAMES = {"prepare": "preparing", "Dataset": "dataset", "Split": "split"}
 _SUBMODULES = ("synthetic",)
 
 __all__ = [*_NAMES, *_SUBMODULES]

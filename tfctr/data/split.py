@@ -1,0 +1,266 @@
+"""Rows of ids with their labels, cut into batches.
+
+The order of the rows in an epoch is a function of (seed, epoch) alone, so a resumed run sees what the uninterrupted one would
+have seen.
+"""
+
+import functools
+import itertools
+import mmap
+
+import numpy as np
+
+from tfctr.data.shares import describe_jump, jumps, shares_of
+from tfctr.errors import ConfigError, DataError
+from tfctr.metrics import click_rate, group_codes
+
+DTYPES = {"ids": np.int32, "labels": np.float32, "groups": np.int64, "weights": np.float32}
+
+# A split of up to so many bytes of ids is shuffled in memory as one matrix. A larger one is read in blocks, in a permuted
+# order, and shuffled within windows of blocks: 128 MiB. To change these constants is to change the order.
+MEMORY_LIMIT = 2 << 30
+BLOCK_BYTES, WINDOW_BLOCKS = 2 << 20, 64
+
+
+class Split:
+    """Rows of ids with their labels, and optionally groups and weights.
+
+    Made by `Dataset.load` or `Split.from_arrays`.
+
+    Attributes:
+        rows, width: the shape of `ids`.
+        labels: 0 or 1, float32, `(rows,)`.
+        groups: int64 codes for gAUC, `(rows,)`, or None.
+        weights: float32, `(rows,)`, or None.
+        shares: `{feature: {"unseen", "expected", "missing", "missing_in_training", "cut"}}`, as far as each has a meaning: the
+            share of tokens that the fit does not know, and that it will not know of rows like training's; of rows without a
+            value, and of training's; and of rows with more than `max_length` tokens. None where nobody has counted.
+        digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
+        memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
+
+    >>> split = Split.from_arrays(ids=[[3, 8], [4, 7], [2, 9]], labels=[1, 0, 0], name="valid")
+    >>> split.rows, split.width
+    (3, 2)
+    >>> [tuple(labels.shape) for ids, labels in split.batches(2)]
+    [(2, 1), (1, 1)]
+    """
+
+    def __init__(self, name, shards, labels, groups=None, weights=None, digest=None):
+        self.name, self.labels, self.groups, self.weights, self.digest = name, labels, groups, weights, digest
+        self.shares, self.jumps, self.memory_limit = None, (), MEMORY_LIMIT
+        self._shards = shards
+        self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
+
+    @classmethod
+    def from_arrays(cls, ids, labels, groups=None, weights=None, name="train"):
+        """A split of arrays in memory: integers `(rows, columns)`, and one value a row each for the others.
+
+        Raises:
+            DataError: shapes that do not agree, no rows, ids beyond int32, a label that is neither 0 nor 1, a group that is
+                missing, a weight that is no number, negative, or not finite in float32.
+        """
+        ids = _array("ids", ids)
+        if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
+            raise DataError(f"`ids` has the shape {ids.shape} and type {ids.dtype}.", fix="give integers, (rows, columns)")
+        _require_values("ids", (ids >= -(2**31)) & (ids < 2**31), "do not fit int32")
+        columns = {"labels": labels, "groups": groups, "weights": weights}
+        columns = {name: _array(name, values) for name, values in columns.items() if values is not None or name == "labels"}
+        for column, values in columns.items():
+            if values.shape != (len(ids),):
+                raise DataError(f"`{column}` has the shape {values.shape}.", fix=f"give one value a row, ({len(ids)},)")
+        _require_values("labels", np.isin(columns["labels"], (0, 1)), "are neither 0 nor 1")
+        if "weights" in columns:
+            if columns["weights"].dtype.kind not in "biuf":
+                raise DataError(f"`weights` has the type {columns['weights'].dtype}.", fix="give numbers")
+            with np.errstate(over="ignore"):
+                columns["weights"] = columns["weights"].astype(np.float32)
+            finite = np.isfinite(columns["weights"]) & (columns["weights"] >= 0)
+            _require_values("weights", finite, "are negative or not finite")
+        if "groups" in columns:
+            _require_values("groups", columns["groups"] == columns["groups"], "are missing")  # only NaN is not itself
+            columns["groups"] = group_codes(columns["groups"])
+        columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
+        return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
+
+    def describe(self, counts, training):
+        """Set `shares`, and `jumps`, a sentence each, of what `prepare` has counted; None where an older one has not."""
+        if counts is not None and training is not None:
+            self.shares = shares_of(counts, training)
+            found = jumps(counts, training) if self.name != "train" else ()
+            self.jumps = tuple(describe_jump(f"the {self.name} split", *jump) for jump in found)
+
+    @property
+    def rows(self):
+        return len(self.labels)
+
+    @property
+    def width(self):
+        return self._shards[0].shape[1]
+
+    @property
+    def click_rate(self):
+        """The share of clicks, of the weights where there are any."""
+        return click_rate(self.labels, self.weights)
+
+    @functools.cached_property
+    def ids(self):
+        """All ids, int32, `(rows, width)`: the file itself where there is only one, else read into memory."""
+        ids = self._read(0, self.rows)
+        self._release()
+        return ids
+
+    def ids_of(self, rows):
+        """The ids of some rows, whose numbers ascend: int32, `(len(rows), width)`."""
+        parts = np.split(rows, np.searchsorted(rows, self._begins[1:]))
+        return np.concatenate([shard[some - at] for shard, at, some in zip(self._shards, self._begins, parts, strict=True)])
+
+    def batches(self, batch_size, shuffle=None, seed=0, drop_remainder=False, first_epoch=0):
+        """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.
+
+        An iteration that reaches its last batch ends an epoch, and the next iteration has the order of the next epoch,
+        which is a function of `(seed, epoch)` alone. One that is left before does not count. Iterate it once at a time.
+
+        Args:
+            batch_size: rows a batch, over all devices.
+            shuffle: whether to permute the rows; by default only those of the train split.
+            seed: of the order.
+            drop_remainder: leave out the last batch where it is smaller than the others.
+            first_epoch: the epoch of the first iteration, for a run that resumes.
+
+        Shapes:
+            ids int32 `(batch, width)`, labels and weights float32 `(batch, 1)`.
+        """
+        _require_least("batch_size", batch_size, 1)
+        _require_least("seed", seed, 0)
+        _require_least("first_epoch", first_epoch, 0)
+        number = self.rows // batch_size if drop_remainder else -(-self.rows // batch_size)
+        if number == 0:
+            raise ConfigError(f"the split has {self.rows} rows, fewer than one batch of {batch_size}.", fix="use a smaller one")
+        shuffle = self.name == "train" if shuffle is None else shuffle
+
+        def pieces(epoch):
+            return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
+
+        batches = _to_tensorflow(
+            lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), number),
+            shapes=[(batch_size if drop_remainder else None, column.shape[1]) for column in self._columns(0, 1)],
+            number=number,
+            first_epoch=first_epoch,
+        )
+        batches.split = self  # so that a model knows whose ids these are, and need not look at them
+        return batches
+
+    @property
+    def _fits_memory(self):
+        return 4 * self.rows * self.width <= self.memory_limit
+
+    def _in_order(self, size):
+        read = 0  # bytes
+        for start in range(0, self.rows, size):
+            yield self._columns(start, start + size)
+            read += 4 * self.width * size
+            if not self._fits_memory and read >= WINDOW_BLOCKS * BLOCK_BYTES:
+                self._release()
+                read = 0
+
+    def _shuffled(self, size, seed, epoch):
+        rng = np.random.default_rng([seed, epoch])
+        for window in self._windows(rng):
+            order = rng.permutation(len(window[0]))
+            for start in range(0, len(order), size):
+                yield [column.take(order[start : start + size], axis=0) for column in window]
+
+    def _windows(self, rng):
+        if self._fits_memory:
+            yield [self.ids, *self._targets(0, self.rows)]
+            return
+        block = max(1, BLOCK_BYTES // (4 * self.width))
+        starts = rng.permutation(np.arange(0, self.rows, block))
+        for first in range(0, len(starts), WINDOW_BLOCKS):
+            blocks = [self._columns(start, start + block) for start in starts[first : first + WINDOW_BLOCKS]]
+            window = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+            self._release()
+            yield window
+
+    def _release(self):
+        """Unmap the pages of the files that were read, so that they are the system's cache, not this process's memory."""
+        for shard in self._shards:
+            mapped = getattr(shard.base, "_mmap", None)
+            if hasattr(mapped, "madvise"):  # not on Windows, nor for arrays in memory
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _columns(self, start, stop):
+        return [self._read(start, stop), *self._targets(start, stop)]
+
+    def _targets(self, start, stop):
+        values = [self.labels] if self.weights is None else [self.labels, self.weights]
+        return [column[start:stop, None] for column in values]
+
+    def _read(self, start, stop):
+        parts = [
+            shard[max(start - begin, 0) : stop - begin]
+            for shard, begin in zip(self._shards, self._begins, strict=True)
+            if begin < stop and start < begin + len(shard)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _cut(pieces, size):
+    """The same rows in batches of exactly `size`; the last one may be smaller."""
+    rest = None
+    for piece in pieces:
+        if rest is not None:
+            piece = [np.concatenate(pair) for pair in zip(rest, piece, strict=True)]
+        while len(piece[0]) >= size:
+            yield tuple(column[:size] for column in piece)
+            piece = [column[size:] for column in piece]
+        rest = piece if len(piece[0]) else None
+    if rest is not None:
+        yield tuple(rest)
+
+
+def _to_tensorflow(batches_of, shapes, number, first_epoch):
+    """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration."""
+    import tensorflow as tf  # only here: to prepare or to inspect data does not need it
+
+    epoch = first_epoch
+
+    def generate():
+        yield from batches_of(epoch)
+
+    def count_steps():
+        nonlocal epoch
+        yield from range(number - 1)
+        epoch += 1
+        yield number - 1
+
+    types = [tf.int32] + [tf.float32] * (len(shapes) - 1)
+    specs = tuple(tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True))
+    batches = tf.data.Dataset.from_generator(generate, output_signature=specs).prefetch(2)
+    # Counted behind the prefetch, by batches that were taken: Keras begins iterations that it drops (one to build the
+    # model, one after each epoch), and those must not use up an epoch. TensorFlow's own rewrites would read ahead of it.
+    steps = tf.data.Dataset.from_generator(count_steps, output_signature=tf.TensorSpec((), tf.int64))
+    counted = tf.data.Dataset.zip((batches, steps)).map(lambda batch, step: batch)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing here is tuned, and the end of an epoch may wait for the sleeping tuner
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
+
+
+def _array(name, values):
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"`{name}` is no array: {error}", fix="give rows of equal length") from error
+
+
+def _require_values(name, good, problem):
+    if not good.all():
+        row = int(np.argmin(good.reshape(len(good), -1).all(axis=1)))
+        raise DataError(f"`{name}` holds values that {problem}, first in row {row}.", fix="correct or drop such rows")
+
+
+def _require_least(argument, value, least):
+    if value < least:
+        raise ConfigError(f"`{argument}` must be at least {least}. Received: {value}.")
