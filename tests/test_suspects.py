@@ -10,7 +10,7 @@ import tfctr
 from tfctr.config import Config
 from tfctr.features import Categorical, Numeric
 from tfctr.training import load_run, train
-from tfctr.training.suspects import auc_alone, suspicion
+from tfctr.training.suspects import suspicion
 
 ROWS = 400
 CLICKS = np.arange(ROWS) % 2
@@ -29,7 +29,7 @@ def prepared(folder, features):
 
 
 def test_each_feature_alone(tmp_path):
-    alone = auc_alone(prepared(tmp_path, FEATURES))
+    alone = prepared(tmp_path, FEATURES).alone
     assert alone.keys() == {"color", "rating", "delay"}
     assert (alone["rating"], alone["delay"]) == (1.0, 1.0)
     assert alone["color"] < 0.7
@@ -47,7 +47,7 @@ def test_a_column_that_tells_much_alone_is_a_suspect(tmp_path):
     table = {**TABLE, "color": np.where(wrong, 1 - CLICKS, CLICKS)}
     schema = tfctr.Schema(FEATURES[:1], label="click")
     dataset = tfctr.prepare(schema, train=table, valid=table, out=tmp_path / "data")
-    assert 0.95 < auc_alone(dataset)["color"] < 0.98
+    assert 0.95 < dataset.alone["color"] < 0.98
     assert "suspect color (0.9" in suspicion(0.9951, dataset)
 
 

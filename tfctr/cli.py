@@ -31,6 +31,7 @@ from tfctr.console import (
     layout_options,
     parse_labels,
     print_json,
+    say_profile,
     say_shares,
     show,
     suggest,
@@ -131,9 +132,14 @@ def prepare(
     dataset = prepare(Schema.load(schema), **tables, out=out, **limits, **layout(separator, columns, missing, encoding))
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     shares = {name: split.shares for name, split in dataset.splits.items()}
+    profiles = {
+        name: {"click_rate": split.click_rate, "copies": split.copies, "features": split.profile}
+        for name, split in dataset.splits.items()
+    }
     said = {"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}
-    show({**said, "shares": shares} if json else said, json)
-    for name in shares:
+    show({**said, "shares": shares, "profiles": profiles, "alone": dataset.alone} if json else said, json)
+    for name, split in dataset.splits.items():
+        say_profile(split)
         say_shares(name, shares[name])
     suggest(
         f"tfctr train --data {out} --out RUN" if "valid" in dataset.splits else "the same with --valid 0.1: training needs it"

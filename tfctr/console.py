@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tfctr.data.profile import moved
 from tfctr.errors import ConfigError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
@@ -96,6 +97,16 @@ def say_shares(split, shares):
         if texts:
             meaning = {"unseen": "tokens that the fit does not know", "cut": "rows with more tokens than are kept"}[what]
             typer.echo(f"{split}: {meaning}: {', '.join(texts)}", err=True)
+
+
+def say_profile(split):
+    """Say on stderr how many clicks a split has, and how far it is from training."""
+    said = [f"{split.click_rate:.2%} clicks"]
+    if split.name != "train":
+        said.append(f"{split.copies['share']:.2%} of the rows are also in training ({split.copies['expected']:.2%} expected)")
+        far = [f"{name} {found['distance']:.2f}" for name, found in moved(split.profile).items()]
+        said += [f"distributed otherwise than in training: {', '.join(far)}"] if far else []
+    typer.echo(f"{split.name}: {'; '.join(said)}", err=True)
 
 
 def _beside(share, name):

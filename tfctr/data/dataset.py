@@ -25,12 +25,14 @@ class Dataset:
 
     `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`, and one whose files have changed
     a `StorageError`. They are compared when the split is first asked for: an evaluation does not read the training table.
+    `alone` is `{feature: AUC}`, how well each alone ranks the clicks of training; None where nobody could tell.
     """
 
     schema: Schema
     splits: dict
     folder: Path
     unverified: dict = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
+    alone: dict | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def load(cls, folder, verify=True):
@@ -65,11 +67,11 @@ class Dataset:
         _check_vocabularies(schema, manifest["vocabulary"], verify)
         splits, unverified = {}, {}
         for name, description in manifest["splits"].items():
-            splits[name] = _load_split(folder / name, name, description, schema)
-            splits[name].describe(description.get("counts"), manifest.get("training"))
+            splits[name] = load_split(folder / name, name, description, schema)
+            splits[name].describe(manifest)
             files = [file for shard in description["shards"] for file in shard["files"].items()]
             unverified[name] = {folder / name / file: digest for file, digest in files}
-        return cls(schema, splits, folder, unverified if verify else {})
+        return cls(schema, splits, folder, unverified if verify else {}, manifest.get("alone"))
 
     @property
     def train(self):
@@ -107,7 +109,8 @@ def _check_vocabularies(schema, digests, verify):
                 _check_sha256(path, digests[path.name])
 
 
-def _load_split(folder, name, description, schema):
+def load_split(folder, name, description, schema):
+    """A split of a folder as its manifest describes it; contents are not compared."""
     names = ["ids", "labels", *(["groups"] if schema.group else []), *(["weights"] if schema.weight else [])]
     columns = {column: [] for column in names}
     for number, shard in enumerate(description["shards"]):

@@ -6,6 +6,7 @@ import numpy as np
 from tfctr.data.columns import feature_column
 from tfctr.data.fitting import cut_rows, tokens, vocabulary_table
 from tfctr.data.hashing import hash_ids
+from tfctr.data.profile import Profile
 from tfctr.data.shares import add, count_ids
 from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
 from tfctr.storage import sha256
@@ -17,7 +18,7 @@ _SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
 def write_split(engine, schema, split, folder, groups=None):
-    """Write one split's shards into the new folder `folder`, and return its entry of the manifest.
+    """Write one split's shards into the new folder `folder`, and return its entry of the manifest and its `Profile`.
 
     Args:
         engine: the `Engine` that holds the split and the vocabularies.
@@ -28,12 +29,12 @@ def write_split(engine, schema, split, folder, groups=None):
     folder.mkdir()
     shard_rows = min(_SHARD_ROWS, max(1, _SHARD_IDS // schema.width))
     ids = np.empty((min(shard_rows, split.rows), schema.width), np.int32)
-    shards, counts = [], {}
+    shards, counts, profile = [], {}, Profile()
     for number, start in enumerate(range(0, split.rows, shard_rows)):
         rows = min(shard_rows, split.rows - start)
         block = split.table.filter(split.table.row >= start, split.table.row < start + rows)
         block = block.mutate(row=block.row - start)
-        arrays = {"ids": encode(engine, schema, block, ids[:rows]), "labels": _floats(engine, block, "label", rows)}
+        arrays = {"ids": encode(engine, schema, block, ids[:rows], profile), "labels": _floats(engine, block, "label", rows)}
         add(counts, count_ids(schema, arrays["ids"]))
         if schema.group:
             arrays["groups"] = _groups(engine, block, groups, rows)
@@ -42,17 +43,18 @@ def write_split(engine, schema, split, folder, groups=None):
         shards.append({"rows": rows, "files": _save(folder, number, arrays)})
     for name, cut in _cut_rows(engine, schema, split.table).items():
         counts[name]["cut"] = cut
-    return {"rows": split.rows, "shards": shards, "positives": split.positives, "counts": counts}
+    return {"rows": split.rows, "shards": shards, "positives": split.positives, "counts": counts}, profile
 
 
-def encode(engine, schema, block, ids):
-    """Fill `ids` (rows, width) with the ids of the staged rows 0 .. rows - 1 of `block`; returns it."""
+def encode(engine, schema, block, ids, profile):
+    """Fill `ids` (rows, width) with the ids of the staged rows 0 .. rows - 1 of `block`, and count them; returns `ids`."""
     for index, field in enumerate(schema.fields):
         view = ids[:, field.columns]
         if isinstance(field.feature, Numeric):
-            _encode_numbers(engine, block, index, field, view)
+            _encode_numbers(engine, block, index, field, view, profile)
         else:
             _encode_tokens(engine, block, index, field, view)
+            profile.add_tokens(field.feature, view - field.offset)
     return ids
 
 
@@ -81,10 +83,11 @@ def _look_up(tokens, vocabulary):
     return joined.select(tokens.row, tokens.position, id=ibis.coalesce(vocabulary.id, OUT_OF_VOCABULARY).cast("int32"))
 
 
-def _encode_numbers(engine, block, index, field, ids):
+def _encode_numbers(engine, block, index, field, ids, profile):
     for batch in engine.stream(block.select("row", value=block[feature_column(index)])):
         values = batch["value"].to_numpy(zero_copy_only=False)  # null becomes NaN
         ids[batch["row"].to_numpy(), 0] = number_ids(field, values)
+        profile.add_numbers(field.feature, values)
 
 
 def number_ids(field, values):

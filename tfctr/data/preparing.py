@@ -1,17 +1,20 @@
 """`tfctr.prepare`: raw tables in, a folder of ids out, whole or not at all."""
 
+import itertools
 import logging
 import shutil
 
 import tfctr
-from tfctr.data.dataset import FORMAT, Dataset
+from tfctr.data.alone import auc_alone
+from tfctr.data.dataset import FORMAT, Dataset, load_split
 from tfctr.data.encoding import group_codes, write_split
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.files import find_files, is_files
+from tfctr.data.findings import findings
 from tfctr.data.fitting import fit, known_by_their_row, unseen_examples
 from tfctr.data.separated import Layout, refuse_idle
-from tfctr.data.shares import describe_jump, expected_unseen, has_vocabulary, jumps
-from tfctr.data.staging import split_by_hash, stage, staged_split
+from tfctr.data.shares import expected_unseen, has_vocabulary
+from tfctr.data.staging import count_copies, split_by_hash, stage, staged_split
 from tfctr.data.token_types import choose_token_types
 from tfctr.errors import ConfigError
 from tfctr.features import Numeric
@@ -91,19 +94,31 @@ def _write(schema, tables, out, memory_limit, threads, seed, layout):
             schema, splits = _stage_splits(engine, schema, tables, seed, layout)
             fitted = fit(engine, schema, splits["train"].table, folder)
             groups = group_codes(engine, splits.values()) if schema.group else None
-            entries = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
-            training = _training(engine, fitted, splits["train"].table, entries["train"]["counts"])
-            warnings = list(_warnings(engine, fitted, splits, entries, training))
+            written = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
+            fitted.save(folder / "schema.json")
+            manifest = _manifest(fitted, folder, _entries(engine, fitted, splits, written), tables)
+            manifest["training"] = _training(engine, fitted, splits["train"].table, written["train"][0]["counts"])
+            manifest["alone"] = auc_alone(fitted, load_split(folder / "train", "train", written["train"][0], fitted))
+            found = [_findings(engine, fitted, split, manifest) for split in splits.values()]
+            warnings = dict.fromkeys(itertools.chain(*found))
         shutil.rmtree(work)
-        fitted.save(folder / "schema.json")
-        write_json(folder / "manifest.json", {**_manifest(fitted, folder, entries, tables), "training": training})
+        write_json(folder / "manifest.json", manifest)
     for warning in warnings:
         _LOG.warning(warning)
 
 
+def _entries(engine, schema, splits, written):
+    """What the manifest says of each split."""
+    copies, training = count_copies(engine, schema, splits), written["train"][1]
+    return {
+        name: {**entry, "copies": copies[name], "profile": profile.describe(schema, training if name != "train" else None)}
+        for name, (entry, profile) in written.items()
+    }
+
+
 def _training(engine, schema, train, counts):
-    """`{feature: {"missing"[, "unseen"]}}`: the shares that new rows are expected to have."""
-    training = {name: {"missing": found["missing"] / found["rows"]} for name, found in counts.items()}
+    """`{feature: {"rows", "missing"[, "unseen"]}}`: the shares that new rows are expected to have, and of how many we know."""
+    training = {name: {"rows": found["rows"], "missing": found["missing"] / found["rows"]} for name, found in counts.items()}
     for index, feature in enumerate(schema.features):
         if has_vocabulary(feature):
             by_row = known_by_their_row(engine, train, index, feature)
@@ -111,15 +126,15 @@ def _training(engine, schema, train, counts):
     return training
 
 
-def _warnings(engine, schema, splits, entries, training):
-    """A sentence for each jump, with tokens that show why."""
-    places = {feature.name: (index, feature) for index, feature in enumerate(schema.features)}
-    for split in splits.values():
-        for name, what, *shares in jumps(entries[split.name]["counts"], training) if split.name != "train" else ():
-            index, feature = places[name]
-            shown = what == "unseen" and not isinstance(feature, Numeric)
-            examples = unseen_examples(engine, split.table, index, feature) if shown else ""
-            yield describe_jump(f"the {split.name} split", name, what, *shares) + examples
+def _findings(engine, schema, split, manifest):
+    """The sentences about a split, with tokens that show why."""
+
+    def examples(name):
+        index = next(index for index, feature in enumerate(schema.features) if feature.name == name)
+        feature = schema.features[index]
+        return "" if isinstance(feature, Numeric) else unseen_examples(engine, split.table, index, feature)
+
+    return findings(split.name, manifest, examples)
 
 
 def _check_arguments(schema, tables, seed, layout):

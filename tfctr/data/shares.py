@@ -74,7 +74,7 @@ def shares_of(counts, training):
 
     Args:
         counts: of the split, `{feature: {"rows", "missing"[, "tokens", "unseen"][, "cut"]}}`.
-        training: `{feature: {"missing"[, "unseen"]}}`, the shares that training lets expect.
+        training: `{feature: {"missing"[, "unseen"][, "rows"]}}`, the shares that so many training rows let expect.
     """
     shares, unseen = {}, unseen_shares(counts, training)
     for name, found in counts.items():
@@ -117,20 +117,23 @@ def told_shares(counted, where):
 def jumps(counts, training):
     """The features of which much more is unseen, or missing, than training lets expect: `(feature, what, share, expected)`.
 
-    Much more is .05 more, and three standard errors of such a share, and half as much again. Tokens of one row are no
-    independent draws, so that the rows which have any are what counts.
+    Much more is .05 more, and three standard errors of such a share and of what is expected, and half as much again. Tokens of
+    one row are no independent draws, so that the rows which have any are what counts.
     """
     for name, found in counts.items():
         rows, missing = found["rows"], found.get("missing", 0)
         for what, of, number in (("unseen", found.get("tokens"), rows - missing), ("missing", rows, rows)):
             expected = training.get(name, {}).get(what)
-            if expected is not None and of and _jumps(found.get(what, 0) / of, expected, number):
+            known_of = training.get(name, {}).get("rows", math.inf)
+            if expected is not None and of and share_jumps(found.get(what, 0) / of, expected, number, known_of):
                 yield name, what, found.get(what, 0) / of, expected
 
 
-def _jumps(share, expected, number):
+def share_jumps(share, expected, number, training_rows=math.inf):
+    """Whether a share of `number` rows is much more than `training_rows` let expect."""
     usual = max(expected, _FLOOR)
-    error = math.sqrt(usual * (1 - usual) / number)
+    # Good's estimate has a variance of (n[1] + 2 n[2]) / n^2 at most, which is no more than 1 / n.
+    error = math.sqrt(usual * (1 - usual) / number + 1 / training_rows)
     return share > max(expected + _FLOOR + 3 * error, _FACTOR * expected)
 
 

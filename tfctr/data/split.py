@@ -10,7 +10,8 @@ import mmap
 
 import numpy as np
 
-from tfctr.data.shares import describe_jump, jumps, shares_of
+from tfctr.data.findings import copies_of, findings
+from tfctr.data.shares import shares_of
 from tfctr.errors import ConfigError, DataError
 from tfctr.metrics import click_rate, group_codes
 
@@ -35,6 +36,10 @@ class Split:
         shares: `{feature: {"unseen", "expected", "missing", "missing_in_training", "cut"}}`, as far as each has a meaning: the
             share of tokens that the fit does not know, and that it will not know of rows like training's; of rows without a
             value, and of training's; and of rows with more than `max_length` tokens. None where nobody has counted.
+        profile: `{feature: {"quantiles"}}` of numbers, `{feature: {"frequent": {token: share}}}` of tokens; and beside training
+            `"distance"`, from 0 to 1, and `"by_chance"`, the most that chance makes of it (see `tfctr.data.profile`); or None.
+        copies: the `"share"` of rows that equal a training row in all columns, and that `"expected"` of new rows; or None.
+        findings: a sentence each, of what in these is too much.
         digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
         memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
 
@@ -47,7 +52,7 @@ class Split:
 
     def __init__(self, name, shards, labels, groups=None, weights=None, digest=None):
         self.name, self.labels, self.groups, self.weights, self.digest = name, labels, groups, weights, digest
-        self.shares, self.jumps, self.memory_limit = None, (), MEMORY_LIMIT
+        self.shares, self.profile, self.copies, self.findings, self.memory_limit = None, None, None, (), MEMORY_LIMIT
         self._shards = shards
         self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
 
@@ -82,12 +87,14 @@ class Split:
         columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
         return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
 
-    def describe(self, counts, training):
-        """Set `shares`, and `jumps`, a sentence each, of what `prepare` has counted; None where an older one has not."""
-        if counts is not None and training is not None:
-            self.shares = shares_of(counts, training)
-            found = jumps(counts, training) if self.name != "train" else ()
-            self.jumps = tuple(describe_jump(f"the {self.name} split", *jump) for jump in found)
+    def describe(self, manifest):
+        """Set what `prepare` has counted of this split, as far as the manifest has it."""
+        entry, training = manifest["splits"][self.name], manifest.get("training")
+        if "counts" in entry and training is not None:
+            self.shares = shares_of(entry["counts"], training)
+        if "copies" in entry:
+            self.profile, self.copies = entry["profile"], copies_of(self.name, manifest)
+        self.findings = tuple(findings(self.name, manifest))
 
     @property
     def rows(self):

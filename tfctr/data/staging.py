@@ -9,7 +9,7 @@ import shlex
 
 import ibis
 
-from tfctr.data.columns import read_label, read_number, roles_of
+from tfctr.data.columns import feature_column, read_label, read_number, roles_of
 from tfctr.data.files import MISSING_MARKS
 from tfctr.data.labels import label_columns, label_fix, refuse_absent_positives
 from tfctr.data.parts import refuse_corrupt
@@ -71,6 +71,20 @@ def staged_split(engine, name, what):
             fix="give a split with both labels; training and AUC need them",
         )
     return Staged(name, table, rows, positives)
+
+
+def count_copies(engine, schema, splits):
+    """`{split: rows that equal a row of train, in all that the schema reads but the weight}`; of train itself: another one."""
+    columns = [feature_column(index) for index in range(len(schema.features))] + ["label"] + ["group"] * bool(schema.group)
+
+    def keys(table):
+        return table.select(key=ibis.struct({column: table[column] for column in columns}).hash())
+
+    train = keys(splits["train"].table)
+    seen = engine.create("copies", train.group_by("key").agg(rows=train.count()))
+    counts = {"train": seen.filter(seen.rows > 1).rows.sum()}
+    counts |= {name: keys(split.table).semi_join(seen, "key").count() for name, split in splits.items() if name != "train"}
+    return {name: int(engine.fetch(count.name("rows").as_table())[0]["rows"] or 0) for name, count in counts.items()}
 
 
 def split_by_hash(engine, table, fractions, seed):

@@ -29,7 +29,7 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
         A mapping: `auc`, `group_auc`, `log_loss`; `log_loss_of_constant`, that of the split's own click rate for every row;
         `click_rate`; `pcoc`, predicted over observed clicks; `rows`, `groups_used`, `groups_left_out` (one class only);
         `undefined`, `{metric: reason}`; and `shares`, what the split has of each feature that the fit does not know: see
-        `Split`. Where that is much more than rows like training's have, a warning is logged.
+        `Split`, whose `findings` are logged as warnings.
 
     Raises:
         ConfigError: no such split, or one of another fit than the model.
@@ -41,8 +41,8 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
     if isinstance(split, str) or split is None:
         raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
     probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
-    for jump in getattr(split, "jumps", ()):
-        _LOG.warning(jump)
+    for finding in getattr(split, "findings", ()):
+        _LOG.warning(finding)
     values = score(split.labels, probabilities, split.groups, split.weights)
     if problem := metrics.worse_than_constant(values, split.labels):
         _LOG.warning("worse than a constant on the %s split: %s", split.name, problem)

@@ -39,7 +39,8 @@ def train(config=None, data=None, out=None, console=None):
     killed, leaves one that the next run takes. The same configuration and data give bitwise the same weights on the
     same processor with as many threads: those sum in another order where there are more.
 
-    A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true.
+    A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true; and
+    the `findings` of the training and validation splits are, before.
 
     Args:
         config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables.
@@ -68,6 +69,8 @@ def train(config=None, data=None, out=None, console=None):
     config = (config or suggest(dataset)).for_rows(rows)
     settings = config.training
     _require_two_classes(dataset.valid)
+    for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
+        _LOG.warning(finding)
     keras.utils.set_random_seed(settings.seed)
     with dtype_policy(settings.precision), contextlib.ExitStack() as training:
         model = build_model(config, dataset.schema)
