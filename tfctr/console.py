@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from tfctr.data.profile import moved
 from tfctr.errors import ConfigError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
@@ -101,6 +100,8 @@ def say_shares(split, shares):
 
 def say_profile(split):
     """Say on stderr how many clicks a split has, and how far it is from training."""
+    from tfctr.data.profile import moved
+
     said = [f"{split.click_rate:.2%} clicks"]
     if split.name != "train":
         said.append(f"{split.copies['share']:.2%} of the rows are also in training ({split.copies['expected']:.2%} expected)")
