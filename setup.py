@@ -45,7 +45,7 @@ setup(
     keywords="click-through rate, CTR, recommender systems, advertising, Keras, TensorFlow Serving",
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tfctr", "tfctr.*"]),
-    package_data={"tfctr.serving": ["protocol.binpb", "NOTICE"]},
+    package_data={"tfctr.serving.wire": ["protocol.binpb", "NOTICE"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.20,<2.22",

@@ -27,9 +27,9 @@ import numpy as np
 from kit import made, results
 
 from tfctr import serving
-from tfctr.serving.golden import golden_rows
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.publish import publish
+from tfctr.serving.exporting.golden import golden_rows
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.store.folders import publish
 
 PLAN = ("new", "new", "broken", "rollback", "new", "new", "rollback", "new", "new", "new")
 MODEL, ROWS = "clicks", 16
@@ -43,7 +43,7 @@ LINE = (
 )
 SERVE = """
 import sys
-from tfctr.serving.server import serve
+from tfctr.serving.runtime.stand_in import serve
 serve(sys.argv[1], port=0, poll_seconds=0.1, stand_in=True, ready=lambda server: print(server.target, flush=True))
 """
 

@@ -20,9 +20,9 @@ from kit import made, results
 
 from tfctr import serving
 from tfctr.models import MODELS
-from tfctr.serving.golden import golden_rows
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.tables import FORMS
+from tfctr.serving.exporting.compression import FORMS
+from tfctr.serving.exporting.golden import golden_rows
+from tfctr.serving.runtime.saved_model import SavedModel
 
 HEADER = f"{'model':<10}{'tables':<9}{'signature':<17}{'batch':>6}{'median ms':>11}{'p99 ms':>9}{'rows/s':>12}"
 LINE = "{model:<10}{tables:<9}{signature:<17}{batch:>6}{median_ms:>11.3f}{p99_ms:>9.3f}{rows_per_second:>12,.0f}"

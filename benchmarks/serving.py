@@ -25,10 +25,10 @@ from kit import made, results
 
 from tfctr import serving
 from tfctr.models import MODELS
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.protocol import pack
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.rows import to_columns
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.wire.protocol import pack
+from tfctr.serving.wire.rows import to_columns
 
 TURN = 20  # calls of one work, before it is the next one's turn
 LINE = "{batch:>6}  {inputs:<22}{encode_ms:>10.3f}{compute_ms:>12.3f}{call_ms:>10.3f}{call_p99_ms:>10.3f}"

@@ -13,7 +13,7 @@ import tfctr
 from tfctr.data.synthetic import synthetic, synthetic_schema
 from tfctr.layers import MLP, FeatureEmbedding, linear
 from tfctr.models import CTRModel, ids_input, register
-from tfctr.serving.server import LocalServer
+from tfctr.serving import LocalServer
 
 
 @keras.saving.register_keras_serializable("mine")

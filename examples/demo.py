@@ -24,7 +24,7 @@ import tfctr
 from tfctr.config import Config
 from tfctr.data.synthetic import best_possible, write_synthetic
 from tfctr.evaluation import evaluate
-from tfctr.serving.server import LocalServer
+from tfctr.serving import LocalServer
 from tfctr.training import train
 
 MLP = {"type": "MLP", "dropout": 0.1, "batch_norm": True}

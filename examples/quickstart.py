@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tfctr
 from tfctr.data.synthetic import best_possible, synthetic, synthetic_schema
-from tfctr.serving.server import LocalServer
+from tfctr.serving import LocalServer
 
 folder = Path(tempfile.mkdtemp())
 table = synthetic(rows=20_000)

@@ -14,7 +14,7 @@ import tfctr
 from tfctr.data.synthetic import synthetic, synthetic_schema
 from tfctr.layers import MLP, FeatureEmbedding
 from tfctr.models import CTRModel, ids_input
-from tfctr.serving.server import LocalServer
+from tfctr.serving import LocalServer
 
 
 @keras.saving.register_keras_serializable("mine")

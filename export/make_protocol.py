@@ -1,9 +1,9 @@
-"""Write tfctr/serving/protocol.binpb: TensorFlow Serving's messages, from an installed tensorflow-serving-api.
+"""Write tfctr/serving/wire/protocol.binpb: TensorFlow Serving's messages, from an installed tensorflow-serving-api.
 
     pip install tensorflow-serving-api==2.21.0     # in an environment of its own: it brings all of TensorFlow
-    python export/make_protocol.py tfctr/serving/protocol.binpb
+    python export/make_protocol.py tfctr/serving/wire/protocol.binpb
 
-Only maintainers need this, when TensorFlow Serving's messages change. See tfctr/serving/NOTICE for what the file holds.
+Only maintainers need this, when TensorFlow Serving's messages change. See tfctr/serving/wire/NOTICE for what the file holds.
 """
 
 import argparse

@@ -6,8 +6,8 @@ python export/publish_version.py serving/frappe/3 /models/frappe
 import argparse
 import shutil
 
-from tfctr.serving.manifest import verify
-from tfctr.serving.publish import publish, require_base
+from tfctr.serving.store.folders import publish, require_base
+from tfctr.serving.store.manifest import verify
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

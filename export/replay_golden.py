@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 from google.protobuf import json_format
 
-from tfctr.serving.protocol import PREDICTION_SERVICE, PredictRequest, PredictResponse, from_tensor
+from tfctr.serving.wire.protocol import PREDICTION_SERVICE, PredictRequest, PredictResponse, from_tensor
 from tfctr.storage import read_json
 
 

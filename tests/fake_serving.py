@@ -6,7 +6,7 @@ from concurrent import futures
 import grpc
 import numpy as np
 
-from tfctr.serving import protocol
+from tfctr.serving.wire import protocol
 
 TEXT, DOUBLE, FLOAT = 7, 2, 1
 _MOST = 2.0**14  # a price

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from fake_serving import FakeServing, answer_price
 
-from tfctr.serving import protocol
+from tfctr.serving.wire import protocol
 
 DOCKER = Path(__file__).parents[1] / "docker"
 PREDICT, METADATA = (f"/{protocol.PREDICTION_SERVICE}/{call}" for call in ("Predict", "GetModelMetadata"))

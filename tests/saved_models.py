@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfctr.serving.check import check_saved_model
-from tfctr.serving.client import PredictionClient
-from tfctr.serving.publish import publish
-from tfctr.serving.warmup import write_warmup
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.exporting.check import check_saved_model
+from tfctr.serving.runtime.warmup import write_warmup
+from tfctr.serving.store.folders import publish
 
 WEIGHTS = {"light": 0.5, "heavy": 0.75}
 KNOWN = ["60", "2438", "café", "naïve"]

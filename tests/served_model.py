@@ -12,8 +12,8 @@ from saved_models import texts
 
 import tfctr
 from tfctr.models import MODELS
-from tfctr.serving import protocol
-from tfctr.serving.examples import make_examples
+from tfctr.serving.exporting.tf_examples import make_examples
+from tfctr.serving.wire import protocol
 
 CALLS = {
     "Predict": (protocol.PREDICTION_SERVICE, protocol.PredictRequest, protocol.PredictResponse),
@@ -37,7 +37,7 @@ IDS = np.arange(21, dtype=np.int32).reshape(3, 7)
 
 _SERVE = """
 import sys
-from tfctr.serving.server import serve
+from tfctr.serving.runtime.stand_in import serve
 serve(sys.argv[1], port=0, poll_seconds=0.1, stand_in=True, ready=lambda server: print(server.target, flush=True))
 """
 

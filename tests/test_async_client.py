@@ -9,8 +9,8 @@ import pytest
 from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
-from tfctr.serving.async_client import AsyncPredictionClient
-from tfctr.serving.client import PredictionClient
+from tfctr.serving.client.asynchronous import AsyncPredictionClient
+from tfctr.serving.client.blocking import PredictionClient
 
 
 def test_it_has_the_methods_and_arguments_of_the_blocking_client():

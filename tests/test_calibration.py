@@ -13,9 +13,9 @@ import tfctr
 from tfctr.data import Split
 from tfctr.errors import ConfigError, DataError
 from tfctr.models import MODELS
-from tfctr.serving.calibration import METHODS, IsotonicCalibration, SigmoidCalibration, all_negatives, calibration_of
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.raw_features import RawFeatures
+from tfctr.serving.exporting.calibration import METHODS, IsotonicCalibration, SigmoidCalibration, all_negatives, calibration_of
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.runtime.saved_model import SavedModel
 
 
 def sigmoid(logits):

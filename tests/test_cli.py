@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import tfctr
 from tfctr import cli
 from tfctr.data.synthetic import write_synthetic
-from tfctr.serving.rows import read_json_lines
+from tfctr.serving.wire.rows import read_json_lines
 from tfctr.storage import read_json
 from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS

@@ -15,9 +15,10 @@ from test_cli import done, tables, tfctr_
 
 from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, PredictionClient, versions
-from tfctr.serving.configuration import CAREFUL_FLAGS, read_config
-from tfctr.serving.protocol import BatchingParameters
-from tfctr.serving.publish import HISTORY, publish
+from tfctr.serving.publishing.configuration import read_config
+from tfctr.serving.runtime.flags import CAREFUL_FLAGS
+from tfctr.serving.store.folders import HISTORY, publish
+from tfctr.serving.wire.protocol import BatchingParameters
 from tfctr.storage import read_json, sha256
 
 ROOT = Path(__file__).parents[1]

@@ -14,11 +14,11 @@ from tfctr.errors import ConfigError, DataError, ExportError, StorageError
 from tfctr.features import Categorical, Numeric
 from tfctr.schema import Label, Schema
 from tfctr.serving import Bounds, publish_model, read_clicks, sample_clicks
-from tfctr.serving.clicks import Clicks, answer
-from tfctr.serving.comparison import floor_failures
-from tfctr.serving.loader import SavedModel, read_signatures
-from tfctr.serving.samples import raw_rows
-from tfctr.serving.warmup import read_warmup
+from tfctr.serving.publishing.clicks import Clicks, answer
+from tfctr.serving.publishing.comparison import floor_failures
+from tfctr.serving.publishing.samples import raw_rows
+from tfctr.serving.runtime.saved_model import SavedModel, read_signatures
+from tfctr.serving.runtime.warmup import read_warmup
 
 ROWS = 6000
 EASY = {"valid_auc": 0.95, "valid_log_loss": 0.1}  # what a run reports of an easier split

@@ -10,8 +10,8 @@ import pytest
 from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
-from tfctr.serving import protocol
-from tfctr.serving.client import PredictionClient
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.wire import protocol
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, [1]), (7, [7]), (8, [7, 1]), (20, [7, 7, 6]), (0, [])])

@@ -9,8 +9,8 @@ import pytest
 from fake_serving import FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving.channel import _OPTIONS
-from tfctr.serving.client import PredictionClient
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.client.connection import _OPTIONS
 
 
 def credentials(certificate, ask_client=False):

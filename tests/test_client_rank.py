@@ -7,9 +7,9 @@ import pytest
 from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
-from tfctr.serving import protocol
-from tfctr.serving.calls import Answer
-from tfctr.serving.client import PredictionClient
+from tfctr.serving.client.base import Answer
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.wire import protocol
 
 RANK = {"rank": ({"user": TEXT, "genres": TEXT, "item": TEXT, "price": DOUBLE}, ["probability"])}
 CONTEXT = {"user": 60, "genres": ["Comedy", "Drama"], "item": "not looked at"}

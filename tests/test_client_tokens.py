@@ -11,10 +11,10 @@ from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema
-from tfctr.serving import protocol
-from tfctr.serving.async_client import AsyncPredictionClient
-from tfctr.serving.client import PredictionClient
-from tfctr.serving.token_rules import written_rules
+from tfctr.serving.client.asynchronous import AsyncPredictionClient
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.wire import protocol
+from tfctr.serving.wire.token_rules import written_rules
 
 INT32 = 3
 SIGNATURES = {

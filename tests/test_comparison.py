@@ -13,10 +13,10 @@ import tfctr
 from tfctr.errors import ConfigError
 from tfctr.models import MODELS
 from tfctr.schema import Schema
-from tfctr.serving.comparison import Bounds, compare, stability_index
-from tfctr.serving.loader import SavedModel, read_signatures
-from tfctr.serving.manifest import MANIFEST, seal
-from tfctr.serving.warmup import write_warmup
+from tfctr.serving.publishing.comparison import Bounds, compare, stability_index
+from tfctr.serving.runtime.saved_model import SavedModel, read_signatures
+from tfctr.serving.runtime.warmup import write_warmup
+from tfctr.serving.store.manifest import MANIFEST, seal
 from tfctr.storage import write_json
 
 ROWS = {"user": texts(*["60", "2438", "", "nobody"] * 50), "price": np.linspace(-8.0, 8.0, 200)}

@@ -16,9 +16,10 @@ import tfctr
 from tfctr.errors import ConfigError, StorageError
 from tfctr.features import Categorical, Numeric
 from tfctr.schema import Schema
-from tfctr.serving import Batching, configuration, write_server_config
-from tfctr.serving.labels import load_versions, move_labels
-from tfctr.serving.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
+from tfctr.serving import Batching, write_server_config
+from tfctr.serving.publishing import configuration
+from tfctr.serving.publishing.labels import load_versions, move_labels
+from tfctr.serving.wire.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
 
 
 def read(path, message):

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from google.protobuf import text_format
 
-from tfctr.serving import protocol
-from tfctr.serving.manifest import MANIFEST
-from tfctr.serving.protocol import MonitoringConfig
-from tfctr.serving.publish import publish
-from tfctr.serving.server import tensorflow_serving_command
+from tfctr.serving.runtime.stand_in import tensorflow_serving_command
+from tfctr.serving.store.folders import publish
+from tfctr.serving.store.manifest import MANIFEST
+from tfctr.serving.wire import protocol
+from tfctr.serving.wire.protocol import MonitoringConfig
 
 DOCKER = Path(__file__).parents[1] / "docker"
 
@@ -75,7 +75,7 @@ def test_the_flags(flags):
     # As server.cc reads them: name=number, with commas between.
     arguments = dict(argument.split("=") for argument in flags["grpc_channel_arguments"].split(","))
     assert all(name.startswith("grpc.max_connection_age") and int(value) > 0 for name, value in arguments.items())
-    # `tfctr label` needs both: see `tfctr.serving.labels`.
+    # `tfctr label` needs both: see `tfctr.serving.publishing.labels`.
     assert int(flags["model_config_file_poll_wait_seconds"]) > 0
     assert flags["allow_version_labels_for_unavailable_models"] == "true"
     # `tfctr serve` and `tfctr server-config` start the same server with the same care.

@@ -11,8 +11,8 @@ from fake_serving import prices, rows
 from gateway import DOCKER, PREDICT, Anything, make_secrets, make_token, running
 
 from tfctr.errors import StorageError, TfctrError
-from tfctr.serving import protocol
-from tfctr.serving.client import PredictionClient
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.wire import protocol
 
 RELOAD = f"/{protocol.MODEL_SERVICE}/HandleReloadConfigRequest"
 PREDICTION_CALLS = ("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from google.protobuf import text_format
 
-from tfctr.serving import protocol
+from tfctr.serving.wire import protocol
 
 DOCKER = Path(__file__).parents[1] / "docker"
 OLDEST = "1.30"

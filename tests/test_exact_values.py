@@ -16,10 +16,10 @@ import tfctr
 from tfctr.errors import DataError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.row_files import read_rows
-from tfctr.serving.rows import to_arrays
-from tfctr.serving.token_rules import rules_of
+from tfctr.serving.client.row_files import read_rows
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.wire.rows import to_arrays
+from tfctr.serving.wire.token_rules import rules_of
 
 
 def prepared(folder, values, feature=None, **roles):

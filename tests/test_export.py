@@ -21,11 +21,11 @@ from tfctr.errors import ConfigError, DataError, ExportError, StorageError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import MODELS
 from tfctr.schema import Schema
-from tfctr.serving.check import check_saved_model
-from tfctr.serving.golden import golden_rows, read_golden
-from tfctr.serving.loader import SavedModel, StatusError, read_signatures
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.server import LocalServer
+from tfctr.serving.exporting.check import check_saved_model
+from tfctr.serving.exporting.golden import golden_rows, read_golden
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.runtime.saved_model import SavedModel, StatusError, read_signatures
+from tfctr.serving.runtime.stand_in import LocalServer
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,15 +14,15 @@ from at_length import at_length
 import tfctr
 from tfctr.errors import ExportError, StorageError
 from tfctr.models import LR
-from tfctr.serving import exporting
-from tfctr.serving.golden import read_golden
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.publish import latest, versions
+from tfctr.serving.exporting.exporter import exporter as exporting
+from tfctr.serving.exporting.golden import read_golden
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.store.folders import latest, versions
 from tfctr.storage import sha256
 
 # Children start from a process that has imported TensorFlow once and never used it, not from a new one each.
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting", "tfctr.models"])
+FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting.exporter", "tfctr.models"])
 
 
 def export_forever(schema, folder):

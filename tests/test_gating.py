@@ -9,8 +9,8 @@ from tfctr import layers
 from tfctr.errors import ConfigError
 from tfctr.layers import BilinearFusion, FeatureEmbedding, FeatureGating, FieldGate
 from tfctr.models import TF4CTR, FinalMLP
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.tables import CompressedTables
+from tfctr.serving.exporting.compression import CompressedTables
+from tfctr.serving.runtime.saved_model import SavedModel
 
 
 def embedded(layer, schema, ids):

@@ -7,9 +7,9 @@ from tfctr import Categorical, Numeric, Schema, Sequence
 from tfctr.config import Config
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving import PredictionClient
-from tfctr.serving.configuration import read_config
-from tfctr.serving.labels import load_versions
-from tfctr.serving.publish import latest, require_base, version_folder
+from tfctr.serving.publishing.configuration import read_config
+from tfctr.serving.publishing.labels import load_versions
+from tfctr.serving.store.folders import latest, require_base, version_folder
 
 DNN = "model: {name: DNN}\n"
 USER = "{label: click, features: [{name: user, type: categorical, "

@@ -16,7 +16,7 @@ from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import DNN
 from tfctr.schema import Schema
 from tfctr.serving import compress_tables, export, fit_calibration
-from tfctr.serving.samples import sample_rows
+from tfctr.serving.publishing.samples import sample_rows
 
 SCHEMA = Schema([Categorical("user"), Categorical("item"), Numeric("age", "scaled"), Sequence("tags", 2)], label="click")
 ROWS = 120  # user: ids 0 to 12; item: 13 to 35; age: bits; tags: 40 to 44

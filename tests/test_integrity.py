@@ -12,8 +12,8 @@ from saved_models import client_of
 import tfctr
 from tfctr.errors import StorageError
 from tfctr.models import MODELS
-from tfctr.serving.manifest import MANIFEST, seal
-from tfctr.serving.server import LocalServer
+from tfctr.serving.runtime.stand_in import LocalServer
+from tfctr.serving.store.manifest import MANIFEST, seal
 
 ROWS = {"user": ["60", "7"], "item": ["item 3", "item 8"], "genres": ["Comedy", ""], "age": [30.0, 1.0], "price": [0.5, 9.0]}
 FOLDER = os.path.dirname(MANIFEST)

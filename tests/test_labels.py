@@ -7,12 +7,12 @@ from google.protobuf import text_format
 from saved_models import put
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving import configuration, labels
-from tfctr.serving.configuration import read_config
-from tfctr.serving.labels import load_versions, move_labels, versions_in_use, wait_until_available
-from tfctr.serving.protocol import ModelServerConfig
-from tfctr.serving.publish import HISTORY, pin, pinned_versions, prune, publish
-from tfctr.serving.server import LocalServer
+from tfctr.serving.publishing import configuration, labels
+from tfctr.serving.publishing.configuration import read_config
+from tfctr.serving.publishing.labels import load_versions, move_labels, versions_in_use, wait_until_available
+from tfctr.serving.runtime.stand_in import LocalServer
+from tfctr.serving.store.folders import HISTORY, pin, pinned_versions, prune, publish
+from tfctr.serving.wire.protocol import ModelServerConfig
 from tfctr.storage import locked
 
 

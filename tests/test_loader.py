@@ -12,8 +12,8 @@ import tensorflow as tf
 from saved_models import TYPES, check, export_identities, export_scorer, probabilities, texts
 
 from tfctr.errors import ExportError, StorageError
-from tfctr.serving.check import _environment
-from tfctr.serving.loader import SavedModel, StatusError
+from tfctr.serving.exporting.check import _environment
+from tfctr.serving.runtime.saved_model import SavedModel, StatusError
 
 USERS, PRICES = texts("60", "nobody", "café", ""), np.array([1.0, 2.0, np.nan, -50.0])
 # Bits that arithmetic would lose: -0.0, subnormals, both kinds of NaN.
@@ -128,7 +128,8 @@ def test_no_module_imports_tensorflow(module):
 
 def test_tensorflow_still_imports_after_the_loader(scorer):
     # The libraries' TLS symbols must not reach Python's own OpenSSL.
-    code = f"from tfctr.serving.loader import SavedModel; SavedModel({str(scorer)!r}); import hashlib, ssl, tensorflow"
+    load = f"from tfctr.serving.runtime.saved_model import SavedModel; SavedModel({str(scorer)!r})"
+    code = f"{load}; import hashlib, ssl, tensorflow"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from saved_models import texts
 from served_model import CALLS, CANDIDATES, COLUMNS, IDS, SPEC, predict_request, serialized
 
-from tfctr.serving import protocol
+from tfctr.serving.wire import protocol
 
 ITEMS = {name: COLUMNS[name] for name in CANDIDATES}
 CONTEXT = {name: column[:1] for name, column in COLUMNS.items() if name not in CANDIDATES}

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tfctr.errors import StorageError
-from tfctr.serving.manifest import MANIFEST, seal, verify
+from tfctr.serving.store.manifest import MANIFEST, seal, verify
 
 VOCABULARY = f"assets/{'naïve' if sys.getfilesystemencoding() == 'utf-8' else 'naive'}, 1.txt"
 FILES = {"saved_model.pb": "graph", "variables/variables.index": "index", VOCABULARY: "a\nb\n", "empty": ""}
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_damage(version, monkeypatch):
     def fail(path):
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr("tfctr.serving.manifest.sha256", fail)
+    monkeypatch.setattr("tfctr.serving.store.manifest.sha256", fail)
     with pytest.raises(StorageError, match=r"cannot read .*assets/.*: Input/output error"):
         verify(version)
 

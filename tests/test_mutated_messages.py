@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from served_model import CALLS, serialized
 
-from tfctr.serving import protocol
+from tfctr.serving.wire import protocol
 
 REACHED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED", "INTERNAL"}
 PROPER = {*REACHED, "RESOURCE_EXHAUSTED"}

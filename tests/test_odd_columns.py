@@ -16,7 +16,7 @@ import tfctr
 from tfctr.errors import DataError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema
-from tfctr.serving.rows import to_columns
+from tfctr.serving.wire.rows import to_columns
 
 
 class Color(enum.Enum):

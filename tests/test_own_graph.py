@@ -15,7 +15,7 @@ from tfctr.layers import MLP, FeatureEmbedding, GatedEmbedding
 from tfctr.losses import CosineLoss, TwinFocusLoss
 from tfctr.models import CTRModel, ids_input
 from tfctr.schema import Schema
-from tfctr.serving.signatures import ServedGraph
+from tfctr.serving.exporting.signatures import ServedGraph
 
 ROWS = 64
 

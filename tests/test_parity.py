@@ -15,9 +15,9 @@ import tfctr
 from tfctr import Categorical, Numeric, Schema, Sequence, prepare
 from tfctr.data.encoding import number_ids
 from tfctr.models import TF4CTR
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.rows import to_arrays
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.wire.rows import to_arrays
 
 EDGES = (-1e300, -1.5, -5e-324, 0.0, 5e-324, 1e-300, 0.1, 2.0, 1e16, 1e300)
 TOKENS = ["60", "a", "A", " a", "a ", "Zoë", "Zoe\u0308", "東京", "🎬", "–", "a|b", "0.1", "null"]

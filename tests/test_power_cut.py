@@ -10,7 +10,7 @@ from saved_models import export_scorers
 
 import tfctr
 from tfctr.config import Config
-from tfctr.serving.publish import prune, publish, versions
+from tfctr.serving.store.folders import prune, publish, versions
 from tfctr.storage import atomic_file, atomic_folder, write_json
 from tfctr.training import load_run, train
 

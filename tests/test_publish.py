@@ -13,8 +13,7 @@ import time
 import pytest
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving.manifest import MANIFEST, verify
-from tfctr.serving.publish import (
+from tfctr.serving.store.folders import (
     HISTORY,
     RECORD,
     latest,
@@ -26,6 +25,7 @@ from tfctr.serving.publish import (
     version_folder,
     versions,
 )
+from tfctr.serving.store.manifest import MANIFEST, verify
 from tfctr.storage import sha256, write_json
 
 
@@ -285,7 +285,7 @@ def test_a_version_of_another_user_stays_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("function", "left"),
-    [("os.rename", [1, 3, 4]), ("tfctr.serving.publish.read_record", [1, 3, 4]), ("shutil.rmtree", [3, 4])],
+    [("os.rename", [1, 3, 4]), ("tfctr.serving.store.folders.read_record", [1, 3, 4]), ("shutil.rmtree", [3, 4])],
 )
 def test_what_cannot_be_removed_is_said_and_the_others_go(function, left, tmp_path, monkeypatch):
     numbered(tmp_path, 4)
@@ -314,7 +314,7 @@ def test_one_version_is_too_few_to_keep(keep, tmp_path):
 PUBLISH_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from tfctr.serving.publish import publish
+from tfctr.serving.store.folders import publish
 def build(token):
     def fill(folder):
         (folder / "variables").mkdir()

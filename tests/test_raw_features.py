@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tfctr.errors import ConfigError, StorageError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema
-from tfctr.serving.raw_features import RawFeatures, in_range
+from tfctr.serving.exporting.raw_features import RawFeatures, in_range
 
 EDGES = (-1e300, -1.5, -5e-324, 0.0, 5e-324, 1e-300, 0.1, 2.0, 1e300)
 INTERVAL_IDS = (3, 4, 5, 6, 2, 7, 8, 9, 3, 10)

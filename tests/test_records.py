@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import StorageError
-from tfctr.serving.records import crc32c, read_records, write_records
+from tfctr.serving.wire.tfrecord import crc32c, read_records, write_records
 
 RECORDS = [b"", b"a", bytes(range(256)) * 5, b"", np.random.default_rng(0).bytes(10_000), b"\xff" * 11, b"last"]
 

@@ -13,12 +13,12 @@ from at_length import at_length
 import tfctr
 from tfctr.errors import ConfigError, ExportError, StorageError
 from tfctr.serving import Bounds, LocalServer, PredictionClient, history, publish_model, rollback, versions
-from tfctr.serving.comparison import compare
-from tfctr.serving.golden import golden_rows, read_golden
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.manifest import MANIFEST, seal, verify
-from tfctr.serving.publish import HISTORY, RECORD
-from tfctr.serving.warmup import write_warmup
+from tfctr.serving.exporting.golden import golden_rows, read_golden
+from tfctr.serving.publishing.comparison import compare
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.runtime.warmup import write_warmup
+from tfctr.serving.store.folders import HISTORY, RECORD
+from tfctr.serving.store.manifest import MANIFEST, seal, verify
 from tfctr.storage import read_json, sha256
 
 GOOD, BAD = {"valid_auc": 0.8, "valid_log_loss": 0.4}, {"valid_auc": 0.7, "valid_log_loss": math.nan}
@@ -112,7 +112,7 @@ def test_force_does_not_skip_the_strict_check(base, tiny_schema, monkeypatch):
     def refuse(*_):
         raise ExportError("row 0 differs.", fix="none")
 
-    monkeypatch.setattr("tfctr.serving.exporting.check_saved_model", refuse)
+    monkeypatch.setattr("tfctr.serving.exporting.exporter.check_saved_model", refuse)
     with pytest.raises(ExportError, match="row 0 differs"):
         publish_model(model(tiny_schema), base, force="hurry")
     assert versions(base) == [1]
@@ -154,7 +154,7 @@ def test_the_last_ones_are_kept(base, tiny_schema):
 @pytest.mark.slow
 def test_a_version_that_cannot_be_removed_does_not_undo_the_publishing(base, tiny_schema, monkeypatch):
     publish_model(model(tiny_schema), base, metrics=GOOD)
-    monkeypatch.setattr("tfctr.serving.publish.os.access", lambda path, _: "/1/" not in f"{path}/")
+    monkeypatch.setattr("tfctr.serving.store.folders.os.access", lambda path, _: "/1/" not in f"{path}/")
     record = publish_model(model(tiny_schema), base, metrics=GOOD, keep=2)
     assert (record["folder"], record["removed"]) == (str(base / "3"), [])
     assert record["not_removed"].startswith(f"version 1 of {base} cannot be removed: you may not write ")
@@ -178,7 +178,7 @@ def test_a_version_that_cannot_be_removed_does_not_undo_the_publishing(base, tin
     ],
 )
 def test_wrong_arguments_are_refused_before_any_work(options, error, said, base, tiny_schema, monkeypatch):
-    monkeypatch.setattr("tfctr.serving.exporting.export", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("tfctr.serving.exporting.exporter.export", lambda *_, **__: pytest.fail("work was done"))
     with pytest.raises(error, match=said):
         publish_model(model(tiny_schema), base, **options)
     with pytest.raises(ConfigError, match="cannot be the name"):
@@ -202,7 +202,7 @@ def test_what_is_exported_meanwhile_is_compared_with(base, tiny_schema, monkeypa
         tfctr.serving.export(model(tiny_schema), base, check=False)
         return compare(*arguments)
 
-    monkeypatch.setattr("tfctr.serving.release.compare", export_another)
+    monkeypatch.setattr("tfctr.serving.publishing.release.compare", export_another)
     with pytest.raises(StorageError, match="another live version than the one compared with"):
         publish_model(model(tiny_schema), base, metrics=GOOD)
     assert versions(base) == [1, 2]

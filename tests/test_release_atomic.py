@@ -12,11 +12,11 @@ import pytest
 from test_release import GOOD, model, replay, tree
 
 from tfctr.serving import prune, publish_model, rollback, versions
-from tfctr.serving.manifest import verify
+from tfctr.serving.store.manifest import verify
 
 # Children start from a process that has imported TensorFlow once and never used it, not from a new one each.
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting", "tfctr.serving.release", "tfctr.models"])
+FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting.exporter", "tfctr.serving.publishing.release", "tfctr.models"])
 # What Python says before it changes a file system; `os.replace` calls itself a rename.
 WRITES = {f"os.{name}" for name in ("rename", "link", "symlink", "mkdir", "rmdir", "remove", "truncate", "chmod", "utime")}
 

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from tfctr import cli
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving import PredictionClient
-from tfctr.serving.row_files import read_examples, read_rows
-from tfctr.serving.rows import to_columns
+from tfctr.serving.client.row_files import read_examples, read_rows
+from tfctr.serving.wire.rows import to_columns
 
 ROOT = Path(__file__).parents[1]
 TABLE = pd.DataFrame({"price": [0.5, None, 2.0], "user": ["Zoë", "007", None], "click": [0, 1, 1]})
@@ -195,7 +195,7 @@ def test_the_client_needs_no_library_of_tables_before_such_a_file(tmp_path):
             sys.modules[name] = None  # as if it was not installed
         from tfctr.errors import ConfigError
         from tfctr.serving import AsyncPredictionClient, PredictionClient
-        from tfctr.serving.row_files import read_rows
+        from tfctr.serving.client.row_files import read_rows
         assert [part.rows for part in read_rows("rows.jsonl")] == [[{"user": "a"}]]
         try:
             list(read_rows("rows.csv"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfctr.errors import ConfigError, DataError
-from tfctr.serving.rows import read_json_lines, slices, to_columns
+from tfctr.serving.wire.rows import read_json_lines, slices, to_columns
 
 INPUTS = {"user": (np.dtype(object), (None,)), "price": (np.dtype("f8"), (None,))}
 IDS = {"ids": (np.dtype("i4"), (None, 2))}

@@ -7,8 +7,8 @@ from tfctr.data import Split
 from tfctr.errors import ConfigError
 from tfctr.features import MISSING, OUT_OF_VOCABULARY, Categorical, Numeric, Sequence
 from tfctr.schema import Schema
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.samples import raw_rows, sample_rows
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.publishing.samples import raw_rows, sample_rows
 
 
 def test_ids_come_back(tiny_schema, tiny_ids):

@@ -11,8 +11,8 @@ from test_parity import COLUMNS, SCHEMA, TRAIN, table
 
 import tfctr
 from tfctr.models import MODELS
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.server import LocalServer
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.runtime.stand_in import LocalServer
 
 ROWS, BATCH_SIZES = 1000, (1000, 64)
 SEPARATORS = {feature.name: feature.separator for feature in SCHEMA.features if hasattr(feature, "separator")}

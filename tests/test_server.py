@@ -16,9 +16,9 @@ from saved_models import client_of, probabilities, put, texts
 from served_model import predict_request
 
 from tfctr.errors import ConfigError, StorageError, TfctrError
-from tfctr.serving import protocol
-from tfctr.serving.client import PredictionClient
-from tfctr.serving.server import LocalServer, serve, tensorflow_serving_command
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.runtime.stand_in import LocalServer, serve, tensorflow_serving_command
+from tfctr.serving.wire import protocol
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_folders_that_cannot_be_served(tmp_path, models, layout):
 
 SERVE = """
 import logging, sys
-from tfctr.serving.server import serve
+from tfctr.serving.runtime.stand_in import serve
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 serve(sys.argv[1], port=int(sys.argv[2]))
 assert "tensorflow" not in sys.modules

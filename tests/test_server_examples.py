@@ -8,8 +8,8 @@ import pytest
 from saved_models import client_of, export_examples, export_shared_input, put
 
 from tfctr.errors import DataError
-from tfctr.serving import protocol
-from tfctr.serving.server import LocalServer
+from tfctr.serving.runtime.stand_in import LocalServer
+from tfctr.serving.wire import protocol
 
 ANSWERS = {
     protocol.ClassificationRequest: ("Classify", protocol.ClassificationResponse),

@@ -9,10 +9,10 @@ import pytest
 from saved_models import client_of, put
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving import protocol
-from tfctr.serving.answers import _handler
-from tfctr.serving.client import PredictionClient
-from tfctr.serving.server import LocalServer
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.runtime.methods import _handler
+from tfctr.serving.runtime.stand_in import LocalServer
+from tfctr.serving.wire import protocol
 
 ROWS = {"user": ["60"], "price": [2.0]}
 LIGHT, HEAVY = 0.7310586, 0.8175745  # sigmoid(0.5 * 2), sigmoid(0.75 * 2)

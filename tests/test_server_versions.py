@@ -10,8 +10,8 @@ import tensorflow as tf
 from saved_models import WEIGHTS, client_of, probabilities, put
 
 from tfctr.errors import StorageError
-from tfctr.serving.served import ServedModel
-from tfctr.serving.server import LocalServer
+from tfctr.serving.runtime.served_model import ServedModel
+from tfctr.serving.runtime.stand_in import LocalServer
 
 
 def wait_for(condition):

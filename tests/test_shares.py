@@ -18,7 +18,7 @@ from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import LR
 from tfctr.schema import Schema
 from tfctr.serving import LocalServer, PredictionClient
-from tfctr.serving.unseen import UnseenTokens
+from tfctr.serving.exporting.unseen import UnseenTokens
 
 TRAIN = {
     "user": ["a", "a", "b", "b", "c", "d", "", "a"],  # 7 tokens; c and d once

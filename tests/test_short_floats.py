@@ -15,10 +15,10 @@ from tfctr.data.short_floats import widened, widened_half
 from tfctr.errors import DataError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Label, Schema
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.row_files import read_examples, read_rows
-from tfctr.serving.rows import to_arrays
-from tfctr.serving.token_rules import rules_of
+from tfctr.serving.client.row_files import read_examples, read_rows
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.wire.rows import to_arrays
+from tfctr.serving.wire.token_rules import rules_of
 
 RNG = np.random.default_rng(0)
 ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)

@@ -16,15 +16,15 @@ from tfctr.features import Categorical
 from tfctr.models import MODELS
 from tfctr.models.base import CTRModel, ids_input
 from tfctr.schema import Schema
-from tfctr.serving.check import check_saved_model
-from tfctr.serving.client import PredictionClient
-from tfctr.serving.examples import make_examples, parse_examples
-from tfctr.serving.explanation import Explanation, difficulty
-from tfctr.serving.golden import golden_rows
-from tfctr.serving.loader import SavedModel, StatusError, read_signatures
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.server import LocalServer
-from tfctr.serving.signatures import ServedGraph
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.exporting.check import check_saved_model
+from tfctr.serving.exporting.explanation import Explanation, difficulty
+from tfctr.serving.exporting.golden import golden_rows
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.exporting.signatures import ServedGraph
+from tfctr.serving.exporting.tf_examples import make_examples, parse_examples
+from tfctr.serving.runtime.saved_model import SavedModel, StatusError, read_signatures
+from tfctr.serving.runtime.stand_in import LocalServer
 
 CANDIDATES, OPTIONAL = ("item", "price", "genres"), ("genres", "age")
 

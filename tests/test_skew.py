@@ -13,10 +13,10 @@ import tfctr
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import MODELS
 from tfctr.schema import Schema
-from tfctr.serving.examples import make_examples
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.row_files import read_examples
-from tfctr.serving.server import LocalServer
+from tfctr.serving.client.row_files import read_examples
+from tfctr.serving.exporting.tf_examples import make_examples
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.runtime.stand_in import LocalServer
 
 SCHEMA = Schema(
     [

@@ -18,12 +18,12 @@ from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Categorical
 from tfctr.models import MODELS, CTRModel, ids_input
 from tfctr.schema import Schema
-from tfctr.serving import tables as tables_module
-from tfctr.serving.calibration import IsotonicCalibration, SigmoidCalibration
-from tfctr.serving.golden import golden_rows
-from tfctr.serving.loader import SavedModel
-from tfctr.serving.raw_features import RawFeatures
-from tfctr.serving.tables import FORMS, Float16Table, Int8Table, compress_tables, quantize
+from tfctr.serving.exporting.calibration import IsotonicCalibration, SigmoidCalibration
+from tfctr.serving.exporting.compression import FORMS, Float16Table, Int8Table, compress_tables, quantize
+from tfctr.serving.exporting.exporter import compression as tables_module
+from tfctr.serving.exporting.golden import golden_rows
+from tfctr.serving.exporting.raw_features import RawFeatures
+from tfctr.serving.runtime.saved_model import SavedModel
 
 UNSEEN = 2**-11  # 1 + UNSEEN is 1 in float16
 

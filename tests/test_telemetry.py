@@ -8,9 +8,9 @@ import pytest
 from fake_serving import FakeServing, answer_price, rows
 
 from tfctr.errors import ConfigError, StorageError
-from tfctr.serving.async_client import AsyncPredictionClient
-from tfctr.serving.client import PredictionClient
-from tfctr.serving.telemetry import OpenTelemetryMetrics, PrometheusMetrics
+from tfctr.serving.client.asynchronous import AsyncPredictionClient
+from tfctr.serving.client.blocking import PredictionClient
+from tfctr.serving.client.telemetry import OpenTelemetryMetrics, PrometheusMetrics
 
 
 def refuse_two_rows(request, context):

@@ -14,8 +14,8 @@ import tfctr
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Categorical, Sequence
 from tfctr.schema import Schema
-from tfctr.serving.golden import golden_rows
-from tfctr.serving.raw_features import RawFeatures
+from tfctr.serving.exporting.golden import golden_rows
+from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.token_text import FORMS, TOKEN_TYPES
 
 TRAIN = {

@@ -16,7 +16,7 @@ from tfctr.config import Config
 from tfctr.errors import ConfigError, StorageError
 from tfctr.layers import MLP, FeatureEmbedding
 from tfctr.models import TF4CTR, CTRModel, ids_input
-from tfctr.serving.loader import SavedModel
+from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.training import train
 
 REFUSED = "could run code or read other files, and is refused"

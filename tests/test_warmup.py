@@ -11,12 +11,12 @@ import tfctr
 from tfctr.errors import ExportError, StorageError
 from tfctr.features import Categorical, Numeric
 from tfctr.schema import Schema
-from tfctr.serving.golden import read_golden
-from tfctr.serving.loader import SavedModel, StatusError, read_signatures
-from tfctr.serving.protocol import PredictionLog
-from tfctr.serving.records import write_records
-from tfctr.serving.server import LocalServer
-from tfctr.serving.warmup import read_warmup, replay, write_warmup
+from tfctr.serving.exporting.golden import read_golden
+from tfctr.serving.runtime.saved_model import SavedModel, StatusError, read_signatures
+from tfctr.serving.runtime.stand_in import LocalServer
+from tfctr.serving.runtime.warmup import read_warmup, replay, write_warmup
+from tfctr.serving.wire.protocol import PredictionLog
+from tfctr.serving.wire.tfrecord import write_records
 from tfctr.storage import write_json
 
 FILE = "assets.extra/tf_serving_warmup_requests"

@@ -279,7 +279,7 @@ def serve(
     A local stand-in, unless tensorflow_model_server is on PATH. Example: tfctr serve serving/frappe --port 8500
     """
     from tfctr import serving
-    from tfctr.serving.labels import require_labels
+    from tfctr.serving.publishing.labels import require_labels
 
     labels = require_labels(folder, parse_labels(label or ()))
     tls = {"certificate": certificate, "key": key, "root_certificates": root_certificates}

@@ -116,7 +116,7 @@ def publish(
     Example: tfctr publish runs/tf4ctr serving/frappe --keep 5
     """
     from tfctr import serving
-    from tfctr.serving.labels import versions_in_use
+    from tfctr.serving.publishing.labels import versions_in_use
     from tfctr.training import load_run
 
     bounds = serving.Bounds(
@@ -182,7 +182,7 @@ def versions(
     Example: tfctr versions serving/frappe --verify
     """
     from tfctr import serving
-    from tfctr.serving import manifest
+    from tfctr.serving.store import manifest
 
     serving.latest(folder)
     known = serving.history(folder, removed=removed)
@@ -215,7 +215,7 @@ def label(
 
     Example: tfctr label serving/models.config serving/frappe stable=7 canary=8 --server localhost:8500
     """
-    from tfctr.serving.labels import load_versions, move_labels, wait_until_available
+    from tfctr.serving.publishing.labels import load_versions, move_labels, wait_until_available
 
     wanted = parse_labels(labels)
     if (server is None) == (step is None):
@@ -285,7 +285,7 @@ COMMANDS = (export, publish, rollback, versions, label, server_config)
 
 def _suggest_labels(folder, published):
     """A file that pins versions is no longer served the highest one."""
-    from tfctr.serving.publish import pinned_versions
+    from tfctr.serving.store.folders import pinned_versions
 
     try:
         pinned = pinned_versions(folder)
@@ -341,8 +341,8 @@ def _compressed(run, data, form, calibration, negatives_kept):
 
 def _clicks(run, data, rows, sample, negatives_kept, layout):
     """Labelled raw rows of a file, or of the valid split; None of neither."""
-    from tfctr.serving.clicks import read_clicks
-    from tfctr.serving.samples import sample_clicks
+    from tfctr.serving.publishing.clicks import read_clicks
+    from tfctr.serving.publishing.samples import sample_clicks
 
     if rows is not None:
         return read_clicks(run.model.schema, rows, **layout)

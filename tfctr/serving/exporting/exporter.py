@@ -1,0 +1,267 @@
+"""From a trained model to a published SavedModel that answers raw rows exactly as the model does."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import numbers
+import platform
+import reprlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import tfctr
+from tfctr.data.shares import told_shares
+from tfctr.errors import ConfigError, DataError, ExportError
+from tfctr.models.base import require_model
+from tfctr.schema import Schema
+from tfctr.serving.exporting.calibration import all_negatives
+from tfctr.serving.exporting.check import check_saved_model
+from tfctr.serving.exporting.compression import reading
+from tfctr.serving.exporting.golden import golden_rows, write_golden
+from tfctr.serving.exporting.signatures import ServedGraph
+from tfctr.serving.runtime.saved_model import SavedModel
+from tfctr.serving.runtime.warmup import MOST_ROWS, write_warmup
+from tfctr.serving.store.folders import publish, require_place
+from tfctr.serving.wire.token_rules import raw_columns
+from tfctr.storage import write_json
+
+_LOG = logging.getLogger(__name__)
+
+_EXTRA = "assets.extra"  # loaders leave this folder of a SavedModel alone
+_MOST_EXAMPLES = 10_000
+
+
+def export(
+    model,
+    folder,
+    *,
+    vocabularies=None,
+    metrics=None,
+    examples=None,
+    candidates=None,
+    optional=(),
+    calibration=None,
+    negatives_kept=1.0,
+    tables=None,
+    without=(),
+    origin=None,
+    check=True,
+):
+    """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
+
+    | signature | inputs | outputs |
+    |---|---|---|
+    | `serving_default` | each feature by its name, `(batch,)`: text, "" if missing; float64, NaN if missing | `probability` |
+    | `ids` | `ids`, `(batch, schema.width)` int32, as prepared; what a feature lacks is out of vocabulary | `probability` |
+    | `rank` | the `candidates` as `(rows,)`, all other features, the context, as `(1,)` | `probability`, `(rows,)` |
+    | `classify` | `inputs`: serialized tf.Example, see `parse_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
+    | `regress` | the same | `outputs`, the probability |
+    | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
+    | `schema` | `rows`, `(batch,)` int32 | `schema`: JSON of what clients must know of tokens, the same for each row |
+    | `embedding` | as `serving_default` | `embedding`: the fields of each of `model.embeddings`, flat, side by side |
+    | `unseen` | as `serving_default` | for each feature with a vocabulary, `(batch, 3)`: see `UnseenTokens` |
+
+    Tokens are read in their form, as `prepare` reads them: see `Categorical`. Probabilities are `(batch,)`, float32 under every
+    dtype policy. A row with a number so extreme that the model answers NaN is answered like a row without values. The
+    SavedModel needs no file outside its folder. In there, `assets.extra/` holds `schema.json`, `model_card.json`, and requests
+    with their answers twice: `golden.json` to read and to send, and `tf_serving_warmup_requests`, which TensorFlow Serving
+    replays before it serves the version.
+
+    Back in Keras, a version is `keras.layers.TFSMLayer(folder / "1", call_endpoint="serving_default", dtype="float64")`: called
+    with a dict of columns, whose numbers are float64, while a layer casts them to its own type. The signature to convert to
+    TFLite or ONNX is `ids`: it has neither text nor look-ups. Keras' own `model.export` gives logits of ids.
+
+    Args:
+        model: a `CTRModel`: one of `tfctr.models`, or `CTRModel(schema, ids, {"logit": ...})` of the tensors of any graph.
+        folder: where the versions are; this one becomes `folder/<number>`.
+        vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
+        metrics: `{name: number}` for the model card; None, or a number that is not finite, is what is not defined.
+        examples: up to 10,000 raw rows, in any form that `PredictionClient` takes, that join the golden rows of
+            `serving_default`; the first 64 those of the other signatures, too. They stand in the version, for all who may read
+            it: give none that are about people. The other golden rows are made up.
+        candidates: names of the features that differ among the candidates of one request; None for no signature `rank`.
+        optional: names of features that requests to `serving_default`, `rank`, `explain` and `embedding` may leave out, and
+            that are then missing: clients written before a new feature need no change. Not for a server that batches requests.
+        calibration: made by `fit_calibration`. `explain` keeps the logits as they are, and judges difficulty by the model's own
+            probability.
+        negatives_kept: the share of the non-clicks that was kept in the rows that the model was trained and calibrated on. The
+            probabilities are for all rows: `p / (p + (1 - p) / negatives_kept)`.
+        tables: made by `compress_tables`; None stores the model's own, in float32. All signatures read them, so that golden
+            answers are those of the model with these tables.
+        without: which of the signatures `explain` and `embedding` the version does not have: they tell more of the model than
+            probabilities do.
+        origin: plain data that say where the model comes from, for the model card: `run.origin`.
+        check: run the strict check before publishing.
+
+    Returns:
+        The path of the new version.
+
+    Raises:
+        ConfigError: the model has no fitted schema, `vocabularies` is a dataset of another fit, a vocabulary file is not the
+            model's, `candidates` or `optional` names no feature, `metrics` holds what is no number, `negatives_kept` is not in
+            (0, 1], `tables` are not this model's as it is now, or the name of `folder` cannot be a model's.
+        StorageError: a vocabulary file is missing, `folder` is no folder of versions, or cannot be written.
+        DataError: the examples are too many, or do not fit the schema.
+        ExportError: a weight or an answer is not finite, the SavedModel answers differently, or `tables` move a probability
+            of the golden rows or the examples too far. Nothing is published.
+
+    >>> import tempfile
+    >>> from tfctr import Categorical, Schema
+    >>> schema = Schema(features=[Categorical("user", hash_buckets=9, size=12)], label="click")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export(tfctr.models.LR(schema), folder).name
+    '1'
+    """
+    folder, metrics = require_place(folder), known_metrics(metrics or {})
+    calibration = all_negatives(calibration, negatives_kept)
+    schema = _schema_of(model, vocabularies)
+    model.settle()
+    _refuse_infinite_weights(model)
+    with reading(model, tables):
+        with _as_served(model):
+            graph = ServedGraph(model, schema, candidates, optional, calibration, without)
+            golden = list(_golden(graph, examples, tables))
+
+        served = {
+            "signatures": sorted(graph.endpoints),
+            "candidates": list(graph.candidates or ()),
+            "optional": list(graph.raw.optional),
+            "calibration": None if calibration is None else calibration.describe(),
+            "negatives_kept": negatives_kept,
+            "tables": None if tables is None else tables.describe(),
+        }
+
+        def build(version):
+            graph.write(version)
+            (version / _EXTRA).mkdir()
+            schema.save(version / _EXTRA / "schema.json")
+            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics), "origin": origin, **served})
+            write_golden(version / _EXTRA / "golden.json", golden, model=folder.name)
+            write_warmup(version, golden, model=folder.name)
+            if check:
+                check_saved_model(version)
+
+        return publish(folder, build)
+
+
+def unseen_of(version, schema, examples):
+    """The shares of the tokens of raw rows that an exported version does not know: see `PredictionClient.unseen`."""
+    model = SavedModel(version)
+    if (signature := model.signatures.get("unseen")) is None:
+        return None
+    columns = raw_columns(schema, examples)
+    answers = model.run("unseen", {name: columns[name] for name in signature.inputs})
+    return told_shares(answers, "the rows to compare versions on")
+
+
+@contextlib.contextmanager
+def _as_served(model):
+    """Let `predict` round as the check and TensorFlow Serving do: in a graph, on the CPU."""
+    eagerly = model.run_eagerly
+    model.run_eagerly, model.predict_function = False, None
+    try:
+        with tf.device("CPU"):
+            yield
+    finally:
+        model.run_eagerly, model.predict_function = eagerly, None
+
+
+def _golden(graph, examples, tables):
+    """Requests with answers, of golden rows and of examples."""
+    rows = golden_rows(graph.schema)
+    yield from graph.golden(rows, (1, 3, MOST_ROWS))
+    yield from graph.golden_without_optional(rows)
+    yield graph.foreign_ids()
+    yield graph.golden_token_rules()
+    _require_close(graph, rows, "golden row", tables)
+    if examples is not None:
+        columns = raw_columns(graph.schema, examples)
+        _LOG.warning("%s rows of yours go into the version, for all who may read it", f"{len(next(iter(columns.values()))):,}")
+        yield from _golden_examples(graph, columns)
+        _require_close(graph, columns, "example", tables)
+
+
+def _golden_examples(graph, columns):
+    """The first rows for every signature, the others for `serving_default` alone."""
+    rows = len(next(iter(columns.values())))
+    if rows > _MOST_EXAMPLES:
+        raise DataError(f"there are {rows:,} examples.", fix=f"give at most {_MOST_EXAMPLES:,}: servers replay them")
+    for start in range(0, rows, MOST_ROWS):
+        part = {name: column[start : start + MOST_ROWS] for name, column in columns.items()}
+        if start == 0:
+            yield from graph.golden(part, {min(rows, MOST_ROWS)})
+        else:
+            yield graph.golden_probabilities(part)
+
+
+def _require_close(graph, columns, what, tables):
+    if tables is not None:
+        tables.require_close(graph.raw(columns), what, graph.calibration)
+
+
+def _schema_of(model, vocabularies):
+    require_model(model)
+    schema = model.schema
+    if vocabularies is not None:
+        _require_same_fit(schema, Path(vocabularies))
+        schema = dataclasses.replace(schema, folder=str(vocabularies))
+    return schema
+
+
+def _require_same_fit(schema, folder):
+    """Refuse a prepared dataset of another fit; a folder with vocabularies alone is compared with them, file by file."""
+    if (folder / "schema.json").is_file() and (found := Schema.load(folder / "schema.json")).is_fitted:
+        schema.require_fit(found.digest, f"`vocabularies`: {folder}", "give the dataset that the model was trained on")
+
+
+def _refuse_infinite_weights(model):
+    for weight in model.weights:
+        if not tf.reduce_all(tf.math.is_finite(weight.value)):
+            raise ExportError(f"the weight {weight.path!r} is not finite.", fix="train the model again")
+
+
+def known_metrics(metrics):
+    """Plain numbers, None for what is not defined."""
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(f"`metrics` is {reprlib.repr(metrics)}.", fix='give a dict of numbers, such as {"auc": 0.75}')
+    known = {}
+    for name, value in metrics.items():
+        if value is not None and not isinstance(value, numbers.Real):
+            raise ConfigError(f"the metric {name!r} is {reprlib.repr(value)}.", fix="give a number, or None")
+        known[name] = float(value) if value is not None and math.isfinite(value) else None
+    return known
+
+
+def _model_card(model, metrics):
+    return {
+        "model": type(model).__name__,
+        "config": _without_schemas(model.get_config()),
+        "precision": _precision(model),
+        "parameters": model.count_params(),
+        "metrics": metrics,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "tfctr": tfctr.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _precision(model):
+    """The lowest precision that a layer computes in."""
+    used = {layer.compute_dtype for layer in model._flatten_layers()}
+    return next((name for name in ("bfloat16", "float16") if name in used), "float32")
+
+
+def _without_schemas(config):
+    """The arguments without the schemas in them: `schema.json` has the one there is, and not the folders of this machine."""
+    if isinstance(config, dict):
+        return {key: _without_schemas(value) for key, value in config.items() if key not in ("schema", "nested")}
+    return [_without_schemas(value) for value in config] if isinstance(config, list | tuple) else config

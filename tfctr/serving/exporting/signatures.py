@@ -1,0 +1,249 @@
+"""The functions of a served model, and the answers that each of them must give."""
+
+import contextlib
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfctr.errors import ConfigError, ExportError, StorageError, choose
+from tfctr.serving.exporting.explanation import Explanation
+from tfctr.serving.exporting.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
+from tfctr.serving.exporting.tf_examples import make_examples, parse_examples
+from tfctr.serving.exporting.unseen import UnseenTokens
+from tfctr.serving.wire import token_rules
+
+_CLASSES = ("0", "1")  # no click, click
+_SPARED = {name: name for name in ("explain", "embedding")}  # what a version may be without
+_CONTEXTS = 2  # golden requests of `rank` for each batch, one for each context
+
+
+class ServedGraph:
+    """All signatures of one model.
+
+    `endpoints` has the function and the input specs of each; `golden` gives requests with the answers of `model.predict`, or
+    of the same computation traced once more where `predict` has no such answer.
+
+    Args:
+        model: a `CTRModel`.
+        schema: its fitted `Schema`.
+        candidates: names of the features that `rank` takes for each candidate; without them there is no `rank`.
+        optional: names of the features that requests may leave out.
+        calibration: from logits to probabilities; None is the model's own sigmoid.
+        without: which of the signatures `explain` and `embedding` there are not.
+
+    Raises:
+        ConfigError: a name that is no feature of the schema, `rank` would have no candidate that is required, or `without`
+            names another signature.
+        ExportError: the answer to a row without values is not finite.
+    """
+
+    def __init__(self, model, schema, candidates=None, optional=(), calibration=None, without=()):
+        self.model, self.schema, self.calibration = model, schema, calibration
+        self.raw = RawFeatures(schema, optional)
+        without = {choose(_SPARED, name, "signature to leave out") for name in without}
+        self.spared = [name for name in _SPARED if name not in without]
+        self.candidates = None if candidates is None else some_features(schema, "candidates", candidates)
+        if self.candidates is not None and set(self.candidates) <= set(self.raw.optional):
+            fix = "name a feature that every request has: it tells how many candidates there are"
+            raise ConfigError(f"`candidates` is {list(self.candidates)}: none of them is required.", fix=fix)
+        self.explanation, self.unseen = Explanation(model), UnseenTokens(schema)
+        self._ids_spec = tf.TensorSpec((None, schema.width), tf.int32, name="ids")
+        # Signatures share these, so that each is traced and written once. Not called by `golden`: they must know no device.
+        self._encode = tf.function(self.raw, input_signature=[self.raw.signature], autograph=False)
+        self._probability = self._traced(self._answer)
+        self._offline = {
+            name: self._traced(function)
+            for name, function in (("probability", self._predict), ("explain", self._explain), ("embedding", self._embed))
+        }
+        self.fallback = math.nan
+        self.fallback = self._answer_without_values()
+
+    def write(self, folder):
+        """Write the SavedModel: of the model's variables, those that a signature reads. Raises `StorageError` if it cannot."""
+        archive = keras.export.ExportArchive()
+        archive.track(self.raw)
+        for name, (function, specs) in self.endpoints.items():
+            archive.add_endpoint(name, function, input_signature=specs)
+        try:
+            archive.write_out(folder, verbose=False)
+        except tf.errors.OpError as error:
+            fix = "check the path, its permissions and the space on its disk"
+            raise StorageError(f"cannot write {folder}: {error.message.rpartition('; ')[2]}.", fix=fix) from error
+
+    @property
+    def endpoints(self):
+        """Signature -> (function, its input specs)."""
+        columns = self._column_specs(self.raw.signature)
+        examples = [tf.TensorSpec((None,), tf.string, name="inputs")]
+        endpoints = {
+            "serving_default": (self._from_columns(self._probability), columns),
+            "ids": (self._from_ids, [self._ids_spec]),
+            "classify": (self._from_examples(_as_classes), examples),
+            "regress": (self._from_examples(_as_outputs), examples),
+            token_rules.SIGNATURE: (self._token_rules, [tf.TensorSpec((None,), tf.int32, name=token_rules.INPUT)]),
+        }
+        answers = {"explain": self._explain, "embedding": self._embed}
+        endpoints |= {name: (self._from_columns(answers[name]), columns) for name in self.spared}
+        if self.unseen.fields:
+            endpoints["unseen"] = (self._from_columns(self.unseen), columns)
+        if self.candidates is not None:
+            context = {name: tf.TensorSpec((1,), spec.dtype, name=name) for name, spec in self.raw.signature.items()}
+            items = {name: self.raw.signature[name] for name in (*self.candidates, *self.raw.optional)}
+            endpoints["rank"] = (self._rank(), self._column_specs(context | items))
+        return endpoints
+
+    def golden(self, columns, sizes):
+        """Requests for every signature, made of the first rows of `columns` at these batch sizes, with their answers."""
+        for size in sizes:
+            inputs = {name: column[:size] for name, column in columns.items()}
+            ids = self.raw(inputs).numpy()
+            answers = self.answers(ids)
+            yield _batch("serving_default", inputs, answers)
+            yield _batch("ids", {"ids": ids}, answers)
+            for name in self.spared:
+                yield _batch(name, inputs, _arrays(self._computed(name, ids)))
+            if self.unseen.fields:
+                yield _batch("unseen", inputs, _arrays(self.unseen(tf.constant(ids))))
+            yield from self._golden_examples(inputs)
+            yield from self._golden_ranks(inputs)
+
+    def golden_probabilities(self, inputs):
+        """A request for `serving_default`, with its answers."""
+        return _batch("serving_default", inputs, self.answers(self.raw(inputs).numpy()))
+
+    def golden_without_optional(self, columns, rows=3):
+        """Requests that leave the optional features out."""
+        if self.raw.optional:
+            inputs = {name: column[:rows] for name, column in columns.items()}
+            given = {name: column for name, column in inputs.items() if name not in self.raw.optional}
+            yield _batch("serving_default", given, self.answers(self.raw(inputs | self._absent).numpy()))
+
+    def foreign_ids(self):
+        """A request with ids that belong to no feature, or to another one."""
+        ids = np.int32([[number] * self.schema.width for number in (-1, 0, self.schema.table_rows, 2**31 - 1)])
+        return _batch("ids", {"ids": ids}, self.answers(in_range(self.schema, ids).numpy()))
+
+    def golden_token_rules(self, rows=2):
+        """A request for what clients must know of tokens."""
+        texts = np.array([token_rules.written_rules(self.schema).encode()] * rows, object)
+        return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
+
+    def answers(self, ids):
+        """What `model.predict` gives for `ids` at this batch size, calibrated, except for what is not a number."""
+        if self.calibration is None:
+            probability = self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
+        else:
+            probability = self._computed("probability", ids).numpy()
+        return {"probability": np.where(np.isnan(probability), self.fallback, probability)}
+
+    def _golden_examples(self, inputs):
+        """For Classify and Regress, whose numbers are float32."""
+        serialized = np.array(make_examples(self.schema, inputs), object)
+        ids = self.raw(parse_examples(self.schema, tf.constant(serialized))).numpy()
+        click = self.answers(ids)["probability"]
+        classes = np.array([[name.encode() for name in _CLASSES]] * len(click), object)
+        scores = np.stack([np.float32(1) - click, click], axis=1)
+        yield _batch("classify", {"inputs": serialized}, {"classes": classes, "scores": scores})
+        yield _batch("regress", {"inputs": serialized}, {"outputs": click})
+
+    def _golden_ranks(self, inputs):
+        """The first rows as contexts, each for the candidates of all rows."""
+        rows = len(next(iter(inputs.values())))
+        for context in range(min(rows, _CONTEXTS) if self.candidates else 0):
+            columns = {name: c if name in self.candidates else c[context : context + 1] for name, c in inputs.items()}
+            tiled = {name: c if name in self.candidates else np.repeat(c, rows) for name, c in columns.items()}
+            yield _batch("rank", columns, self.answers(self.raw(tiled).numpy()))
+
+    def _computed(self, name, ids):
+        # Not by a call of the function itself: TensorFlow would count the traces of several models as of one, and warn.
+        return self._offline[name].get_concrete_function()(tf.constant(ids))
+
+    def _answer_without_values(self):
+        missing = {name: tf.constant([MISSING_VALUES[spec.dtype]], spec.dtype) for name, spec in self.raw.signature.items()}
+        answer = float(self.answers(self.raw(missing).numpy())["probability"][0])
+        if not math.isfinite(answer):
+            raise ExportError(f"the model answers {answer} to a row without values.", fix="train the model again")
+        return answer
+
+    # endpoints
+
+    @property
+    def _absent(self):
+        """What TensorFlow Serving takes for an input that a request leaves out: a column without rows."""
+        return {name: tf.constant([], self.raw.signature[name].dtype) for name in self.raw.optional}
+
+    def _column_specs(self, specs):
+        optional = {name: specs[name] for name in self.raw.optional}
+        return [{name: spec for name, spec in specs.items() if name not in optional}, optional]
+
+    def _from_columns(self, answer):
+        def endpoint(required, optional=self._absent):
+            return answer(self._encode({**required, **optional}))
+
+        return endpoint
+
+    def _rank(self):
+        context = set(self.raw.signature).difference(self.candidates)
+
+        def endpoint(required, optional=self._absent):
+            ids = self.raw.rank({**required, **optional}, self.candidates)
+            with contextlib.ExitStack() as stack:
+                for embedding in self.model.embeddings:
+                    stack.enter_context(embedding.sharing(context))
+                return self._answer(ids)
+
+        return endpoint
+
+    def _from_ids(self, ids):
+        return self._probability(in_range(self.schema, tf.ensure_shape(ids, self._ids_spec.shape)))
+
+    def _from_examples(self, form):
+        def endpoint(inputs):
+            return form(self._probability(self._encode(parse_examples(self.schema, inputs)))["probability"])
+
+        return endpoint
+
+    def _token_rules(self, rows):
+        rows = tf.shape(tf.ensure_shape(rows, (None,)))
+        return {token_rules.OUTPUT: tf.fill(rows, token_rules.written_rules(self.schema))}
+
+    # from ids to answers
+
+    def _traced(self, function):
+        return tf.function(function, input_signature=[self._ids_spec], autograph=False)
+
+    def _answer(self, ids):
+        probability = self._predict(ids)
+        return {"probability": tf.where(tf.math.is_nan(probability), self.fallback, probability)}
+
+    def _predict(self, ids):
+        if self.calibration is None:
+            return tf.cast(self.model.predict_step(ids), tf.float32)[:, 0]
+        return self.calibration(tf.cast(self.model(ids, training=False)["logit"], tf.float32)[:, 0])
+
+    def _explain(self, ids):
+        return {**self._answer(ids), **self.explanation(ids)}
+
+    def _embed(self, ids):
+        tables = [embedding(ids) for embedding in self.model.embeddings]  # (batch, fields, dim) each
+        flat = [tf.reshape(tf.cast(fields, tf.float32), (-1, fields.shape[1] * fields.shape[2])) for fields in tables]
+        return {"embedding": tf.concat(flat, axis=1)}
+
+
+def _as_classes(click):
+    classes = tf.tile([_CLASSES], [tf.shape(click)[0], 1])
+    return {"classes": classes, "scores": tf.stack([1.0 - click, click], axis=1)}
+
+
+def _as_outputs(click):
+    return {"outputs": click}
+
+
+def _batch(signature, inputs, outputs):
+    return {"signature": signature, "inputs": inputs, "outputs": outputs}
+
+
+def _arrays(tensors):
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

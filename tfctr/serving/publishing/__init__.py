@@ -1,0 +1,1 @@
+"""How a version goes live: comparison with the live one, records, labels, the server's configuration."""

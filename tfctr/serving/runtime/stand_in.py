@@ -1,0 +1,234 @@
+"""A local stand-in for TensorFlow Serving, not TensorFlow Serving: its gRPC calls over loopback.
+
+For trying an exported model, and for tests, where the real server cannot be installed. Models run in TensorFlow's C API by the
+strict loader. What is here follows TensorFlow Serving's rules and words: a base path with numbered versions, polled; the
+highest is served; a new one is loaded, and its warm-up records replayed, before the old one goes; one that fails to load leaves
+the old one in place and is not tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config
+(policy and labels) are answered; see `answers`, `example_answers` and `served`. What is not here: several models, REST,
+batching, monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import threading
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+
+from tfctr.errors import ConfigError, StorageError, require_count, require_positive
+from tfctr.serving.runtime.flags import CAREFUL_FLAGS
+from tfctr.serving.runtime.methods import Requests
+from tfctr.serving.runtime.saved_model import StatusError, disable_xla
+from tfctr.serving.runtime.served_model import ServedModel
+from tfctr.serving.store.folders import latest, version_folder
+from tfctr.serving.store.policy import version_policy
+from tfctr.serving.wire.pem import read_server_pem
+
+_LOG = logging.getLogger(__name__)
+
+
+def serve(
+    folder,
+    port=8500,
+    host="127.0.0.1",
+    name=None,
+    poll_seconds=1.0,
+    stand_in=False,
+    ready=None,
+    *,
+    versions=None,
+    labels=None,
+    certificate=None,
+    key=None,
+    root_certificates=None,
+):
+    """Serve the highest version under `folder` until SIGINT or SIGTERM.
+
+    Where `tensorflow_model_server` is on PATH, that program takes the place of this process, unless `stand_in` is true. It
+    listens on every network interface: it has no flag for the host.
+
+    Args:
+        folder: the folder of all versions, `serving/frappe`, not `serving/frappe/1`.
+        port: 0 takes any free port (the stand-in only).
+        host: the interface to listen on (the stand-in only).
+        name: the model's name in requests; the folder's own name if None.
+        poll_seconds: how often to look for a new version.
+        stand_in: never run `tensorflow_model_server`.
+        ready: called with the `LocalServer` as soon as it answers.
+        versions, labels, certificate, key, root_certificates: as for `LocalServer` (the stand-in only).
+
+    Raises:
+        ConfigError: an argument cannot be used.
+        StorageError: no version under `folder`, one that cannot be loaded, or a port that is taken.
+    """
+    folder = _base_path(folder)
+    _require_numbers(port, poll_seconds)
+    options = {
+        "versions": versions,
+        "labels": labels,
+        "certificate": certificate,
+        "key": key,
+        "root_certificates": root_certificates,
+    }
+    binary = None if stand_in else shutil.which("tensorflow_model_server")
+    if binary:
+        for option, value in options.items():
+            if value:
+                fix = "give `stand_in=True` (--stand-in), or start that program with files of its own: docker/README.md"
+                raise ConfigError(f"`{option}` is for the stand-in, and {binary} would take its place.", fix=fix)
+        _LOG.warning("running %s, which listens on every interface of this machine", binary)
+        os.execv(binary, tensorflow_serving_command(binary, folder, port, name, poll_seconds))
+    disable_xla()
+    # Waited for, not handled: a handler runs between any two instructions of this thread, whatever locks it holds.
+    signals = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        with LocalServer(folder, port, host, name, poll_seconds, **options) as server:
+            _LOG.info("%s at %s: a local stand-in, not TensorFlow Serving", server.name, server.target)
+            if ready is not None:
+                ready(server)
+            signal.sigwait(signals)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def tensorflow_serving_command(binary, folder, port=8500, name=None, poll_seconds=1.0):
+    """The command line that serves `folder` with the real `tensorflow_model_server`, as a list.
+
+    >>> tensorflow_serving_command("tensorflow_model_server", "/models/frappe")[1:3]
+    ['--port=8500', '--model_name=frappe']
+    """
+    if port == 0:
+        raise ConfigError("`port` is 0, which switches tensorflow_model_server's gRPC off.", fix="give a port number")
+    folder = Path(folder).resolve()
+    return [
+        binary,
+        f"--port={port}",
+        f"--model_name={name or folder.name}",
+        f"--model_base_path={folder}",
+        f"--file_system_poll_wait_seconds={max(1, round(poll_seconds))}",
+        *CAREFUL_FLAGS,
+    ]
+
+
+class LocalServer:
+    """The stand-in server, for `with`: it answers inside the block.
+
+    `port`, `target` ("host:port") and `version` say what it serves, and where.
+
+    Args:
+        folder, port, host, name, poll_seconds: as in `serve`.
+        versions: serve these, not the highest one alone.
+        labels: names of versions that are served, `{"stable": 1, "canary": 2}`.
+        certificate, key: PEM files; the server then answers over TLS only.
+        root_certificates: a PEM file of authorities; clients must show a certificate of theirs.
+
+    Raises:
+        ConfigError: an argument cannot be used.
+        StorageError: a version cannot be served, a file cannot be read, or the port is taken.
+
+    >>> with LocalServer("serving/frappe", port=0) as server:  # doctest: +SKIP
+    ...     PredictionClient(server.target, model="frappe").predict(rows)
+    """
+
+    def __init__(
+        self,
+        folder,
+        port=8500,
+        host="127.0.0.1",
+        name=None,
+        poll_seconds=1.0,
+        *,
+        versions=None,
+        labels=None,
+        certificate=None,
+        key=None,
+        root_certificates=None,
+    ):
+        folder = _base_path(folder)
+        _require_numbers(port, poll_seconds)
+        if versions is not None:
+            versions = [int(version_folder(folder, number).name) for number in versions]
+        self.name = name or folder.name
+        self._model = ServedModel(self.name, folder, version_policy(versions))
+        self._labels, self._credentials = labels or {}, _credentials(certificate, key, root_certificates)
+        self._address, self.port = (host, port), None
+        self._poll_seconds, self._stopping = poll_seconds, threading.Event()
+
+    @property
+    def version(self):
+        """The version that requests without one get; None while there is none."""
+        return max(self._model.loaded, default=None)
+
+    @property
+    def target(self):
+        """What a client connects to."""
+        return f"{self._address[0]}:{self.port}"
+
+    def __enter__(self):
+        self._model.refresh(first=True)
+        try:
+            self._model.label(self._labels)
+        except StatusError as error:
+            raise ConfigError(f"`labels` is {self._labels!r}: {error.problem}.", fix="give `versions` with them all") from error
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(4 * (os.cpu_count() or 1)),
+            # Without so_reuseport=0 two servers would share one port without a word.
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+        )
+        self._server.add_generic_rpc_handlers(Requests(self._model).handlers())
+        self.port = self._bind()
+        self._server.start()
+        self._poller = threading.Thread(target=self._poll, name="tfctr-versions", daemon=True)
+        self._poller.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stopping.set()
+        self._server.stop(grace=5).wait(timeout=10)
+        self._poller.join()
+
+    def _bind(self):
+        host, port = self._address
+        try:
+            if self._credentials is None:
+                return self._server.add_insecure_port(f"{host}:{port}")
+            return self._server.add_secure_port(f"{host}:{port}", self._credentials)
+        except RuntimeError as error:
+            raise StorageError(
+                f"cannot listen on {host}:{port}: the port is taken, or the host is not this machine's.",
+                fix="give another --port",
+            ) from error
+
+    def _poll(self):
+        while not self._stopping.wait(self._poll_seconds):
+            try:
+                self._model.refresh()
+            except Exception:  # without this thread the server would keep its version for ever
+                _LOG.exception("%s: cannot look for versions; trying again", self._model.base)
+
+
+def _credentials(certificate, key, root_certificates):
+    pem = read_server_pem(certificate, key, root_certificates)
+    if not pem:
+        return None
+    roots = pem.get("root_certificates")
+    return grpc.ssl_server_credentials([(pem["key"], pem["certificate"])], roots, require_client_auth=roots is not None)
+
+
+def _require_numbers(port, poll_seconds):
+    require_count("port", port, 0, 65535)
+    require_positive("poll_seconds", poll_seconds)
+
+
+def _base_path(folder):
+    folder = Path(folder).resolve()
+    if folder.is_file():
+        raise StorageError(f"{folder} is not a folder.", fix="serve the folder of all versions")
+    if (folder / "saved_model.pb").exists():
+        raise StorageError(f"{folder} is one version.", fix=f"serve the folder of all versions: {folder.parent}")
+    latest(folder)
+    return folder
