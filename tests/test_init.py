@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tfctr import cli
-from tfctr.cli_init import examples
+from tfctr.cli.starter import examples
 from tfctr.config import Config
 from tfctr.schema import Schema
 

@@ -1,4 +1,4 @@
-"""The commands around what is served: `tfctr export | publish | rollback | versions | label | server-config`."""
+"""Commands about the versions of a served model."""
 
 import shlex
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tfctr.console import (
+from tfctr.cli.console import (
     Columns,
     Encoding,
     Json,
@@ -280,7 +280,7 @@ def server_config(
         typer.echo(" \\\n    ".join(["tensorflow_model_server --port=8500 --rest_api_port=8501", *map(shlex.quote, flags)]))
 
 
-COMMANDS = (export, publish, rollback, versions, label, server_config)
+COMMANDS = (publish, rollback, versions, label, server_config)
 
 
 def _suggest_labels(folder, published):

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from tfctr.console import Json, show, suggest
+from tfctr.cli.console import Json, show, suggest
 from tfctr.errors import choose
 from tfctr.storage import atomic_file, require_free
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def examples():

@@ -1,0 +1,94 @@
+"""The program `tfctr`: its commands, in the groups of `tfctr --help`, and how each of them ends.
+
+Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error included. Exit codes: those of `tfctr.errors`,
+130 after Ctrl-C, and 143 after SIGTERM. TensorFlow is imported inside the commands that need it, so `--help` answers at once.
+"""
+
+import functools
+import logging
+import os
+import signal
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from tfctr import __version__
+from tfctr.cli import data, publishing, serving, training
+from tfctr.cli.console import print_json
+from tfctr.errors import StorageError, TfctrError
+
+app = typer.Typer(
+    help="Click-through-rate prediction, from a raw table to a gRPC answer.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_GROUPS = {
+    "Data": data.COMMANDS,
+    "Training": training.COMMANDS,
+    "Serving": (publishing.export, *serving.COMMANDS),
+    "Operations": publishing.COMMANDS,
+}
+
+
+def main():
+    """The entry point of the `tfctr` program."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
+    sys.stdout.reconfigure(encoding="utf-8")  # as the files are, whatever the locale
+    talk = logging.StreamHandler(sys.stderr)
+    logging.getLogger("tfctr").addHandler(talk)
+    logging.getLogger("tfctr").setLevel(logging.INFO)
+    logging.getLogger("tfctr.metrics").setLevel(logging.ERROR)  # `evaluate` says what is not defined
+    signal.signal(signal.SIGTERM, _terminate)
+    app()
+
+
+def _terminate(*_):
+    """End as after Ctrl-C, with what is kept and said then, but for the exit code."""
+    raise _Terminated
+
+
+class _Terminated(KeyboardInterrupt):
+    pass
+
+
+def _guarded(function):
+    """A command whose expected errors are printed as their text, without a traceback, and end with their exit code."""
+
+    @functools.wraps(function)
+    def guarded(**arguments):
+        try:
+            return function(**arguments)
+        except (typer.Exit, BrokenPipeError):
+            raise
+        except _Terminated as error:
+            raise typer.Exit(143) from error
+        except (TfctrError, OSError) as error:
+            if not isinstance(error, TfctrError):
+                problem = f"{error.filename or 'the disk'}: {error.strerror or error}."
+                error = StorageError(problem, fix="check space and permissions")
+            failure, text, code = {"problem": error.problem, "fix": error.fix}, f"error: {error}", error.exit_code
+        except Exception as error:
+            traceback.print_exc()
+            failure, code = {"problem": f"{type(error).__name__}: {error}", "fix": None}, 70
+            text = "This is a bug in tfctr. Please report it with the lines above."
+        if arguments.get("json"):
+            print_json({"error": {**failure, "exit_code": code}})
+        else:
+            typer.echo(text, err=True)
+        raise typer.Exit(code)
+
+    return guarded
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False):
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for _group, _commands in _GROUPS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_group)(_guarded(_command))

@@ -1,0 +1,103 @@
+"""Commands about models and runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfctr.cli.console import Json, Moved, RunFolder, say_shares, show, suggest
+from tfctr.errors import ConfigError
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="The --out folder of `tfctr prepare`.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run: `tfctr init` writes one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Without CONFIG: a name that `tfctr models` lists. [default: TF4CTR]")
+    ] = None,
+    set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replace one value; may be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same as --set training.seed=N.")] = None,
+    keep_freed_memory: Annotated[
+        bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
+    ] = True,
+    json: Json = False,
+):
+    """Train a model: with settings that follow from the data, or with those of CONFIG, such as a paper's.
+
+    Example: tfctr train --data runs/data --out runs/first
+
+    Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
+    """
+    from tfctr import memory
+    from tfctr.config import Config
+
+    if config is not None and model is not None:
+        raise ConfigError(f"{config} names a model, and `--model` does.", fix="leave one of them out")
+    overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
+    # Before TensorFlow is imported: a typing error shows at once.
+    named = (
+        Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
+        if config is None
+        else Config.load(config, overrides)
+    )
+    if keep_freed_memory and memory.keep_freed_memory():
+        typer.echo("malloc keeps freed memory for the next step (--return-freed-memory)", err=True)
+
+    from tfctr import training
+    from tfctr.data import Dataset
+
+    dataset = Dataset.load(data)
+    run = training.train(named if config else training.suggest(dataset, named.model.name, overrides), dataset, out)
+    show({"folder": str(out), **run.metrics}, json)
+    suggest(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
+
+
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    data: Moved = None,
+    json: Json = False,
+):
+    """Print exact AUC, gAUC and log loss of a run; and the log loss of a constant, predicted over observed clicks (pcoc).
+
+    Example: tfctr evaluate runs/tf4ctr --split test --json
+    """
+    from tfctr.evaluation import evaluate
+    from tfctr.training import load_run
+
+    values = evaluate(load_run(run), split, data=data)
+    undefined = values["undefined"]
+    show(values if json else {name: value for name, value in values.items() if name not in ("undefined", "shares")}, json)
+    say_shares(split, values.get("shares"))
+    for name, reason in undefined.items():
+        typer.echo(f"{name} is not defined: {reason}", err=True)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model: its arguments, defaults, meaning.")] = None,
+    json: Json = False,
+):
+    """List the models: name, year, paper, idea; with --json the link and the encoders, too. With NAME, one model's arguments.
+
+    Example: tfctr models DeepFM
+    """
+    from tfctr.models import MODELS, describe, describe_arguments
+
+    if name is not None:
+        model, arguments = describe(name), describe_arguments(name)
+        if not json:
+            typer.echo(f"{name}: {model['idea']} {model['paper'] or ''} {model['link'] or ''}".rstrip())
+            arguments = {argument: _default_and_meaning(**found) for argument, found in arguments.items()}
+        return show({**model, "arguments": arguments} if json else arguments, json)
+    models = {name: describe(name) for name in sorted(MODELS)}
+    if not json:
+        models = {name: f"{model['year']}  {model['paper'] or '':<22}  {model['idea']}" for name, model in models.items()}
+    show(models, json)
+
+
+def _default_and_meaning(meaning, default=...):
+    return f"{'required' if default is ... else repr(default):<16}  {meaning or ''}".rstrip()
+
+
+COMMANDS = (train, evaluate, models)
