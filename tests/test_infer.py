@@ -12,7 +12,7 @@ import tfctr
 from tfctr.data.drafting import propose
 from tfctr.data.engine import Engine, quiet
 from tfctr.data.evidence import collect
-from tfctr.data.inference import draft, served_names
+from tfctr.data.first_schema import draft, served_names
 from tfctr.errors import DataError, StorageError
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema

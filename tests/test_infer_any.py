@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import tfctr
-from tfctr.data.inference import draft, served_names
+from tfctr.data.first_schema import draft, served_names
 from tfctr.errors import DataError
 from tfctr.features import Categorical
 from tfctr.schema import Schema

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfctr.data.inference import draft
+from tfctr.data.first_schema import draft
 from tfctr.features import Numeric, Sequence
 from tfctr.schema import Schema
 

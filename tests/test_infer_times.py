@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tfctr.data.inference import draft
+from tfctr.data.first_schema import draft
 from tfctr.features import Categorical
 
 ROWS = 400

@@ -14,7 +14,7 @@ import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Categorical
 from tfctr.models import MODELS
-from tfctr.models.base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ids_input
 from tfctr.schema import Schema
 from tfctr.serving.client.blocking import PredictionClient
 from tfctr.serving.exporting.check import check_saved_model

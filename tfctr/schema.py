@@ -302,7 +302,7 @@ class Schema:
 
     @classmethod
     def infer(cls, table, label, group=None, weight=None, **layout):
-        """A draft for a new table, to be read, corrected and saved by a person: see `tfctr.data.inference.infer`."""
-        from tfctr.data.inference import infer
+        """A draft for a new table, to be read, corrected and saved by a person: see `tfctr.data.first_schema.infer`."""
+        from tfctr.data.first_schema import infer
 
         return infer(table, label=label, group=group, weight=weight, **layout)

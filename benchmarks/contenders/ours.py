@@ -7,7 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from worker import take_turns, task_given
 
-from tfctr.memory import keep_freed_memory
+from tfctr.malloc import keep_freed_memory
 
 if task_given().keep_freed_memory:
     keep_freed_memory()  # before TensorFlow is imported

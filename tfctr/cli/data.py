@@ -44,7 +44,7 @@ def infer(
 
     Example: tfctr infer clicks.csv --label click --out schema.yaml
     """
-    from tfctr.data.inference import draft
+    from tfctr.data.first_schema import draft
     from tfctr.schema import Label
 
     if out is not None and out.exists():

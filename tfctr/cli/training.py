@@ -29,7 +29,7 @@ def train(
 
     Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
     """
-    from tfctr import memory
+    from tfctr import malloc
     from tfctr.config import Config
 
     if config is not None and model is not None:
@@ -41,7 +41,7 @@ def train(
         if config is None
         else Config.load(config, overrides)
     )
-    if keep_freed_memory and memory.keep_freed_memory():
+    if keep_freed_memory and malloc.keep_freed_memory():
         typer.echo("malloc keeps freed memory for the next step (--return-freed-memory)", err=True)
 
     from tfctr import training

@@ -1,9 +1,12 @@
 """The models, one small file each. A new one is a file here and a line below."""
 
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._pairs import PAIRS
+from tfctr.models._registry import MODELS, build, describe, describe_arguments, register
+from tfctr.models._saving import load_model
 from tfctr.models.afm import AFM
 from tfctr.models.afn import AFN
 from tfctr.models.autoint import AutoInt
-from tfctr.models.base import CTRModel, ids_input
 from tfctr.models.cetn import CETN
 from tfctr.models.cl4ctr import CL4CTR
 from tfctr.models.dcn import DCN
@@ -24,9 +27,6 @@ from tfctr.models.ipnn import IPNN
 from tfctr.models.lr import LR
 from tfctr.models.masknet import MaskNet
 from tfctr.models.nfm import NFM
-from tfctr.models.pairs import PAIRS
-from tfctr.models.registry import MODELS, build, describe, describe_arguments, register
-from tfctr.models.saving import load_model
 from tfctr.models.simmhn import SimMHN
 from tfctr.models.tf4ctr import TF4CTR
 from tfctr.models.tri_dnn import TriDNN

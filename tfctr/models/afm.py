@@ -2,8 +2,8 @@ import keras
 
 from tfctr.errors import require_number
 from tfctr.layers import FeatureEmbedding, LinearTerms, PairAttention, linear
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
 
 
 @register

@@ -1,8 +1,8 @@
 from tfctr.layers import MLP, FeatureEmbedding, LogarithmicNetwork, SeparateEmbedding, StackedFusion, SumFusion, linear
 from tfctr.losses import HeadLoss
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
-from tfctr.models.twin import twin_outputs
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
+from tfctr.models._twin import twin_outputs
 
 
 @register

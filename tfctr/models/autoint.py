@@ -1,7 +1,7 @@
 from tfctr.layers import MLP, SelfAttention, SharedEmbedding, SumFusion, linear
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
-from tfctr.models.twin import twin_outputs
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
+from tfctr.models._twin import twin_outputs
 
 
 @register

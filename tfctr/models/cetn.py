@@ -1,7 +1,7 @@
 from tfctr.layers import FeatureEmbedding, SpaceFusion, ThroughConnection
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
-from tfctr.models.spaces import SPACES, diversity_and_homogeneity, semantic_views, values_and_weights
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
+from tfctr.models._spaces import SPACES, diversity_and_homogeneity, semantic_views, values_and_weights
 
 
 @register

@@ -3,8 +3,8 @@ import keras
 from tfctr.errors import choose
 from tfctr.layers import FactorizationMachine, FeatureEmbedding, FieldTransformer, LinearTerms, linear
 from tfctr.losses.self_supervision import FieldSignal, ViewDistance
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
 
 MASKS = {"random": None, "feature": (None, None, 1), "dimension": (None, 1, None)}  # what falls together
 

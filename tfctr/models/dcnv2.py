@@ -1,7 +1,7 @@
 from tfctr.layers import MLP, CrossNetwork, LowRankCrossNetwork
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.deep_cross import deep_cross
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._deep_cross import deep_cross
+from tfctr.models._registry import register
 
 
 @register

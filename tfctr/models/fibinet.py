@@ -1,8 +1,8 @@
 from keras import ops
 
 from tfctr.layers import MLP, BilinearInteraction, FeatureEmbedding, LinearTerms, SqueezeExcitation, linear
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
 
 
 @register

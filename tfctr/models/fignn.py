@@ -1,6 +1,6 @@
 from tfctr.layers import AttentiveScore, FeatureEmbedding, FieldGraph
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
 
 
 @register

@@ -1,7 +1,7 @@
 from tfctr.layers import FeatureEmbedding, FieldGate, FinalBlock, linear
 from tfctr.losses.distillation import SelfDistillation
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
 
 
 @register

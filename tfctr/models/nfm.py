@@ -2,8 +2,8 @@ import keras
 
 from tfctr.layers import MLP, BiInteraction, FeatureEmbedding, LinearTerms, linear
 from tfctr.layers.mlp import batch_normalization
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
 
 
 @register

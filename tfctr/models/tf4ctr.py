@@ -1,8 +1,8 @@
 from tfctr.layers import MLP
 from tfctr.losses import TwinFocusLoss
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
-from tfctr.models.twin import keep_selection, make_fusion, make_selection, named_plain, twin_outputs
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
+from tfctr.models._twin import keep_selection, make_fusion, make_selection, named_plain, twin_outputs
 
 
 @register

@@ -1,7 +1,7 @@
 from tfctr.layers import FeatureEmbedding, SpaceFusion
-from tfctr.models.base import CTRModel, ids_input
-from tfctr.models.registry import register
-from tfctr.models.spaces import SPACES, semantic_views, values_and_weights
+from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._registry import register
+from tfctr.models._spaces import SPACES, semantic_views, values_and_weights
 
 
 @register

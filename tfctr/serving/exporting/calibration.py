@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfctr import metrics
 from tfctr.errors import ConfigError, DataError, require_number, require_one_of
 from tfctr.metrics import SMALLEST_PROBABILITY
-from tfctr.models.base import require_model
+from tfctr.models._base import require_model
 
 METHODS = ("temperature", "platt", "isotonic")
 NONE = "none"  # the model's own sigmoid

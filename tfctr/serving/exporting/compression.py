@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfctr import metrics
 from tfctr.errors import ConfigError, DataError, ExportError, require_number, require_one_of
-from tfctr.models.base import PREDICTION, require_model
+from tfctr.models._base import PREDICTION, require_model
 from tfctr.serving.exporting.calibration import all_negatives, require_split
 
 FORMS = ("float16", "int8")

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tfctr
 from tfctr.data.shares import told_shares
 from tfctr.errors import ConfigError, DataError, ExportError
-from tfctr.models.base import require_model
+from tfctr.models._base import require_model
 from tfctr.schema import Schema
 from tfctr.serving.exporting.calibration import all_negatives
 from tfctr.serving.exporting.check import check_saved_model

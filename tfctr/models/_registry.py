@@ -8,7 +8,7 @@ import keras
 
 from tfctr.errors import ConfigError, choose, suggest
 from tfctr.layers import ENCODERS, FUSIONS, SELECTIONS
-from tfctr.models.base import CTRModel
+from tfctr.models._base import CTRModel
 
 MODELS = {}
 

@@ -8,13 +8,13 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers.nested import remember
-from tfctr.models.batches import column, known_labels, the_ids, the_labels, unpack, weighted_mean
-from tfctr.models.compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
-from tfctr.models.graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
-from tfctr.models.ids import ReadsIds, surfacing
-from tfctr.models.saving import Saved
-from tfctr.models.scoring import AsTest, Scorer, results_of
-from tfctr.models.start import start_at
+from tfctr.models._batches import column, known_labels, the_ids, the_labels, unpack, weighted_mean
+from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
+from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
+from tfctr.models._ids import ReadsIds, surfacing
+from tfctr.models._saving import Saved
+from tfctr.models._scoring import AsTest, Scorer, results_of
+from tfctr.models._start import start_at
 from tfctr.optimizers import (
     DENSE_FIX,
     ExactLazyAdam,
@@ -151,7 +151,7 @@ class CTRModel(ReadsIds, Saved):
         self._score = Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
 
     def start_at(self, click_rate):
-        """Let all logits of a fresh model start at this rate, not at one half: see `tfctr.models.start.start_at`."""
+        """Let all logits of a fresh model start at this rate, not at one half: see `tfctr.models._start.start_at`."""
         start_at(self, click_rate)
 
     def fit(self, x=None, y=None, *args, **kwargs):

@@ -10,7 +10,7 @@ from keras import ops
 from tfctr.errors import ConfigError, DataError
 from tfctr.losses.cross_entropy import known_shape
 from tfctr.metrics import is_positive
-from tfctr.models.graph import PREDICTION
+from tfctr.models._graph import PREDICTION
 
 _ONE_A_ROW = "give one value a row: (batch,) or (batch, 1)"
 

@@ -5,7 +5,7 @@ import keras
 from tfctr import losses
 from tfctr.errors import ConfigError, choose, require_number
 from tfctr.losses import LOSSES
-from tfctr.models.graph import PREDICTION
+from tfctr.models._graph import PREDICTION
 
 # What Keras calls these losses; its own of these names read probabilities.
 _KERAS_LOSSES = {

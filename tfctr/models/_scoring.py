@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from tfctr.metrics import auc, log_loss
-from tfctr.models.batches import column, unpack
-from tfctr.models.graph import PREDICTION
+from tfctr.models._batches import column, unpack
+from tfctr.models._graph import PREDICTION
 
 _METRIC_ROWS = 65_536  # rows that Keras' metrics see at a time
 

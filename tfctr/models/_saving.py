@@ -10,7 +10,7 @@ import keras
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.layers.nested import nested_states, restore_nested
-from tfctr.models.graph import embeddings_of
+from tfctr.models._graph import embeddings_of
 from tfctr.optimizers import unwrap_loss_scaling
 from tfctr.schema import Schema
 

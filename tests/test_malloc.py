@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from tfctr import memory
+from tfctr import malloc
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 
 FAULTS = """
 import resource
 import numpy as np
-from tfctr.memory import keep_freed_memory
+from tfctr.malloc import keep_freed_memory
 
 kept = keep_freed_memory() if {keep} else None
 for step in range(6):
@@ -27,7 +27,7 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(keep, **environment):
     """What `keep_freed_memory` returned, and the page faults of five steps that allocate what the step before freed."""
-    environment = {name: value for name, value in os.environ.items() if name not in memory.CHOSEN_BY_USER} | environment
+    environment = {name: value for name, value in os.environ.items() if name not in malloc.CHOSEN_BY_USER} | environment
     command = [sys.executable, "-c", FAULTS.format(keep=keep)]
     kept, number = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
     return kept, int(number)

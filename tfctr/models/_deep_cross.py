@@ -2,7 +2,7 @@
 
 from tfctr.errors import choose
 from tfctr.layers import SharedEmbedding, SumFusion, linear
-from tfctr.models.twin import twin_outputs
+from tfctr.models._twin import twin_outputs
 
 
 def parallel(ids, selection, cross, deep):
