@@ -5,6 +5,7 @@ Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error
 """
 
 import functools
+import importlib
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import typer
 from tfctr import __version__
 from tfctr.cli import data, publishing, serving, training
 from tfctr.cli.console import print_json
-from tfctr.errors import StorageError, TfctrError
+from tfctr.errors import ConfigError, StorageError, TfctrError
 
 app = typer.Typer(
     help="Click-through-rate prediction, from a raw table to a gRPC answer.",
@@ -53,6 +54,18 @@ class _Terminated(KeyboardInterrupt):
     pass
 
 
+def _import(module):
+    """Import a module by its name, also from the working folder."""
+    sys.path.insert(0, "")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        typer.echo(f"error: `--import {module}`: {error}.\n  fix: name a module that Python finds from here", err=True)
+        raise typer.Exit(ConfigError.exit_code) from error
+    finally:
+        sys.path.remove("")
+
+
 def _guarded(function):
     """A command whose expected errors are printed as their text, without a traceback, and end with their exit code."""
 
@@ -83,7 +96,15 @@ def _guarded(function):
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False):
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="Import it first: it registers models of yours. May be repeated."),
+    ] = None,
+):
+    for module in modules or ():
+        _import(module)
     if version:
         typer.echo(__version__)
         raise typer.Exit

@@ -14,7 +14,17 @@ MODELS = {}
 
 
 def register(cls):
-    """Make a model known by its class name: to `build`, the command line, `.keras` files and the contract tests."""
+    """Make a model known by its class name: to `build`, the command line, `.keras` files and the contract tests.
+
+    The command line knows a model of yours by `tfctr --import MODULE`, where MODULE is what defines it.
+
+    Raises:
+        ConfigError: another class has that name; to define the same one again, as in a notebook, is no error.
+    """
+    known = MODELS.get(cls.__name__, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        problem = f"{cls.__name__!r} is the name of {known.__module__}.{known.__qualname__}."
+        raise ConfigError(problem, fix="give your model a name of its own")
     MODELS[cls.__name__] = keras.saving.register_keras_serializable("tfctr")(cls)
     return cls
 
