@@ -77,6 +77,8 @@ class WeightedSumFusion(Fusion):
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 8.
     """
 
+    explains = "fusion_weights"
+
     def build(self, input_shape):
         super().build(input_shape)
         self.shares = self.add_weight(name="shares", shape=(2,), initializer=keras.initializers.Constant(0.5))
@@ -121,6 +123,8 @@ class VotingFusion(Fusion):
 
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 9.
     """
+
+    explains = "fusion_weights"
 
     def __init__(self, temperature=0.8, seed=None, **kwargs):
         super().__init__(**kwargs)
@@ -169,6 +173,8 @@ class ExpertFusion(Fusion):
 
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 11.
     """
+
+    explains = "fusion_weights"
 
     def build(self, input_shape):
         super().build(input_shape)

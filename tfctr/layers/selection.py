@@ -107,6 +107,8 @@ class LearnedSelection(Selection):
     a selection by name does the same; a layer has what it is given.
     """
 
+    explains = "gate"
+
     def __init__(self, schema, embedding_dim, activation="relu", dropout=0.0, batch_norm=False, **kwargs):
         super().__init__(schema, embedding_dim, **kwargs)
         self.activation, self.dropout, self.batch_norm = activation, dropout, batch_norm

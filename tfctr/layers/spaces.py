@@ -123,6 +123,8 @@ class SpaceFusion(Nested):
     `b` by default; eq. 17 shares them.
     """
 
+    explains = "fusion_weights"
+
     def __init__(self, shared_projection=False, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
         self.shared_projection = shared_projection

@@ -4,14 +4,11 @@ import keras
 import tensorflow as tf
 
 from tfctr.errors import ExportError
-from tfctr.layers import ExpertEmbedding, ExpertFusion, GatedEmbedding, SpaceFusion, VotingFusion, WeightedSumFusion
 
 # Of the probability that the model gives to the true class: below the first misclassified, below the second poorly classified.
 DIFFICULTY_THRESHOLDS = (0.3, 0.6)
 DIFFICULTY_CLASSES = ("hard", "challenging", "easy")
 
-_GATES = (GatedEmbedding, ExpertEmbedding)
-_FUSIONS = (WeightedSumFusion, VotingFusion, ExpertFusion, SpaceFusion)
 _OURS = ("probability", "gate", "fusion_weights", "difficulty_if_click", "difficulty_if_no_click")
 
 
@@ -21,9 +18,12 @@ class Explanation:
     | output | shape | |
     |---|---|---|
     | the name of each logit: `logit`, `simple`, `complex` | `(batch,)` | every output of the model that is `(batch, 1)` |
-    | `gate` | `(batch, 1)`, `(batch, 2, 2)` | `GatedEmbedding.weigh`, `ExpertEmbedding.weigh`, in models with one |
+    | `gate` | `(batch, 1)`, `(batch, 2, 2)` | in models with a selection that has a gate |
     | `fusion_weights` | `(batch, encoders)` | in models whose fusion weighs encoders, experts or semantic spaces |
     | `difficulty_if_click`, `difficulty_if_no_click` | `(batch,)` text | `difficulty` for each label that the sample may have |
+
+    A layer says by its attribute `explains` which of the two it gives, and gives it by `weigh`: a selection (`"gate"`) of the
+    fields of its first embedding, a fusion (`"fusion_weights"`) of its inputs. So does a layer of yours.
 
     Args:
         model: a `CTRModel`.
@@ -47,8 +47,8 @@ class Explanation:
                 raise ExportError(
                     f"the model has an output {name!r}, which `explain` has too.", fix="rename the model's output"
                 )
-        self.gate = _layer_of(model, _GATES)
-        self.fusion = _layer_of(model, _FUSIONS)
+        self.gate = _layer_that_explains(model, "gate")
+        self.fusion = _layer_that_explains(model, "fusion_weights")
         self.graph = keras.Model(model.input, {"logits": logits, "fused": [] if self.fusion is None else self.fusion.input})
 
     def __call__(self, ids):
@@ -81,5 +81,5 @@ def difficulty(true_class):
     return tf.where(tf.math.is_nan(true_class), "", classes)
 
 
-def _layer_of(model, types):
-    return next((layer for layer in model.layers if isinstance(layer, types)), None)
+def _layer_that_explains(model, what):
+    return next((layer for layer in model.layers if getattr(layer, "explains", None) == what), None)
