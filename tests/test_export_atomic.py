@@ -14,7 +14,7 @@ from at_length import at_length
 import tfctr
 from tfctr.errors import ExportError, StorageError
 from tfctr.models import LR
-from tfctr.serving.exporting.exporter import exporter as exporting
+from tfctr.serving.exporting import exporter as exporting
 from tfctr.serving.exporting.golden import read_golden
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.store.folders import latest, versions
