@@ -3,7 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from encoder_contract import round_trip
+from kit.encoder_contract import round_trip
 
 from tfctr.layers import MLP, Dice
 from tfctr.layers.activations import ACTIVATIONS

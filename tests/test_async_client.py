@@ -6,7 +6,7 @@ import threading
 
 import grpc
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
+from kit.fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving.client.asynchronous import AsyncPredictionClient

@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
-from randomized import randomize, softmax
+from kit.encoder_contract import check_encoder
+from kit.randomized import randomize, softmax
 
 from tfctr.errors import ConfigError
 from tfctr.layers import PairAttention, SelfAttention

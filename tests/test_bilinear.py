@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from encoder_contract import check_encoder, round_trip
-from randomized import randomize
+from kit.encoder_contract import check_encoder, round_trip
+from kit.randomized import randomize
 
 from tfctr.errors import ConfigError
 from tfctr.layers import BilinearInteraction, SqueezeExcitation

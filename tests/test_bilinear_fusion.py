@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from encoder_contract import round_trip
-from randomized import dense, draw, numbers, randomize
+from kit.encoder_contract import round_trip
+from kit.randomized import dense, draw, numbers, randomize
 
 from tfctr.errors import ConfigError
 from tfctr.layers import BilinearFusion

@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
-from randomized import dense, draw, numbers, randomize, softmax
+from kit.encoder_contract import check_encoder
+from kit.randomized import dense, draw, numbers, randomize, softmax
 
 from tfctr.errors import ConfigError
 from tfctr.layers import BridgedCross, Regulation

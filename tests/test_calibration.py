@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
+from kit.at_length import at_length
 from test_export import spread, usual_rows
 
 import tfctr

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from at_length import at_length
-from randomized import numbers, randomize
+from kit.at_length import at_length
+from kit.randomized import numbers, randomize
 
 from tfctr import layers, losses, models
 from tfctr.errors import ConfigError

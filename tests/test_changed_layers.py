@@ -6,7 +6,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from at_length import at_length
+from kit.at_length import at_length
 
 import tfctr
 from tfctr import Categorical, Schema

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import check_encoder
-from randomized import draw, randomize
+from kit.encoder_contract import check_encoder
+from kit.randomized import draw, randomize
 
 from tfctr.errors import ConfigError
 from tfctr.layers import CIN

@@ -2,8 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
-from encoder_contract import round_trip
-from randomized import numbers, randomize
+from kit.encoder_contract import round_trip
+from kit.randomized import numbers, randomize
 
 from tfctr import layers
 from tfctr.errors import ConfigError

@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from kit.places import ROOT
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -23,8 +23,6 @@ from tfctr.serving.wire.rows import read_json_lines
 from tfctr.storage import read_json
 from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS
-
-ROOT = Path(__file__).parents[1]
 
 
 def tfctr_(*arguments):

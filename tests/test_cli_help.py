@@ -3,17 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from kit.places import ROOT
 from typer.testing import CliRunner
 
 import tfctr
 from tfctr import cli
 from tfctr.schema import Schema
 
-ROOT = Path(__file__).parents[1]
 COMMANDS = ("evaluate", "export", "infer", "init", "label", "models", "predict", "prepare")
 COMMANDS += ("publish", "rollback", "serve", "server-config", "train", "versions")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from google.protobuf import text_format
+from kit.places import ROOT
 from test_cli import done, tables, tfctr_
 
 from tfctr.data.synthetic import write_synthetic
@@ -20,8 +21,6 @@ from tfctr.serving.runtime.flags import CAREFUL_FLAGS
 from tfctr.serving.store.folders import HISTORY, publish
 from tfctr.serving.wire.protocol import BatchingParameters
 from tfctr.storage import read_json, sha256
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

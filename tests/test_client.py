@@ -7,7 +7,7 @@ from concurrent import futures
 import grpc
 import numpy as np
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
+from kit.fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving.client.blocking import PredictionClient

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pandas as pd
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
+from kit.fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices, rows
 
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving.client.base import Answer

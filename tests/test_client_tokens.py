@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pyarrow
 import pytest
-from fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices
+from kit.fake_serving import DOUBLE, TEXT, FakeServing, answer_price, prices
 
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Categorical, Numeric, Sequence

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
-from saved_models import export_scorer, texts
+from kit.at_length import at_length
+from kit.saved_models import export_scorer, texts
 
 import tfctr
 from tfctr.errors import ConfigError

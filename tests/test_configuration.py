@@ -10,7 +10,7 @@ import grpc
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
-from saved_models import export_examples, export_scorer, put
+from kit.saved_models import export_examples, export_scorer, put
 
 import tfctr
 from tfctr.errors import ConfigError, StorageError

@@ -2,12 +2,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import round_trip
+from kit.encoder_contract import round_trip
+from kit.places import KIT, ROOT
 
 from tfctr import losses
 from tfctr.errors import ConfigError
@@ -214,13 +214,12 @@ def test_unknown_contrast_gives_the_closest_name():
 
 @pytest.mark.slow
 def test_two_devices_contrast_the_rows_of_both():
-    script = Path(__file__).with_name("mirrored_contrast.py")
     run = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(KIT / "mirrored_contrast.py")],
         capture_output=True,
         check=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(script.parents[1])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     for name, (one, two) in json.loads(run.stdout).items():
         for found, expected in zip(two, one, strict=True):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
-from randomized import randomize, sigmoid
+from kit.encoder_contract import check_encoder
+from kit.randomized import randomize, sigmoid
 
 from tfctr.errors import ConfigError
 from tfctr.layers import CrossNetwork, GatedCrossNetwork, LowRankCrossNetwork, VectorCrossNetwork

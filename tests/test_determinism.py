@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from at_length import at_length
+from kit.at_length import at_length
 
 import tfctr
 

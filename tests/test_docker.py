@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 from google.protobuf import text_format
+from kit.places import DOCKER
 
 from tfctr.serving.runtime.stand_in import tensorflow_serving_command
 from tfctr.serving.store.folders import publish
 from tfctr.serving.store.manifest import MANIFEST
 from tfctr.serving.wire import protocol
 from tfctr.serving.wire.protocol import MonitoringConfig
-
-DOCKER = Path(__file__).parents[1] / "docker"
 
 
 @pytest.fixture(scope="module")

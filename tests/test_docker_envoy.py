@@ -7,8 +7,9 @@ import time
 
 import grpc
 import pytest
-from fake_serving import prices, rows
-from gateway import DOCKER, PREDICT, Anything, make_secrets, make_token, running
+from kit.fake_serving import prices, rows
+from kit.gateway import PREDICT, Anything, make_secrets, make_token, running
+from kit.places import DOCKER
 
 from tfctr.errors import StorageError, TfctrError
 from tfctr.serving.client.blocking import PredictionClient

@@ -3,16 +3,15 @@
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 from google.protobuf import text_format
+from kit.places import DOCKER
 
 from tfctr.serving.wire import protocol
 
-DOCKER = Path(__file__).parents[1] / "docker"
 OLDEST = "1.30"
 
 

@@ -4,15 +4,14 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import grpc
 import promql_parser
 import pytest
 import yaml
-from serving_metrics import COUNTERS, HISTOGRAMS, STATUSES, labels_of
+from kit.places import DOCKER
+from kit.serving_metrics import COUNTERS, HISTOGRAMS, STATUSES, labels_of
 
-DOCKER = Path(__file__).parents[1] / "docker"
 DASHBOARD = DOCKER / "grafana/dashboards/serving.json"
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from at_length import at_length
+from kit.at_length import at_length
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MLP, FeatureEmbedding

@@ -6,8 +6,8 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from at_length import at_length
-from randomized import randomize
+from kit.at_length import at_length
+from kit.randomized import randomize
 
 from tfctr.layers import MLP, BridgedCross, ExpertEmbedding, FeatureGating, GatedEmbedding
 from tfctr.models import AFN, EDCN, TF4CTR, DualMLP, FinalMLP

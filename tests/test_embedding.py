@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import round_trip
+from kit.encoder_contract import round_trip
 
 from tfctr.errors import ConfigError
 from tfctr.features import Categorical, Numeric, Sequence

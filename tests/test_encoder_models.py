@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from randomized import dense, numbers, randomize
+from kit.randomized import dense, numbers, randomize
 
 from tfctr import layers
 from tfctr.models import EDCN, EulerNet, GraphFM, MaskNet, build

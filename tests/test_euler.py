@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import check_encoder
-from randomized import dense, draw, normalize, numbers, randomize
+from kit.encoder_contract import check_encoder
+from kit.randomized import dense, draw, normalize, numbers, randomize
 
 from tfctr.errors import ConfigError
 from tfctr.layers import EulerInteraction

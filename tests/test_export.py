@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
-from saved_models import check
+from kit.at_length import at_length
+from kit.places import ROOT
+from kit.saved_models import check
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError, StorageError
@@ -26,8 +27,6 @@ from tfctr.serving.exporting.golden import golden_rows, read_golden
 from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.serving.runtime.saved_model import SavedModel, StatusError, read_signatures
 from tfctr.serving.runtime.stand_in import LocalServer
-
-ROOT = Path(__file__).parents[1]
 
 
 def spread(model, scale=0.5, seed=0):

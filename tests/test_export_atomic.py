@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
+from kit.at_length import at_length
 
 import tfctr
 from tfctr.errors import ExportError, StorageError

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import check_encoder, round_trip
-from randomized import dense, draw, numbers, randomize, sigmoid
+from kit.encoder_contract import check_encoder, round_trip
+from kit.randomized import dense, draw, numbers, randomize, sigmoid
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MLP, FinalBlock

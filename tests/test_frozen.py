@@ -6,8 +6,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from at_length import at_length
-from encoder_contract import round_trip
+from kit.at_length import at_length
+from kit.encoder_contract import round_trip
 
 from tfctr import Categorical, Schema
 from tfctr.errors import ConfigError

@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from encoder_contract import round_trip
-from randomized import dense, draw, numbers, randomize, sigmoid
+from kit.encoder_contract import round_trip
+from kit.randomized import dense, draw, numbers, randomize, sigmoid
 
 import tfctr
 from tfctr import layers

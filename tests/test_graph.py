@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
-from randomized import dense, draw, leaky_relu, normalize, numbers, randomize, sigmoid, softmax
+from kit.encoder_contract import check_encoder
+from kit.randomized import dense, draw, leaky_relu, normalize, numbers, randomize, sigmoid, softmax
 
 from tfctr.errors import ConfigError
 from tfctr.layers import AttentiveScore, FactorizationGraph, FieldGraph

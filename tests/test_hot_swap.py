@@ -3,18 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from kit.places import BENCHMARKS, ROOT
 
 from tfctr.storage import read_json
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "hot_swap.py"
-
 
 def measure(folder, *arguments):
-    command = [sys.executable, str(SCRIPT), *arguments, "--json", str(folder / "kept.json")]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    command = [sys.executable, str(BENCHMARKS / "hot_swap.py"), *arguments, "--json", str(folder / "kept.json")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800)
     assert run.returncode == 0, run.stderr[-4000:]
     return read_json(folder / "kept.json")["figures"]

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit.places import ROOT
 from typer.testing import CliRunner
 
 from tfctr import cli
 from tfctr.cli.starter import examples
 from tfctr.config import Config
 from tfctr.schema import Schema
-
-ROOT = Path(__file__).parents[1]
 
 
 def init(*arguments):

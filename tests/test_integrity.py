@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from randomized import randomize
-from saved_models import client_of
+from kit.randomized import randomize
+from kit.saved_models import client_of
 
 import tfctr
 from tfctr.errors import StorageError

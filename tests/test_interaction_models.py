@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from randomized import dense, numbers, randomize
+from kit.randomized import dense, numbers, randomize
 
 from tfctr import layers
 from tfctr.errors import ConfigError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from randomized import draw, randomize
+from kit.randomized import draw, randomize
 
 from tfctr.layers import CrossNetwork, LowRankCrossNetwork, ProductLayer
 

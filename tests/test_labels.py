@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from google.protobuf import text_format
-from saved_models import put
+from kit.saved_models import put
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.publishing import configuration, labels

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import TYPES, check, export_identities, export_scorer, probabilities, texts
+from kit.saved_models import TYPES, check, export_identities, export_scorer, probabilities, texts
 
 from tfctr.errors import ExportError, StorageError
 from tfctr.serving.exporting.check import _environment

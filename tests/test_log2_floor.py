@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-import prepare_oracle
 from hypothesis import given
 from hypothesis import strategies as st
-from prepare_oracle import prepare
+from kit import prepare_oracle
+from kit.prepare_oracle import prepare
 
 from tfctr.data import log2_floor
 from tfctr.features import OUT_OF_VOCABULARY, Numeric

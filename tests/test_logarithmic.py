@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
+from kit.encoder_contract import check_encoder
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MLP, LogarithmicNetwork, LogarithmicTransform

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import round_trip
+from kit.encoder_contract import round_trip
 
 from tfctr import losses
 from tfctr.errors import ConfigError

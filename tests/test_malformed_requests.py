@@ -5,8 +5,8 @@ import re
 import grpc
 import numpy as np
 import pytest
-from saved_models import texts
-from served_model import CALLS, CANDIDATES, COLUMNS, IDS, SPEC, predict_request, serialized
+from kit.saved_models import texts
+from kit.served_model import CALLS, CANDIDATES, COLUMNS, IDS, SPEC, predict_request, serialized
 
 from tfctr.serving.wire import protocol
 

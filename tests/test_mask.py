@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
-from randomized import dense, draw, normalize, randomize
+from kit.encoder_contract import check_encoder
+from kit.randomized import dense, draw, normalize, randomize
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MaskBlocks

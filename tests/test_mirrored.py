@@ -5,19 +5,18 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kit.places import KIT, ROOT
 
 from tfctr.models import MODELS
 
 
 def one_and_two_devices(*runs):
     """The logged losses `(on one device, on two)` of each `(model, arguments, settings of compile)`."""
-    script = Path(__file__).with_name("mirrored_losses.py")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, str(script), json.dumps(runs)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(KIT / "mirrored_losses.py"), json.dumps(runs)]
     return json.loads(subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout)
 
 

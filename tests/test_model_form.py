@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
+from kit.at_length import at_length
 
 from tfctr import losses
 from tfctr.errors import ConfigError, DataError, TrainingError

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
-from every_model import EVERY_MODEL, EVERY_MODEL_AT_LENGTH
+from kit.at_length import at_length
+from kit.every_model import EVERY_MODEL, EVERY_MODEL_AT_LENGTH
 
 from tfctr import layers, models
 from tfctr.errors import ConfigError

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from google.protobuf.message import DecodeError
-from served_model import CALLS, serialized
+from kit.served_model import CALLS, serialized
 
 from tfctr.serving.wire import protocol
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from randomized import dense, numbers, randomize, sigmoid
+from kit.randomized import dense, numbers, randomize, sigmoid
 
 from tfctr.features import Categorical
 from tfctr.layers import MLP, ExpertEmbedding, FactorizationMachine, GatedEmbedding, LogarithmicNetwork

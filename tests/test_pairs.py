@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from at_length import at_length
+from kit.at_length import at_length
 
 import tfctr
 from tfctr.data.synthetic import synthetic_schema, write_synthetic

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from encoder_contract import ROUNDING, check_precision
+from kit.encoder_contract import ROUNDING, check_precision
 from test_views import OF_IDS, OF_ONE_VIEW, PUBLIC, rows_for
 from test_views import make as make_layer
 

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prepare_oracle import SCHEMA, expected_ids, prepare, table, vocabulary
+from kit.prepare_oracle import SCHEMA, expected_ids, prepare, table, vocabulary
 
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema

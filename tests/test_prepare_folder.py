@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-from prepare_oracle import SCHEMA, prepare, table
+from kit.prepare_oracle import SCHEMA, prepare, table
 
 import tfctr
 from tfctr.data import encoding

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from prepare_oracle import prepare, table
+from kit.prepare_oracle import prepare, table
 
 from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema

@@ -4,7 +4,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prepare_oracle import expected_ids
+from kit.prepare_oracle import expected_ids
 
 import tfctr
 from tfctr.features import Categorical, Numeric, Sequence

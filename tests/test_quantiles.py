@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from prepare_oracle import _quantiles, prepare, quantile_runs
+from kit.prepare_oracle import _quantiles, prepare, quantile_runs
 
 from tfctr.data import quantiles
 from tfctr.features import DEFAULT_BUCKETS, Numeric

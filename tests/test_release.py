@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from at_length import at_length
+from kit.at_length import at_length
 
 import tfctr
 from tfctr.errors import ConfigError, ExportError, StorageError

@@ -7,14 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from fake_serving import FakeServing, answer_price, prices
+from kit.fake_serving import FakeServing, answer_price, prices
+from kit.places import ROOT
 from typer.testing import CliRunner
 
 from tfctr import cli
@@ -23,7 +23,6 @@ from tfctr.serving import PredictionClient
 from tfctr.serving.client.row_files import read_examples, read_rows
 from tfctr.serving.wire.rows import to_columns
 
-ROOT = Path(__file__).parents[1]
 TABLE = pd.DataFrame({"price": [0.5, None, 2.0], "user": ["Zoë", "007", None], "click": [0, 1, 1]})
 
 

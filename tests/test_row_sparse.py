@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
+from kit.at_length import at_length
 from tensorflow.python.grappler import tf_optimizer
 
 from tfctr.errors import ConfigError

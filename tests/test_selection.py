@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from encoder_contract import check_precision, round_trip
+from kit.encoder_contract import check_precision, round_trip
 
 from tfctr import Categorical, Schema, Sequence
 from tfctr.errors import ConfigError

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from at_length import at_length
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from saved_models import client_of
+from kit.at_length import at_length
+from kit.saved_models import client_of
 from test_export import spread
 from test_parity import COLUMNS, SCHEMA, TRAIN, table
 

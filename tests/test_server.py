@@ -12,8 +12,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import client_of, probabilities, put, texts
-from served_model import predict_request
+from kit.saved_models import client_of, probabilities, put, texts
+from kit.served_model import predict_request
 
 from tfctr.errors import ConfigError, StorageError, TfctrError
 from tfctr.serving.client.blocking import PredictionClient

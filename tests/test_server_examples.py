@@ -5,7 +5,7 @@ import contextlib
 import grpc
 import numpy as np
 import pytest
-from saved_models import client_of, export_examples, export_shared_input, put
+from kit.saved_models import client_of, export_examples, export_shared_input, put
 
 from tfctr.errors import DataError
 from tfctr.serving.runtime.stand_in import LocalServer

@@ -6,7 +6,7 @@ import types
 
 import grpc
 import pytest
-from saved_models import client_of, put
+from kit.saved_models import client_of, put
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.client.blocking import PredictionClient

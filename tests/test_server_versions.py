@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import WEIGHTS, client_of, probabilities, put
+from kit.saved_models import WEIGHTS, client_of, probabilities, put
 
 from tfctr.errors import StorageError
 from tfctr.serving.runtime.served_model import ServedModel

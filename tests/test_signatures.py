@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import check
+from kit.saved_models import check
 from test_export import golden_of, one_row, spread, usual_rows
 
 import tfctr

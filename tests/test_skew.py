@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from randomized import randomize
-from saved_models import client_of, texts
+from kit.randomized import randomize
+from kit.saved_models import client_of, texts
 
 import tfctr
 from tfctr.features import Categorical, Numeric, Sequence

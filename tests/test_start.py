@@ -5,8 +5,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from every_model import EVERY_MODEL_AT_LENGTH
 from keras import ops
+from kit.every_model import EVERY_MODEL_AT_LENGTH
 
 from tfctr.errors import ConfigError
 from tfctr.layers import FUSIONS, MLP, FactorizationMachine, FeatureEmbedding

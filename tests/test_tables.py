@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from at_length import at_length
+from kit.at_length import at_length
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from test_export import golden_of, mixed, spread, usual_rows

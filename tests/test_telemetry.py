@@ -5,7 +5,7 @@ import sys
 
 import grpc
 import pytest
-from fake_serving import FakeServing, answer_price, rows
+from kit.fake_serving import FakeServing, answer_price, rows
 
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.client.asynchronous import AsyncPredictionClient

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from encoder_contract import check_encoder
+from kit.encoder_contract import check_encoder
 
 from tfctr.errors import ConfigError
 from tfctr.layers import ThroughConnection, ThroughNetwork

@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 import typing
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -27,8 +26,6 @@ from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder
 from tfctr.training.schedule import MONITORS
 from tfctr.training.trainer import build_model, device
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def clicks(rows, seed):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import export_scorer
+from kit.saved_models import export_scorer
 
 import tfctr
 from tfctr.config import Config

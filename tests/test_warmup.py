@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import check, client_of, export_examples, put, texts
+from kit.saved_models import check, client_of, export_examples, put, texts
 
 import tfctr
 from tfctr.errors import ExportError, StorageError

@@ -1,6 +1,6 @@
 """Run a command beside processes that keep all cores busy, and end with its exit code.
 
-python tests/neighbours.py 8 COMMAND ...
+python tests/kit/neighbours.py 8 COMMAND ...
 """
 
 import subprocess

@@ -1,8 +1,8 @@
 """Every registered model, for contract tests: all, or those at the heart of the papers now and the others as slow tests."""
 
 import pytest
-from at_length import at_length
 
+from kit.at_length import at_length
 from tfctr.models import MODELS
 
 _FIRST = {"CETN", "DNN", "DeepFM", "DualMLP", "FM", "LR", "TF4CTR", "WideDeep"}

@@ -7,16 +7,15 @@ import subprocess
 import threading
 import time
 from concurrent import futures
-from pathlib import Path
 
 import grpc
 import pytest
 import yaml
-from fake_serving import FakeServing, answer_price
 
+from kit.fake_serving import FakeServing, answer_price
+from kit.places import DOCKER
 from tfctr.serving.wire import protocol
 
-DOCKER = Path(__file__).parents[1] / "docker"
 PREDICT, METADATA = (f"/{protocol.PREDICTION_SERVICE}/{call}" for call in ("Predict", "GetModelMetadata"))
 _HEALTHY = b"\x08\x01"  # HealthCheckResponse {status: SERVING}
 

@@ -7,10 +7,10 @@ import sys
 import grpc
 import numpy as np
 import pytest
-from randomized import randomize
-from saved_models import texts
 
 import tfctr
+from kit.randomized import randomize
+from kit.saved_models import texts
 from tfctr.models import MODELS
 from tfctr.serving.exporting.tf_examples import make_examples
 from tfctr.serving.wire import protocol
