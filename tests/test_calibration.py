@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.at_length import at_length
-from test_export import spread, usual_rows
+from kit.served_rows import spread, usual_rows
 
 import tfctr
 from tfctr.data import Split

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import yaml
+from kit.commands import done, tables, tfctr_
 from kit.places import ROOT
 from pyarrow import parquet
 from typer.testing import CliRunner
@@ -25,18 +26,6 @@ from tfctr.training import load_run
 from tfctr.training.schedule import MONITORS
 
 
-def tfctr_(*arguments):
-    """Run the program in this process."""
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def done(*arguments):
-    """Its standard output, when it ends well."""
-    result = tfctr_(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small synthetic table as Parquet files, its schema, and a run configuration."""
@@ -47,10 +36,6 @@ def folder(tmp_path_factory):
     run = {"model": model, "training": {"batch_size": 100, "epochs": 3}}
     (folder / "run.yaml").write_text(yaml.safe_dump(run))
     return folder
-
-
-def tables(folder):
-    return [argument for name in ("train", "valid", "test") for argument in (f"--{name}", folder / f"{name}.parquet")]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import inspect
 import json
 
 import pytest
-from test_cli import done, tfctr_
+from kit.commands import done, tfctr_
 
 from tfctr import models
 from tfctr.errors import ConfigError, suggest

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from google.protobuf import text_format
+from kit.commands import done, tables, tfctr_
 from kit.places import ROOT
-from test_cli import done, tables, tfctr_
 
 from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, PredictionClient, versions

@@ -16,6 +16,7 @@ import tensorflow as tf
 from kit.at_length import at_length
 from kit.places import ROOT
 from kit.saved_models import check
+from kit.served_rows import golden_of, mixed, one_row, spread, usual_rows
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError, StorageError
@@ -23,44 +24,10 @@ from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import MODELS
 from tfctr.schema import Schema
 from tfctr.serving.exporting.check import check_saved_model
-from tfctr.serving.exporting.golden import golden_rows, read_golden
+from tfctr.serving.exporting.golden import golden_rows
 from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.serving.runtime.saved_model import SavedModel, StatusError, read_signatures
 from tfctr.serving.runtime.stand_in import LocalServer
-
-
-def spread(model, scale=0.5, seed=0):
-    """Give embeddings and biases a size at which they show in the answer; fresh ones are nearly zero."""
-    rng = np.random.default_rng(seed)
-    for variable in model.trainable_variables:
-        if variable.name in ("table", "bias"):
-            variable.assign(rng.normal(size=variable.shape, scale=scale))
-    return model
-
-
-def mixed(policy, schema):
-    """TF4CTR under that dtype policy, spread."""
-    outside = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        return spread(MODELS["TF4CTR"](schema))
-    finally:
-        keras.config.set_dtype_policy(outside)
-
-
-def usual_rows(schema, rows, seed=0):
-    """Raw columns without extreme numbers, so that no answer is exactly 0 or 1."""
-    rng = np.random.default_rng(seed)
-    golden = golden_rows(schema, 512)
-    texts = {name: rng.choice(column, rows) for name, column in golden.items() if column.dtype == object}
-    numbers = {name: rng.normal(40.0, 12.5, rows) for name, column in golden.items() if column.dtype == np.float64}
-    return {**texts, **numbers}
-
-
-def one_row(schema, **changes):
-    """One row in which all is missing, except for `changes`."""
-    missing = {"string": np.array([b""], object), "number": np.array([math.nan])}
-    return {feature.name: changes.get(feature.name, missing[feature.raw_type]) for feature in schema.features}
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +127,6 @@ def test_the_signatures(exported, tiny_schema):
         "embedding": {**columns, "embedding": ("float32", [-1, len(columns) * (8 + 16)])},
         "schema": {"rows": ("int32", [-1]), "schema": text},
     }
-
-
-def golden_of(version, *signatures):
-    golden = read_golden(version / "assets.extra" / "golden.json")
-    return [batch for batch in golden if not signatures or batch["signature"] in signatures]
 
 
 def test_a_serving_team_can_replay_the_golden_answers(exported, tmp_path):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from test_cli import done, tfctr_
+from kit.commands import done, tfctr_
 
 import tfctr
 from tfctr.config import batch_size_for

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.encoder_contract import ROUNDING, check_precision
-from test_views import OF_IDS, OF_ONE_VIEW, PUBLIC, rows_for
-from test_views import make as make_layer
+from kit.public_layers import OF_IDS, OF_ONE_VIEW, PUBLIC, rows_for
+from kit.public_layers import make as make_layer
 
 from tfctr.layers import MLP, FactorizationMachine
 

@@ -10,21 +10,14 @@ import threading
 import time
 
 import pytest
+from kit.killed_table import ROWS, SCHEMA, TABLE
+from kit.places import TESTS
 
 import tfctr
-from tfctr.features import Categorical, Numeric
-from tfctr.schema import Schema
 
-SCHEMA = Schema([Categorical("user"), Numeric("price", "scaled")], label="click")
-ROWS = 3000
-TABLE = {
-    "user": [row % 100 for row in range(ROWS)],
-    "price": [row / 7 for row in range(ROWS)],
-    "click": [row % 2 for row in range(ROWS)],
-}
 CHILD = """
 import sys, tfctr, tfctr.data.preparing
-from test_prepare_atomic import SCHEMA, TABLE
+from kit.killed_table import SCHEMA, TABLE
 print("ready", flush=True)
 tfctr.prepare(SCHEMA, train=TABLE, valid=0.2, out=sys.argv[1])
 print("done", flush=True)
@@ -34,7 +27,7 @@ print("done", flush=True)
 @contextlib.contextmanager
 def started(out):
     """A process that is about to prepare `out`; it is killed at the end, or at a deadline, so that no one waits for ever."""
-    paths = os.pathsep.join([os.path.dirname(__file__), os.path.dirname(os.path.dirname(tfctr.__file__))])
+    paths = os.pathsep.join([str(TESTS), os.path.dirname(os.path.dirname(tfctr.__file__))])
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, str(out)],
         stdout=subprocess.PIPE,

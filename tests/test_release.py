@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit.at_length import at_length
+from kit.releases import GOOD, model, replay, tree
 
 import tfctr
 from tfctr.errors import ConfigError, ExportError, StorageError
@@ -21,29 +22,7 @@ from tfctr.serving.store.folders import HISTORY, RECORD
 from tfctr.serving.store.manifest import MANIFEST, seal, verify
 from tfctr.storage import read_json, sha256
 
-GOOD, BAD = {"valid_auc": 0.8, "valid_log_loss": 0.4}, {"valid_auc": 0.7, "valid_log_loss": math.nan}
-
-
-def model(schema, seed=0, bias=0.0):
-    """A model that tells rows apart; `bias` moves all of its scores."""
-    model = tfctr.models.LR(schema)
-    rng = np.random.default_rng(seed)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape, scale=0.5) + (bias if variable.name == "bias" else 0))
-    return model
-
-
-def tree(folder):
-    """Every file under a folder, with its content; hidden folders that are empty count as none."""
-    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def replay(version):
-    served = SavedModel(version)
-    for batch in read_golden(version / "assets.extra" / "golden.json"):
-        answers = served.run(batch["signature"], batch["inputs"])
-        for name, golden in batch["outputs"].items():
-            np.testing.assert_array_equal(answers[name], golden)
+BAD = {"valid_auc": 0.7, "valid_log_loss": math.nan}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from test_release import GOOD, model, replay, tree
+from kit.releases import GOOD, model, replay, tree
 
 from tfctr.serving import prune, publish_model, rollback, versions
 from tfctr.serving.store.manifest import verify

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kit.at_length import at_length
+from kit.parity_table import COLUMNS, SCHEMA, TRAIN, table
 from kit.saved_models import client_of
-from test_export import spread
-from test_parity import COLUMNS, SCHEMA, TRAIN, table
+from kit.served_rows import spread
 
 import tfctr
 from tfctr.models import MODELS

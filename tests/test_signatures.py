@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.saved_models import check
-from test_export import golden_of, one_row, spread, usual_rows
+from kit.served_rows import golden_of, one_row, spread, usual_rows
 
 import tfctr
 from tfctr.errors import ConfigError, DataError, ExportError

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.at_length import at_length
+from kit.served_rows import golden_of, mixed, spread, usual_rows
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
-from test_export import golden_of, mixed, spread, usual_rows
 
 import tfctr
 from tfctr.data import Split
