@@ -13,14 +13,15 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import settings
+from kit.places import ROOT
 
 from tfctr.features import FIRST_KNOWN, MISSING, PADDING, Categorical, Numeric, Sequence
 from tfctr.schema import Schema
 
 pytest_plugins = [
-    "saved_models",
-    "served_model",
-    "certificates",
+    "kit.saved_models",
+    "kit.served_model",
+    "kit.certificates",
 ]  # with `models`, `base`, `live_server`, `certificate`
 
 settings.register_profile("tfctr", deadline=None, max_examples=50)  # shared machines are slow at times
@@ -65,7 +66,7 @@ def _skip_low_precision_where_it_ends_the_process(monkeypatch):
 @pytest.fixture(scope="session")
 def real_data():
     """`real_data("frappe")` is the folder with that data set; the test is skipped where it is absent."""
-    default = Path(__file__).parents[1].parent / "shared" / "data"
+    default = ROOT.parent / "shared" / "data"
     root = Path(os.environ.get("TFCTR_DATA", default))
 
     def locate(name):

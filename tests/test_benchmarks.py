@@ -3,15 +3,14 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from kit.places import BENCHMARKS, ROOT
 
 import tfctr
 from tfctr.data.synthetic import synthetic_schema, write_synthetic
 from tfctr.storage import read_json
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 COMMANDS = {
     "training": "--models LR --rounds 1 --steps 1 --batch-size 100",
     "batches": "--rows 2000 --repeats 1",
@@ -49,7 +48,7 @@ def test_benchmark_runs(name, data, tmp_path):
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments, *keep],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr[-4000:]
     assert any(character.isdigit() for character in run.stdout)

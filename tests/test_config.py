@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from kit.places import EXAMPLES
 
 from tfctr.config import Config, Training
 from tfctr.errors import ConfigError, StorageError
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 DNN = {"model": {"name": "DNN"}}
 
 

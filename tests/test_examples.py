@@ -7,21 +7,19 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from kit.places import EXAMPLES, ROOT
 
 from tfctr.config import Config
 from tfctr.models import build
 from tfctr.schema import Schema
 from tfctr.training.trainer import build_model
 
-ROOT = Path(__file__).parents[1]
-
 
 def run(script, *arguments):
     result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), *arguments],
+        [sys.executable, str(EXAMPLES / script), *arguments],
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
@@ -71,7 +69,7 @@ def test_depth_study_compares_five_networks():
 
 def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
-    demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))
+    demo = runpy.run_path(str(EXAMPLES / "demo.py"))
     for taken in (tmp_path, tmp_path / "thesis.txt"):
         monkeypatch.setattr(sys, "argv", ["demo.py", "--rows", "100", "--out", str(taken)])
         with pytest.raises(SystemExit, match="2"):
@@ -80,10 +78,10 @@ def test_demo_removes_only_what_it_made(tmp_path, monkeypatch, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("run", sorted(path.stem for path in (ROOT / "examples").glob("*_*.yaml")))
+@pytest.mark.parametrize("run", sorted(path.stem for path in EXAMPLES.glob("*_*.yaml")))
 def test_example_files_are_valid(run, tiny_schema):
-    schema = Schema.load(ROOT / "examples" / f"{run.split('_')[0]}.yaml")
-    config = Config.load(ROOT / "examples" / f"{run}.yaml")
+    schema = Schema.load(EXAMPLES / f"{run.split('_')[0]}.yaml")
+    config = Config.load(EXAMPLES / f"{run}.yaml")
     assert schema.group in [feature.name for feature in schema.features]
     built = build(config.model.name, tiny_schema, **config.model.arguments)
     assert built.embedding_l2 == config.model.arguments["embedding_l2"]
@@ -104,9 +102,9 @@ LOGGED = {  # vocabulary sizes and parameters of the authors' logs; they reserve
 @pytest.mark.parametrize("name", sorted(LOGGED))
 def test_the_examples_have_the_parameters_of_the_released_runs(name):
     sizes, parameters = LOGGED[name]
-    schema = Schema.load(ROOT / "examples" / f"{name}.yaml")
+    schema = Schema.load(EXAMPLES / f"{name}.yaml")
     features = [dataclasses.replace(feature, size=size + 1) for feature, size in zip(schema.features, sizes, strict=True)]
     assert all(feature.min_count == 2 for feature in features)
-    model = build_model(Config.load(ROOT / "examples" / f"{name}_tf4ctr.yaml"), dataclasses.replace(schema, features=features))
+    model = build_model(Config.load(EXAMPLES / f"{name}_tf4ctr.yaml"), dataclasses.replace(schema, features=features))
     found = sum(int(math.prod(weight.shape)) for weight in model.trainable_variables)
     assert found == parameters + len(features) * (16 + 8)  # one more id a field, in tables 16 and 8 wide

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from power_cut import TORN, Disk
-from saved_models import export_scorers
+from kit.power_cut import TORN, Disk
+from kit.saved_models import export_scorers
 
 import tfctr
 from tfctr.config import Config

@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from at_length import at_length
+from kit.at_length import at_length
 
 import tfctr.models
 from tfctr.layers import MLP, FeatureEmbedding
