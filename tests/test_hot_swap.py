@@ -9,6 +9,7 @@ import pytest
 
 from tfctr.storage import read_json
 
+MOST = 5  # times the steady p99 that the p99 in swaps may be; 1.2 on a quiet machine, 1.7 on a busy one
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "hot_swap.py"
 
 
@@ -34,4 +35,6 @@ def test_a_few_swaps(tmp_path):
 
 @pytest.mark.slow
 def test_ten_swaps_under_100_000_requests_of_16_clients(tmp_path):
-    check(measure(tmp_path), 100_000, versions=11, broken=[4])
+    figures = measure(tmp_path)
+    check(figures, 100_000, versions=11, broken=[4])
+    assert figures["ratio"] < MOST

@@ -3,11 +3,13 @@
 import shutil
 import threading
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from saved_models import WEIGHTS, client_of, probabilities, put
+from saved_models import WEIGHTS, client_of, export_scorer, probabilities, put, texts
 
 from tfctr.errors import StorageError
 from tfctr.serving.served import ServedModel
@@ -99,6 +101,50 @@ def test_removed_versions(base, models):
         wait_for(lambda: server.version is None)
         with pytest.raises(StorageError, match="Servable not found"):
             client.predict({"user": ["60"], "price": [0.0]})
+
+
+WAIT, MEET, RELEASE = 0.0, 1.0, 2.0  # prices
+
+
+def gated(user, price):
+    """Requests that wait within the graph: WAIT until there is a RELEASE, MEET until there is a WAIT. All answer 0.25."""
+
+    def queue(name):
+        return tf.raw_ops.FIFOQueueV2(component_types=["float32"], shared_name=name)
+
+    def give(name):
+        with tf.control_dependencies([tf.raw_ops.QueueEnqueueV2(handle=queue(name), components=[0.25])]):
+            return tf.constant(0.25)
+
+    def take(name):
+        return tf.raw_ops.QueueDequeueV2(handle=queue(name), component_types=["float32"])[0]
+
+    def wait():
+        with tf.control_dependencies([give("met")]):
+            return take("released")
+
+    kinds = [wait, lambda: take("met"), lambda: give("released")]
+    return {"probability": tf.fill(tf.shape(price), tf.switch_case(tf.cast(price[0], "int32"), kinds))}
+
+
+def test_a_version_is_freed_once_its_last_request_is_answered(models, tmp_path):
+    base = tmp_path / "frappe"
+    export_scorer(base / "1", serving_default=gated)
+
+    def ask(kind):
+        return old().run("serving_default", {"user": texts("60"), "price": np.array([kind])})["probability"].tolist()
+
+    with LocalServer(base, port=0, poll_seconds=0.05) as server, client_of(server) as client, ThreadPoolExecutor() as threads:
+        old = weakref.ref(server._model.loaded[1])
+        waiting = threads.submit(client.predict, {"user": ["60"], "price": [WAIT]})
+        assert ask(MEET) == [0.25]
+        put(base, models / "heavy")
+        wait_for(lambda: [known["version"] for known in client.status() if known["state"] == "AVAILABLE"] == [2])
+        assert client.predict({"user": ["60"], "price": [0.0]}).tolist() == [0.5]
+        assert not waiting.done()
+        assert ask(RELEASE) == [0.25]
+        assert waiting.result().tolist() == [0.25]
+        wait_for(lambda: old() is None)
 
 
 def test_requests_never_fail_while_versions_change(base, models):
