@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from google.protobuf.message import DecodeError
+from memory_of import resident
 from served_model import CALLS, serialized
 
 from tfctr.serving import protocol
@@ -14,6 +15,7 @@ REACHED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPL
 PROPER = {*REACHED, "RESOURCE_EXHAUSTED"}
 AT_ONCE = 100
 MORE_MEMORY = 2**30
+MORE_RESIDENT, SLACK = 0.1, 16  # the share by which the server may grow, and the MiB beside
 NO_MESSAGES = 0.1  # the share of the mutated that need not be messages any more; without a limit nearly all would be none
 
 
@@ -98,6 +100,7 @@ def outcome(method, data, call):
 def check(server, messages, seed):
     """Send so many mutated messages, each to the call that it was made for."""
     draw, golden, good = random.Random(seed), server.golden(), {}
+    held = resident(server.process.pid) if sys.platform == "linux" else None
     for method, request in server.good_requests():
         good.setdefault(method, []).append(serialized(request))
     seen, methods = set(), [method for method, _ in server.good_requests()]
@@ -111,6 +114,7 @@ def check(server, messages, seed):
             server.call("HandleReloadConfigRequest", data)
         assert server.golden() == golden, [(method, data.hex()) for method, data, _ in sent]
     assert server.process.poll() is None
+    assert held is None or resident(server.process.pid) <= (1 + MORE_RESIDENT) * held + SLACK
     assert {(method, code) for method in CALLS for code in ("OK", "INTERNAL")} <= seen
     assert {code for _, code in seen} >= REACHED
 
