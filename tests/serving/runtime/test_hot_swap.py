@@ -9,6 +9,8 @@ from kit.places import BENCHMARKS, ROOT
 
 from tfctr.storage import read_json
 
+MOST = 10  # times the steady p99 that the p99 in swaps may be; 1.2 on a quiet machine, 1.7 on a busy one
+
 
 def measure(folder, *arguments):
     command = [sys.executable, str(BENCHMARKS / "hot_swap.py"), *arguments, "--json", str(folder / "kept.json")]
@@ -32,4 +34,6 @@ def test_a_few_swaps(tmp_path):
 
 @pytest.mark.slow
 def test_ten_swaps_under_100_000_requests_of_16_clients(tmp_path):
-    check(measure(tmp_path), 100_000, versions=11, broken=[4])
+    figures = measure(tmp_path)
+    check(figures, 100_000, versions=11, broken=[4])
+    assert figures["ratio"] < MOST
