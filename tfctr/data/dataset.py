@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfctr.data.split import DTYPES, Split
-from tfctr.errors import ConfigError, StorageError
+from tfctr.errors import ConfigError, StorageError, TfctrError
 from tfctr.features import Numeric
 from tfctr.schema import Schema
 from tfctr.storage import read_json, sha256
@@ -53,7 +53,9 @@ class Dataset:
         manifest = read_json(folder / "manifest.json")
         try:
             return cls._from_manifest(folder, manifest, verify)
-        except (KeyError, TypeError, AttributeError) as error:
+        except TfctrError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise StorageError(f"{folder / 'manifest.json'} is not a manifest: {error!r}.", fix=_PREPARE_AGAIN) from error
 
     @classmethod

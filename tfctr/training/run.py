@@ -96,13 +96,20 @@ def load_run(folder):
     if not metrics.get("finished", True):
         _LOG.warning("%s is not finished: it was stopped after epoch %d, or is still trained", folder, metrics["epochs"])
     environment = _read(folder / "environment.json", "data")
+    _require(folder / "environment.json", environment["data"], "folder", "manifest_sha256")
     history = read_json(folder / "history.json")[: metrics["epochs"]]  # it is written first, so it may be an epoch ahead
     return Run(folder, Config.load(folder / "config.yaml"), environment, history, metrics)
 
 
 def _read(path, *keys):
     values = read_json(path)
+    _require(path, values, *keys)
+    return values
+
+
+def _require(path, values, *keys):
     missing = [key for key in keys if not isinstance(values, dict) or key not in values]
     if missing:
-        raise StorageError(f"{path} has no {missing[0]!r}: another version wrote it.", fix="restore it or train again")
-    return values
+        raise StorageError(
+            f"{path} has no {missing[0]!r}: it is damaged, or another version wrote it.", fix="restore it or train again"
+        )
