@@ -21,15 +21,15 @@ import tfctr
 from tfctr.config import Config
 from tfctr.errors import StorageError
 from tfctr.serving import history, publish_model, rollback, versions
-from tfctr.serving.configuration import write_server_config
-from tfctr.serving.labels import load_versions
-from tfctr.serving.manifest import verify
+from tfctr.serving.publishing.configuration import write_server_config
+from tfctr.serving.publishing.labels import load_versions
+from tfctr.serving.store.manifest import verify
 from tfctr.training import load_run, train
 
 ROWS, ROOM = 20_000, 20_000  # KiB, of a disk that is large enough
 # Children start from a process that has imported TensorFlow once and never used it, not from a new one each.
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting", "tfctr.serving.release", "tfctr.models"])
+FORKSERVER.set_forkserver_preload(["tfctr.serving.exporting.exporter", "tfctr.serving.publishing.release", "tfctr.models"])
 
 
 @pytest.fixture

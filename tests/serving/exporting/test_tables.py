@@ -18,9 +18,9 @@ from tfctr.errors import ConfigError, DataError, ExportError
 from tfctr.features import Categorical
 from tfctr.models import MODELS, CTRModel, ids_input
 from tfctr.schema import Schema
+from tfctr.serving.exporting import compression as tables_module
 from tfctr.serving.exporting.calibration import IsotonicCalibration, SigmoidCalibration
 from tfctr.serving.exporting.compression import FORMS, Float16Table, Int8Table, compress_tables, quantize
-from tfctr.serving.exporting import compression as tables_module
 from tfctr.serving.exporting.golden import golden_rows
 from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.serving.runtime.saved_model import SavedModel
