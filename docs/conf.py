@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: `make docs`. Docstrings are Markdown under Google's headings; here they become what Sphinx reads."""
+"""How Sphinx builds these pages: `make docs`. Docstrings are Markdown under Google's headings; Sphinx gets what it reads."""
 
 import inspect
 import os
@@ -50,7 +50,7 @@ def _inline(text):
     parts = _CODE.split(text)  # text, code, text, ...
     for index, part in enumerate(parts):
         if index % 2:
-            parts[index] = f"``{part}``"
+            parts[index] = f"``{re.sub('^ | $', '␣', part)}``"  # no literal may begin or end with a space there
         else:
             part = _LINK.sub(r"`\1 <\2>`__", part.replace("*", r"\*"))
             parts[index] = rf"\ {part}" if index and part[:1].isalnum() else part
@@ -112,7 +112,8 @@ def _signature(app, what, name, obj, options, signature, return_annotation):
     """That of `__init__`: Keras' classes, and ours, have a `__new__` that takes anything."""
     if what != "class" or obj.__init__ in (object.__init__, Exception.__init__):
         return None
-    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    is_pydantic = hasattr(obj, "model_fields")  # whose `__init__` takes anything, too
+    parameters = list(inspect.signature(obj if is_pydantic else obj.__init__).parameters.values())[not is_pydantic :]
     return stringify_signature(inspect.Signature(parameters), show_annotation=False), None
 
 
