@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow test-anywhere lint bench clean
+.PHONY: demo test test-slow test-anywhere lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -39,6 +39,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+# The pages of docs/ and the API reference, offline, into build/docs. Warnings are errors, and a link within that leads nowhere is one.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html -d build/doctrees docs build/docs
 
 # DATA is a prepared dataset (made clicks if absent); FUXICTR and DEEPCTR are Pythons that have them: see benchmarks/peers.py.
 RESULTS := benchmarks/results

@@ -12,6 +12,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfctr/__init__.py").read
 REPORT = ["matplotlib>=3.9,<4", "scikit-learn>=1.7,<2", "scipy>=1.14,<2"]
 PROMETHEUS = ["prometheus-client>=0.21,<1"]
 OPENTELEMETRY = ["opentelemetry-sdk>=1.30,<2"]
+DOCS = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12.19"]
 
 
 class BuildWithExamples(build_py):
@@ -67,10 +68,12 @@ setup(
         "report": REPORT,
         "prometheus": PROMETHEUS,
         "opentelemetry": OPENTELEMETRY,
+        "docs": DOCS,
         "dev": [
             *REPORT,
             *PROMETHEUS,
             *OPENTELEMETRY,
+            *DOCS,
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
             "hypothesis>=6.155,<7",

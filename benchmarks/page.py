@@ -1,4 +1,4 @@
-"""The pages of plots that the README shows, from the figures that `make bench` keeps.
+"""The plots of docs/performance.md, from the figures that `make bench` keeps.
 
 python benchmarks/page.py [--results benchmarks/results] [--out docs]
 """

@@ -273,16 +273,16 @@ def test_the_models(service):
     (model,) = config.model_config_list.config
     assert model.base_path == f"{service['volumes'][0]['target']}/{model.name}"
     assert model.model_platform == "tensorflow"
-    for readme in (DOCKER / "README.md", DOCKER.parent / "README.md"):
-        assert f" serving/{model.name}" in readme.read_text(encoding="utf-8"), readme
-        assert f"--model {model.name}" in readme.read_text(encoding="utf-8"), readme
+    for page in (DOCKER / "README.md", DOCKER.parent / "docs" / "serving.md"):
+        assert f" serving/{model.name}" in page.read_text(encoding="utf-8"), page
+        assert f"--model {model.name}" in page.read_text(encoding="utf-8"), page
     with pytest.raises(text_format.ParseError):
         text_format.Parse("model_config_list { config { nam: 'frappe' } }", protocol.ModelServerConfig())
 
 
 def test_one_line_starts_it_everywhere(service):
     line = "MODELS=$PWD/serving docker compose -f docker/compose.yaml up --build"
-    for file in (DOCKER / "README.md", DOCKER / "compose.yaml", DOCKER.parent / "README.md"):
+    for file in (DOCKER / "README.md", DOCKER / "compose.yaml", DOCKER.parent / "docs" / "serving.md"):
         lines = re.findall(r"[^\s`]* ?docker compose [^`\n]*", file.read_text(encoding="utf-8"))
         assert lines[0] == line, file
         assert all("docker compose -f docker/compose.yaml " in other for other in lines), file
