@@ -10,7 +10,7 @@ import sys
 import keras
 import pytest
 import typer
-from doc_blocks import PAGES, ROOT, blocks, commands, name_of, parse
+from kit.doc_blocks import PAGES, ROOT, blocks, commands, name_of, parse
 
 import tfctr
 from tfctr.cli import app
