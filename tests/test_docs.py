@@ -10,7 +10,8 @@ import sys
 import keras
 import pytest
 import typer
-from kit.doc_blocks import PAGES, ROOT, blocks, commands, name_of, parse
+from kit.doc_blocks import PAGES, blocks, commands, name_of, parse
+from kit.places import ROOT
 
 import tfctr
 from tfctr.cli import app

@@ -50,6 +50,7 @@ CONFIGS = {
     "2^31": (f"{DNN}training: {{epochs: {2**31}}}", f"training.epochs is {2**31}"),
     "a number of 400 digits": (f"{DNN}training: {{learning_rate: 1{'0' * 400}}}", "training.learning_rate is 1000"),
     "a number of 5000 digits": (f"{DNN}training: {{epochs: {'9' * 5000}}}", "4300 digits"),
+    "a number of a million digits": (f"{DNN}training: {{epochs: {'9' * 1_000_000}}}", "4300 digits"),
     "octal": (f"{DNN}training: {{epochs: 010}}", "training.epochs is '010'"),
     "sexagesimal": (f"{DNN}training: {{epochs: 1:30}}", "training.epochs is '1:30'"),
     "digits of another script": (f"{DNN}training: {{epochs: １２}}", "training.epochs is '１２'"),

@@ -25,7 +25,7 @@ _ORPHAN = re.compile(r"^\.tmp-(\d+)-([0-9a-f]{8})-")
 _WEEK = 7 * 24 * 3600
 
 # YAML 1.1 reads 1e-3 as text; everybody who writes it means the number.
-_EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 # And 010 as 8, and 1:30 as 90, which nobody means: they stay text.
 _INTEGER = "tag:yaml.org,2002:int"
 _WHOLE = re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$")

@@ -2,13 +2,12 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import typer
 
+from kit.places import ROOT
 from tfctr.cli import app
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docker" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\S*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PARTS = re.compile(r"""(?<!\S)\#.*|'[^']*'|"[^"]*"|[;|&()<>]+|\s+|[^\s'";|&()<>]+""")
