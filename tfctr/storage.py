@@ -313,6 +313,15 @@ def _started(pid):
         return -math.inf
 
 
+def remove_folder(path):
+    """Remove a folder, which is whole under its own name until it is gone."""
+    hidden = temporary_path(path)
+    with _naming(path):
+        os.rename(path, hidden)
+        fsync_folder(path.parent)
+        shutil.rmtree(hidden)
+
+
 def _fsync_file(path):
     with open(path, "rb") as file:
         os.fsync(file.fileno())

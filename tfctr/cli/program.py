@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from typing import Annotated
 
@@ -31,6 +32,7 @@ _GROUPS = {
     "Serving": (publishing.export, *serving.COMMANDS),
     "Operations": publishing.COMMANDS,
 }
+_TERMINATED = threading.Event()
 
 
 def main():
@@ -47,11 +49,8 @@ def main():
 
 def _terminate(*_):
     """End as after Ctrl-C, with what is kept and said then, but for the exit code."""
-    raise _Terminated
-
-
-class _Terminated(KeyboardInterrupt):
-    pass
+    _TERMINATED.set()
+    raise KeyboardInterrupt
 
 
 def _import(module):
@@ -75,8 +74,10 @@ def _guarded(function):
             return function(**arguments)
         except (typer.Exit, BrokenPipeError):
             raise
-        except _Terminated as error:
-            raise typer.Exit(143) from error
+        except KeyboardInterrupt as error:
+            if _TERMINATED.is_set():
+                raise typer.Exit(143) from error
+            raise
         except (TfctrError, OSError) as error:
             if not isinstance(error, TfctrError):
                 problem = f"{error.filename or 'the disk'}: {error.strerror or error}."

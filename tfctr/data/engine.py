@@ -75,10 +75,17 @@ class Engine:
 
 @contextlib.contextmanager
 def refuse_storage_failures(out, memory_limit="1GB"):
-    """Turn what is said about memory and disk into a `StorageError`, which calls the folder that is written `out`."""
+    """Turn what is said about memory and disk into a `StorageError`, which calls the folder that is written `out`.
+
+    And what DuckDB makes of Ctrl-C back into a `KeyboardInterrupt`.
+    """
     try:
         yield
     except TfctrError:
+        raise
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
         raise
     except duckdb.OutOfMemoryException as error:
         raise StorageError(

@@ -5,7 +5,6 @@ import logging
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
 
 import keras
@@ -18,7 +17,7 @@ from tfctr.data import Dataset
 from tfctr.errors import ConfigError, DataError, TfctrError
 from tfctr.metrics import worse_than_constant
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
-from tfctr.storage import atomic_folder, locked, read_json, require_free, sha256, write_json
+from tfctr.storage import atomic_folder, locked, read_json, remove_folder, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.run import load_run
@@ -113,7 +112,7 @@ def _remove_abandoned(folder):
     ours = ("config.yaml", "environment.json", "history.json", _LOCK)
     if all(entry.name in ours or entry.match(".tmp-*") or entry.match("model-*.keras") for entry in folder.iterdir()):
         with locked(folder / _LOCK, busy=f"another process is training in {folder}."):
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
 
 def _say_if_too_good(folder, dataset, progress):
@@ -219,7 +218,8 @@ def _nothing_or_whole_epochs(folder, progress):
         if (folder / "metrics.json").exists():
             progress.say(f"stopped; {folder} keeps epoch {read_json(folder / 'metrics.json')['best_epoch']}")
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_folder(folder)
             progress.say(f"stopped before the end of the first epoch; {folder} is removed")
         raise
 

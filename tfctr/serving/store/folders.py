@@ -16,7 +16,16 @@ from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.serving.store.manifest import seal
-from tfctr.storage import atomic_folder, fsync_folder, locked, make_folder, read_object, temporary_path, write_json
+from tfctr.storage import (
+    atomic_folder,
+    fsync_folder,
+    locked,
+    make_folder,
+    read_object,
+    remove_folder,
+    temporary_path,
+    write_json,
+)
 
 # TensorFlow Serving also reads " 7", "+7" and "007" as versions; one spelling for each number is enough.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -238,10 +247,7 @@ def _remove(base, number):
         mine = not path.is_dir() or os.access(path, os.R_OK | os.W_OK | os.X_OK)
         _require(mine, f"you may not write {path}", "let its owner remove it")
     write_json(base / HISTORY / f"{number}.json", read_record(folder))
-    hidden = temporary_path(folder)
-    os.rename(folder, hidden)
-    fsync_folder(base)
-    shutil.rmtree(hidden)
+    remove_folder(folder)
 
 
 def _rename_to_next_version(staged, base):
