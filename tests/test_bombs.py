@@ -1,5 +1,7 @@
 """Small files that would take much memory are refused before they are unpacked."""
 
+import functools
+import io
 import shutil
 import zipfile
 
@@ -13,13 +15,6 @@ from tfctr.errors import StorageError
 MUCH = 2**28
 
 
-@pytest.fixture(scope="module")
-def saved(tiny_schema, tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "model.keras"
-    tfctr.models.LR(tiny_schema).save(path)
-    return path
-
-
 def with_member(saved, path, name, content):
     """A copy of a file with one member replaced, and compressed."""
     with zipfile.ZipFile(saved) as before, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as after:
@@ -28,27 +23,36 @@ def with_member(saved, path, name, content):
     return path
 
 
-@pytest.mark.parametrize("has_weights", [True, False])
-def test_a_config_of_blanks(has_weights, saved, tmp_path):
-    blanks, bomb = b"{" + b" " * MUCH + b"}", tmp_path / "bomb.keras"
-    if has_weights:
-        with_member(saved, bomb, "metadata.json", blanks)
-    else:
-        with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("config.json", blanks)
-    assert bomb.stat().st_size < 2**20
-    with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes unpacks to 26[89],"):
-        tfctr.load_model(bomb)
+def blanks(saved, bomb):
+    return with_member(saved, bomb, "metadata.json", b"{" + b" " * MUCH + b"}")
 
 
-@pytest.mark.parametrize("options", [{"compression": "gzip"}, {"chunks": (1024,)}], ids=["compressed", "never written"])
-def test_weights_of_zeros(options, saved, tmp_path):
-    with h5py.File(tmp_path / "weights.h5", "w") as file:
-        zeros = file.create_dataset("layers/vars/0", (MUCH // 4,), np.float32, **options)
+def blanks_alone(saved, bomb):
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b"{" + b" " * MUCH + b"}")
+    return bomb
+
+
+def zeros(saved, bomb, **options):
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        made = file.create_dataset("layers/vars/0", (MUCH // 4,), np.float32, **options)
         if "compression" in options:
-            zeros[:] = 0
-    content = (tmp_path / "weights.h5").read_bytes()
-    bomb = with_member(saved, tmp_path / "bomb.keras", "model.weights.h5", content)
+            made[:] = 0
+    return with_member(saved, bomb, "model.weights.h5", weights.getvalue())
+
+
+BOMBS = {
+    "a config of blanks": blanks,
+    "a config of blanks, and no weights": blanks_alone,
+    "compressed weights": functools.partial(zeros, compression="gzip"),
+    "weights never written": functools.partial(zeros, chunks=(1024,)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name, saved, tmp_path):
+    bomb = BOMBS[name](saved, tmp_path / "bomb.keras")
     assert bomb.stat().st_size < 2**20
     with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes unpacks to 26[89],"):
         tfctr.load_model(bomb)

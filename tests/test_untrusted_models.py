@@ -30,13 +30,8 @@ LAYERS = {
     "builtins.eval": ({}, "the class 'eval', which is not known"),
     "keras.utils.get_file": ({"origin": "file:///etc/passwd", "fname": "canary"}, REFUSED),
 }
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_schema, tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "model.keras"
-    tfctr.models.LR(tiny_schema).save(path)
-    return path
+KINDS = ["link", "storage"]  # of weights in another file
+OUTSIDE = ["../outside", "/tmp/outside", "a/../../outside"]  # members of an archive
 
 
 def rewritten(saved, path, change):
@@ -47,12 +42,11 @@ def rewritten(saved, path, change):
     return path
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_that_run_code(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    arguments, words = LAYERS[name]
+def with_layer(name, folder):
+    """A file `hostile.keras`, and `honest.keras`, which has a `Dense` layer in the place of that one."""
+    arguments, _ = LAYERS[name]
     inputs = keras.Input((3,))
-    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save("honest.keras")
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(folder / "honest.keras")
 
     def change(member, content):
         if member != "config.json":
@@ -65,18 +59,23 @@ def test_layers_that_run_code(name, tmp_path, monkeypatch):
                 found |= {**registered, "config": {"name": "layer", **arguments}}
         return json.dumps(config)
 
-    with pytest.raises(StorageError, match=words) as raised:
-        tfctr.load_model(rewritten("honest.keras", "hostile.keras", change))
+    return rewritten(folder / "honest.keras", folder / "hostile.keras", change)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_that_run_code(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=LAYERS[name][1]) as raised:
+        tfctr.load_model(with_layer(name, tmp_path))
     assert "safe_mode" not in raised.value.problem + raised.value.fix
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["honest.keras", "hostile.keras"]
 
 
-@pytest.mark.parametrize("kind", ["link", "storage"])
-def test_weights_in_other_files(kind, saved, tmp_path):
+def with_weights_elsewhere(kind, saved, folder):
     def change(member, content):
         if member != "model.weights.h5":
             return content
-        path, place = tmp_path / "weights.h5", "layers/feature_embedding/vars/0"
+        path, place = folder / "weights.h5", "layers/feature_embedding/vars/0"
         path.write_bytes(content)
         with h5py.File(path, "a") as file:
             shape = file[place].shape
@@ -87,17 +86,26 @@ def test_weights_in_other_files(kind, saved, tmp_path):
                 file.create_dataset(place, shape, np.float32, external=[("/etc/passwd", 0, 4 * int(np.prod(shape)))])
         return path.read_bytes()
 
+    return rewritten(saved, folder / "hostile.keras", change)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_in_other_files(kind, saved, tmp_path):
     with pytest.warns(UserWarning, match="Skipping"), pytest.raises(StorageError, match=f"{REFUSED}.*"):
-        tfctr.load_model(rewritten(saved, tmp_path / "hostile.keras", change))
+        tfctr.load_model(with_weights_elsewhere(kind, saved, tmp_path))
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
-def test_members_outside_of_the_archive(name, saved, tmp_path):
-    hostile = shutil.copy(saved, tmp_path / "hostile.keras")
+def with_member(name, saved, folder):
+    hostile = shutil.copy(saved, folder / "hostile.keras")
     with zipfile.ZipFile(hostile, "a") as archive:
         archive.writestr(name, "x")
+    return hostile
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_members_outside_of_the_archive(name, saved, tmp_path):
     with pytest.raises(StorageError, match=f"has the member '{name}', outside"):
-        tfctr.load_model(hostile)
+        tfctr.load_model(with_member(name, saved, tmp_path))
 
 
 def double():
@@ -169,11 +177,15 @@ ACTS = {
 }
 
 
+def export_acting(name, folder):
+    export_scorer(folder, serving_default=lambda user, price: opened(price, ACTS[name]))
+
+
 @pytest.mark.parametrize("name", ACTS)
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's own, of saving this way
 def test_served_graphs_that_touch_files(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    export_scorer(tmp_path / "1", serving_default=lambda user, price: opened(price, ACTS[name]))
+    export_acting(name, tmp_path / "1")
     (tmp_path / "canary").unlink(missing_ok=True)
     with pytest.raises(StorageError, match=f"has the operation {name}, and a model that is served"):
         SavedModel(tmp_path / "1")
