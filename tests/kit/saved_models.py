@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfctr
 from tfctr.serving.client.blocking import PredictionClient
 from tfctr.serving.exporting.check import check_saved_model
 from tfctr.serving.runtime.warmup import write_warmup
@@ -149,6 +150,14 @@ def texts(*values):
     array = np.empty(len(values), object)
     array[:] = [value.encode() if isinstance(value, str) else value for value in values]
     return array
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_schema, tmp_path_factory):
+    """A small model's `.keras` file."""
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    tfctr.models.LR(tiny_schema).save(path)
+    return path
 
 
 @pytest.fixture(scope="module")

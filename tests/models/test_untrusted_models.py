@@ -1,15 +1,19 @@
 """Model files that run code, or read or write other files, are refused; nothing of them happens."""
 
-import json
-import shutil
-import zipfile
-
-import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from kit.saved_models import export_scorer
+from kit.hostile_models import (
+    ACTS,
+    KINDS,
+    LAYERS,
+    OUTSIDE,
+    REFUSED,
+    export_acting,
+    with_layer,
+    with_member,
+    with_weights_elsewhere,
+)
 
 import tfctr
 from tfctr.config import Config
@@ -19,85 +23,26 @@ from tfctr.models import TF4CTR, CTRModel, ids_input
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.training import train
 
-REFUSED = "could run code or read other files, and is refused"
-# Of which Keras' loader makes a call, a file that it reads, or code that it runs, if it is let.
-LAYERS = {
-    "TorchModuleWrapper": ({"module": "gASVIAAAAAAAAACMBXBvc2l4lIwGc3lzdGVtlJOUjAV0b3VjaJSFlFKULg=="}, f"{REFUSED}|'torch'"),
-    "TFSMLayer": ({"filepath": "canary"}, REFUSED),
-    "Lambda": ({"function": {"class_name": "__lambda__", "config": {"code": "4wEA", "defaults": None}}}, REFUSED),
-    "StringLookup": ({"vocabulary": "/etc/passwd"}, REFUSED),
-    "os.system": ({"command": "touch canary"}, "the class 'system', which is not known"),
-    "builtins.eval": ({}, "the class 'eval', which is not known"),
-    "keras.utils.get_file": ({"origin": "file:///etc/passwd", "fname": "canary"}, REFUSED),
-}
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_schema, tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "model.keras"
-    tfctr.models.LR(tiny_schema).save(path)
-    return path
-
-
-def rewritten(saved, path, change):
-    """A copy of a `.keras` file whose members are `change(name, content)`."""
-    with zipfile.ZipFile(saved) as before, zipfile.ZipFile(path, "w") as after:
-        for info in before.infolist():
-            after.writestr(info.filename, change(info.filename, before.read(info)))
-    return path
-
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_that_run_code(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments, words = LAYERS[name]
-    inputs = keras.Input((3,))
-    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save("honest.keras")
-
-    def change(member, content):
-        if member != "config.json":
-            return content
-        config = json.loads(content)
-        module, _, layer = name.rpartition(".")
-        for found in config["config"]["layers"]:
-            if found["class_name"] == "Dense":
-                registered = {"module": module or "keras.layers", "class_name": layer, "registered_name": layer}
-                found |= {**registered, "config": {"name": "layer", **arguments}}
-        return json.dumps(config)
-
-    with pytest.raises(StorageError, match=words) as raised:
-        tfctr.load_model(rewritten("honest.keras", "hostile.keras", change))
+    with pytest.raises(StorageError, match=LAYERS[name][1]) as raised:
+        tfctr.load_model(with_layer(name, tmp_path))
     assert "safe_mode" not in raised.value.problem + raised.value.fix
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["honest.keras", "hostile.keras"]
 
 
-@pytest.mark.parametrize("kind", ["link", "storage"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_in_other_files(kind, saved, tmp_path):
-    def change(member, content):
-        if member != "model.weights.h5":
-            return content
-        path, place = tmp_path / "weights.h5", "layers/feature_embedding/vars/0"
-        path.write_bytes(content)
-        with h5py.File(path, "a") as file:
-            shape = file[place].shape
-            del file[place]
-            if kind == "link":
-                file[place] = h5py.ExternalLink("/etc/passwd", "/x")
-            else:
-                file.create_dataset(place, shape, np.float32, external=[("/etc/passwd", 0, 4 * int(np.prod(shape)))])
-        return path.read_bytes()
-
     with pytest.warns(UserWarning, match="Skipping"), pytest.raises(StorageError, match=f"{REFUSED}.*"):
-        tfctr.load_model(rewritten(saved, tmp_path / "hostile.keras", change))
+        tfctr.load_model(with_weights_elsewhere(kind, saved, tmp_path))
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_members_outside_of_the_archive(name, saved, tmp_path):
-    hostile = shutil.copy(saved, tmp_path / "hostile.keras")
-    with zipfile.ZipFile(hostile, "a") as archive:
-        archive.writestr(name, "x")
     with pytest.raises(StorageError, match=f"has the member '{name}', outside"):
-        tfctr.load_model(hostile)
+        tfctr.load_model(with_member(name, saved, tmp_path))
 
 
 def double():
@@ -155,25 +100,11 @@ def test_a_lambda_is_refused_before_it_is_trained(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def opened(price, op):
-    with tf.control_dependencies([op()]):
-        return {"probability": tf.identity(price)}
-
-
-ACTS = {
-    "ReadFile": lambda: tf.io.read_file("/etc/passwd"),
-    "WriteFile": lambda: tf.io.write_file("canary", "x"),
-    "MatchingFiles": lambda: tf.io.matching_files("/etc/*"),
-    "PrintV2": lambda: tf.print("x", output_stream="file://canary"),
-    "TextLineDataset": lambda: tf.data.TextLineDataset("/etc/passwd").reduce(0, lambda count, _: count + 1),
-}
-
-
 @pytest.mark.parametrize("name", ACTS)
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's own, of saving this way
 def test_served_graphs_that_touch_files(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    export_scorer(tmp_path / "1", serving_default=lambda user, price: opened(price, ACTS[name]))
+    export_acting(name, tmp_path / "1")
     (tmp_path / "canary").unlink(missing_ok=True)
     with pytest.raises(StorageError, match=f"has the operation {name}, and a model that is served"):
         SavedModel(tmp_path / "1")
