@@ -1,7 +1,7 @@
 """Hostile files, names and numbers: each is refused by name, in a short message, and nothing is written."""
 
 import pytest
-from hostile_loads import LOADS
+from kit.hostile_loads import LOADS
 from kit.hostile_texts import FILES
 
 import tfctr

@@ -1,6 +1,7 @@
 """What hostile files cost before they are refused: memory and time, of each corpus in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -25,7 +26,8 @@ SCRIPT = KIT / "hostile_loads.py"
 def check(good, hostile, folder, most_grown, most_seconds):
     """Load them all in another process: none of the hostile files is taken, or takes more MiB or seconds than these."""
     command = [sys.executable, str(SCRIPT), *map(str, good), "--", *map(str, hostile)]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-4000:]
     figures = json.loads(run.stdout.splitlines()[-1])
     assert set(figures["seconds"]) == set(map(str, hostile))

@@ -11,9 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from memory_of import peak, resident
-
 import tfctr
+from kit.memory_of import peak, resident
 from tfctr.config import Config
 from tfctr.errors import TfctrError
 from tfctr.schema import Schema

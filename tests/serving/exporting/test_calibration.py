@@ -228,6 +228,32 @@ def test_the_served_graph_is_calibrated(method, model, valid, tiny_schema, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_dropped_non_clicks_are_given_back_in_rows_that_keep_theirs(method, model, tiny_ids):
+    """A million rows with a fifth of clicks: the sample has 200,000 of those and 80,000 of the others.
+
+    So the fitted odds are off by `(1 / 200_000 + 1 / 80_000) ** 0.5` = 0.4 %, and the clicks that are observed by 0.2 %: 2 %
+    are five times both together. A bin of 50,000 rows has a click rate that is off by 0.0018, and 0.0014 in the mean of all.
+    """
+    rows, kept, rng = 1_000_000, 0.1, np.random.default_rng(6)
+    scorer = tf.function(lambda ids: model(ids)["logit"][:, 0], reduce_retracing=True)
+
+    def draw(seed):
+        ids = tiny_ids(rows, seed)
+        logits = np.concatenate([scorer(part) for part in np.array_split(ids, 100)])
+        return ids, logits, rng.random(rows) < sigmoid(0.5 * logits - 1.5)
+
+    ids, _, clicked = draw(1)
+    sample = clicked | (rng.random(rows) < kept)
+    calibration = tfctr.serving.fit_calibration(model, Split.from_arrays(ids[sample], clicked[sample]), method)
+    _, logits, clicked = draw(2)
+    predicted = all_negatives(calibration, kept)(tf.constant(logits)).numpy().astype(np.float64)
+    assert 0.98 <= predicted.sum() / clicked.sum() <= 1.02
+    bins = np.array_split(np.argsort(predicted), 20)
+    assert np.mean([abs(predicted[rows].mean() - clicked[rows].mean()) for rows in bins]) <= 0.005
+
+
+@pytest.mark.slow
 def test_a_correction_alone_needs_no_fit(model, tiny_schema, tmp_path):
     version = tfctr.serving.export(model, tmp_path / "ctr", negatives_kept=0.25, check=False)
     raw = usual_rows(tiny_schema, 50)
