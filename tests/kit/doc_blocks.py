@@ -45,6 +45,8 @@ def parse(arguments):
     """Raise typer's `UsageError` unless this command has these arguments and options. Runs nothing."""
     program = typer.main.get_command(app)
     context = program.make_context("tfctr", [], resilient_parsing=True)
+    while arguments[0] == "--import":  # of the program itself
+        arguments = arguments[2:]
     command = program.get_command(context, arguments[0])
     assert command is not None, f"no command {arguments[0]!r}"
     command.make_context(arguments[0], arguments[1:], parent=context)
