@@ -14,8 +14,8 @@ import sys
 
 import numpy as np
 import pytest
-from test_cli import tfctr_
-from test_release import GOOD, model, tree
+from kit.commands import tfctr_
+from kit.releases import GOOD, model, tree
 
 import tfctr
 from tfctr.config import Config

@@ -63,7 +63,7 @@ def test_values_without_repetition_share_equally(rows, buckets):
 def test_half_of_the_rows_at_zero(tmp_path, caplog):
     # Ranks alone gave 6 of 10 intervals here: four edges fell on the zero.
     values = [0.0, -0.0] * 50 + [float(number) for number in range(1, 101)]
-    table = {"x": values, "y": [1.5, 2.5] * 100, "click": [0, 1] * 100}
+    table = {"x": values, "y": [1.5, 2.5] * 100, "click": [0, 0, 1, 1] * 50}
     schema = Schema([Numeric("x", "quantile", buckets=10), Numeric("y", "quantile")], label="click")
     with caplog.at_level("INFO", "tfctr"):
         dataset = prepare(tmp_path, schema, train=table)
