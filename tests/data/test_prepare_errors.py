@@ -180,6 +180,9 @@ def test_a_table_without_rows(tmp_path):
     refused(tmp_path, DataError, "train.csv", "no rows", train=tmp_path / "train.csv")
     pd.DataFrame(GOOD)[:0].to_parquet(tmp_path / "train.parquet")
     refused(tmp_path, DataError, "train.parquet", "no rows", train=tmp_path / "train.parquet")
+    pa.parquet.ParquetWriter(tmp_path / "none.parquet", pa.Table.from_pandas(pd.DataFrame(GOOD)).schema).close()
+    assert pa.parquet.ParquetFile(tmp_path / "none.parquet").num_row_groups == 0
+    refused(tmp_path, DataError, "none.parquet", "no rows", train=tmp_path / "none.parquet")
     refused(tmp_path, DataError, "the train table", "no rows", train=pd.DataFrame(GOOD)[:0])
 
 
