@@ -65,6 +65,19 @@ class StorageError(TfctrError, OSError):
     exit_code = 6
 
 
+def require(condition: object, problem: str, *, fix: str, error: type[TfctrError] = ConfigError) -> None:
+    """Raise `error`, which names the problem and the fix, unless the condition holds.
+
+    >>> require(1 + 1 == 2, "Numbers are broken.", fix="use others")
+    >>> require(False, "feature 'age': `buckets` is 1.", fix="use a whole number of at least 2")
+    Traceback (most recent call last):
+    tfctr.errors.ConfigError: feature 'age': `buckets` is 1.
+      fix: use a whole number of at least 2
+    """
+    if not condition:
+        raise error(problem, fix=fix)
+
+
 def suggest(name, options):
     """The sentence that ends an unknown-name error: the closest option, and all of them.
 
