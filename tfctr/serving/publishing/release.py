@@ -10,11 +10,14 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfctr.errors import ConfigError, ExportError, StorageError, choose, require_count
 from tfctr.metrics import worse_than_constant
+from tfctr.serving.publishing.clicks import Clicks
 from tfctr.serving.publishing.comparison import Bounds, compare, floor_failures, measure
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import replay
@@ -34,30 +37,27 @@ from tfctr.serving.store.folders import (
 )
 from tfctr.serving.store.manifest import MANIFEST, verify
 from tfctr.storage import locked, read_object, temporary_path, write_json
+from tfctr.types import StrPath
+
+if TYPE_CHECKING:
+    from tfctr.models import CTRModel
+    from tfctr.serving.exporting.options import ExportOptions
 
 
 def publish_model(
-    model,
-    base,
+    model: "CTRModel",
+    base: StrPath,
+    options: "ExportOptions | None" = None,
     *,
-    vocabularies=None,
-    metrics=None,
-    examples=None,
-    candidates=None,
-    optional=(),
-    calibration=None,
-    negatives_kept=1.0,
-    tables=None,
-    without=(),
-    origin=None,
-    clicks=None,
-    slices=(),
-    bounds=None,
-    force=None,
-    dry_run=False,
-    keep=None,
-    protected=(),
-):
+    clicks: Clicks | None = None,
+    slices: Collection[str] = (),
+    bounds: Bounds | None = None,
+    force: str | None = None,
+    dry_run: bool = False,
+    keep: int | None = None,
+    protected: Collection[int] = (),
+    **fields: Any,
+) -> dict[str, Any]:
     """Export a model and make it the live version, unless it is worse than the one that is live, or than no model at all.
 
     The steps: compare its log loss with a constant's; export under a hidden name, with the strict check; measure it, and the
@@ -65,10 +65,11 @@ def publish_model(
     rename; remove old versions.
 
     Args:
-        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables, without, origin: as
-            for `export`. A log loss in `metrics` that is above the metric of the same name with `_of_constant` behind, as in
-            those of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the smaller of it and the calibrated.
+        model: a `CTRModel`.
         base: the folder of all versions.
+        options: an `ExportOptions`; its defaults if None. A log loss in its `metrics` that is above the metric of the same name
+            with `_of_constant` behind, as in those of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the
+            smaller of it and the calibrated.
         clicks: labelled rows that both versions are measured on: `sample_clicks(dataset.valid, dataset.schema)`, or
             `read_clicks`. They go nowhere. Without them, metrics are compared as each run reported them of rows of its own, and
             scores on the golden rows.
@@ -78,6 +79,7 @@ def publish_model(
         dry_run: do all but publish and remove; nothing is written to `base`.
         keep: how many versions stay, at least 2; all of them if None.
         protected: numbers of versions that stay in any case.
+        fields: those of `ExportOptions`, as for `export`.
 
     Returns:
         The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `measured`, what the
@@ -91,46 +93,30 @@ def publish_model(
         StorageError: something in `base` is not as it must be, or another process publishes or exports there.
     """
     base, bounds = require_place(base), bounds or Bounds()
-    if force is not None:
-        _require_reason("force", force)
-    if keep is not None:
-        require_count("keep", keep, least=2)
-    for name in slices:
-        choose({} if clicks is None else clicks.columns, name, "feature")
+    _require_usable(force, keep, slices, clicks)
     # Imported late: a rollback needs no TensorFlow in Python.
-    from tfctr.serving.exporting.exporter import export, known_metrics, unseen_of
+    from tfctr.serving.exporting.exporter import export
+    from tfctr.serving.exporting.options import chosen_options
 
-    useless = _worse_than_constant(known_metrics(metrics or {}), calibration)
+    options = chosen_options(options, fields)
+    useless = _worse_than_constant(options)
     _require_some_use(useless, force)
     pinned_versions(base)  # if it is damaged, now, and not once the model is live
     with _staging(base, dry_run) as folder:
         live = versions(base)[-1:]
-        exported = export(
-            model,
-            folder / base.name,
-            vocabularies=vocabularies,
-            metrics=metrics,
-            examples=examples,
-            candidates=candidates,
-            optional=optional,
-            calibration=calibration,
-            negatives_kept=negatives_kept,
-            tables=tables,
-            without=without,
-            origin=origin,
-        )
-        measured = None if clicks is None else {"on": clicks.name, **measure(exported, clicks)}
-        if measured:
+        exported = export(model, folder / base.name, options)
+        measured = None
+        if clicks is not None:
+            measured = {"on": clicks.name, **measure(exported, clicks)}
             useless += floor_failures(measured, clicks.labels, bounds)
             _require_some_use(useless, force)
-        rows = examples if clicks is None else clicks.columns
-        unseen = None if rows is None else unseen_of(exported, model.schema, rows)
         comparison = compare(exported, version_folder(base, *live), bounds, clicks, slices) if live else None
-        worse = comparison["failures"] if live else []
+        worse = [] if comparison is None else comparison["failures"]
         if force is None:
             _refuse(worse, base / str(*live))
         record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
-        record |= {"measured": measured, "failures": useless + worse, "unseen": unseen}
+        record |= {"measured": measured, "failures": useless + worse}
+        record["unseen"] = _unseen(exported, model, options.examples if clicks is None else clicks.columns)
         if dry_run:
             return {**record, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:
@@ -139,7 +125,7 @@ def publish_model(
         return {**record, "folder": str(published), **_remove_old(base, keep, protected)}
 
 
-def rollback(base, reason, to=None):
+def rollback(base: StrPath, reason: str, to: int | str | None = None) -> dict[str, Any]:
     """Publish the files of an older version again, under the next number: servers take the highest, and never one twice.
 
     Files are shared with the older version by hard links where the file system has them: they are never edited.
@@ -174,7 +160,7 @@ def rollback(base, reason, to=None):
         return {**record, "folder": str(publish(base, lambda staged: _link(source, staged, record)))}
 
 
-def history(base, removed=False):
+def history(base: StrPath, removed: bool = False) -> list[dict[str, Any]]:
     """What is known of each version, ascending: a list of dicts.
 
     Each has `version`, `live` (whether it is the highest), `removed`, `damage` (None, or why nothing is known of it), `metrics`
@@ -187,6 +173,21 @@ def history(base, removed=False):
     base, present = require_base(base), versions(base)
     gone = {*removed_versions(base)} - {*present} if removed else ()
     return [_describe(base, number, present) for number in sorted([*present, *gone])]
+
+
+def _require_usable(force, keep, slices, clicks):
+    if force is not None:
+        _require_reason("force", force)
+    if keep is not None:
+        require_count("keep", keep, least=2)
+    for name in slices:
+        choose({} if clicks is None else clicks.columns, name, "feature")
+
+
+def _unseen(exported, model, rows):
+    from tfctr.serving.exporting.exporter import unseen_of
+
+    return None if rows is None else unseen_of(exported, model.schema, rows)
 
 
 @contextlib.contextmanager
@@ -219,8 +220,9 @@ def _remove_old(base, keep, protected):
     return {"removed": sorted({*before} - {*versions(base)}), "not_removed": problem}
 
 
-def _worse_than_constant(metrics, calibration):
+def _worse_than_constant(options):
     """A sentence for each log loss that no model at all would better."""
+    metrics, calibration = options.metrics, options.calibration
     figures = {} if calibration is None else calibration.figures.get("after", {}).get(calibration.method, {})
     sentences = []
     for name in metrics:

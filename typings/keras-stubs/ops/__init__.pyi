@@ -1,4 +1,4 @@
-# The functions of `keras.ops` are inferred to return None at times: all of them are `Any`. The rest of Keras is read from its source.
+# The functions of `keras.ops` are inferred to return None at times: all of them are `Any` instead.
 from typing import Any
 
 def __getattr__(name: str) -> Any: ...
