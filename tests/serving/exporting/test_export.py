@@ -70,8 +70,8 @@ def test_predict_does_not_depend_on_what_was_predicted_before(tiny_schema, tiny_
     np.testing.assert_array_equal(fresh.predict(tiny_ids(512), 512, verbose=0), used.predict(tiny_ids(512), 512, verbose=0))
 
 
-@pytest.mark.parametrize("name", at_length(sorted(MODELS), "CETN", "LR", "TF4CTR"))
-def test_every_model_passes_the_strict_check(name, tiny_schema, tmp_path):
+@pytest.mark.parametrize("name", ["CETN", "LR", "TF4CTR"])  # the others in test_served_parity
+def test_a_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     model = spread(MODELS[name](tiny_schema))
     version = tfctr.serving.export(model, tmp_path / "ctr", examples=usual_rows(tiny_schema, 50))
     assert version == tmp_path / "ctr" / "1"

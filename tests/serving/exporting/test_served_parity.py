@@ -39,7 +39,7 @@ def drawn(tmp_path_factory):
 def test_raw_rows_are_served_as_they_are_predicted(name, drawn, tmp_path):
     columns, dataset = drawn
     model = spread(MODELS[name](dataset.schema), scale=0.3)
-    tfctr.serving.export(model, tmp_path / "ctr", check=False)
+    tfctr.serving.export(model, tmp_path / "ctr")  # the strict check of every model, too
     with LocalServer(tmp_path / "ctr", port=0) as server:
 
         def served(batch_size, columns=columns):
