@@ -34,7 +34,7 @@ def test_the_source_has_none():
 
 
 def told(tree):
-    """The lines that may be like others: signatures, imports and docstrings, which say in each place all that a reader needs."""
+    """The lines that may be like others: signatures, imports and docstrings, which are read one at a time."""
     lines = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from tfctr.errors import ConfigError, suggest
+from tfctr.errors import ConfigError, did_you_mean
 from tfctr.storage import atomic_file, parse_yaml, read_yaml, yaml_text
 from tfctr.types import StrPath
 
@@ -218,7 +218,7 @@ def _problem(details: Mapping[str, Any]) -> str:
     path = ".".join(map(str, details["loc"]))
     if details["type"] == "extra_forbidden":
         section = _SECTIONS[parents[0]] if parents else Config
-        return f"unknown key {path!r}. {suggest(key, section.model_fields)}"
+        return f"unknown key {path!r}. {did_you_mean(key, section.model_fields)}"
     if details["type"] == "missing":
         return f"the key {path!r} is missing."
     return f"{path} is {reprlib.repr(details['input'])}. {details['msg']}."

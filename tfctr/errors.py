@@ -81,10 +81,10 @@ def require(condition: object, problem: str, *, fix: str, error: type[TfctrError
         raise error(problem, fix=fix)
 
 
-def suggest(name: object, options: Iterable[str]) -> str:
+def did_you_mean(name: object, options: Iterable[str]) -> str:
     """The sentence that ends an unknown-name error: the closest option, and all of them.
 
-    >>> suggest("pooing", ["name", "pooling"])
+    >>> did_you_mean("pooing", ["name", "pooling"])
     "Did you mean 'pooling'? Expected one of: name, pooling."
     """
     options = sorted(options)
@@ -99,7 +99,7 @@ def suggest(name: object, options: Iterable[str]) -> str:
 def require_one_of(options: Iterable[str], name: object, what: str) -> None:
     """Raise `ConfigError`, which lists the names there are, unless `name` is one of them."""
     if name not in tuple(options):
-        raise ConfigError(f"Unknown {what} {reprlib.repr(name)}.", fix=suggest(name, options))
+        raise ConfigError(f"Unknown {what} {reprlib.repr(name)}.", fix=did_you_mean(name, options))
 
 
 def choose(options: Mapping[str, Any], name: Any, what: str) -> Any:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
-from tfctr.errors import ConfigError, choose, require, require_one_of, suggest
+from tfctr.errors import ConfigError, choose, did_you_mean, require, require_one_of
 from tfctr.token_text import TOKEN_TYPES, TokenType
 
 PADDING = 0
@@ -38,7 +38,7 @@ def refuse_unknown(values: Iterable[str], known: set[str], where: str) -> None:
     """Raise `ConfigError`, which names the closest key that is known, for one that is not."""
     for key in values:
         if key not in known:
-            raise ConfigError(f"unknown key {key!r} in {where}.", fix=suggest(key, known))
+            raise ConfigError(f"unknown key {key!r} in {where}.", fix=did_you_mean(key, known))
 
 
 def _require_name(name: str, what: str) -> None:

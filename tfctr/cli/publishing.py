@@ -147,10 +147,10 @@ def rollback(
     """
     from tfctr import serving
 
-    record = serving.rollback(folder, reason, to=to)
-    show(record, json)
+    published = serving.rollback(folder, reason, to=to)
+    show(published, json)
     say_next(f"tfctr versions {folder}")
-    _say_labels(folder, record)
+    _say_labels(folder, published)
 
 
 def versions(
@@ -343,7 +343,7 @@ def _clicks(run, data, rows, sample, negatives_kept, layout):
 
 
 def _short(published):
-    """What people read of a record: the comparison in short lines."""
+    """What people read of a publication: the comparison in short lines."""
     comparison = published["comparison"] or {}
     metrics = {
         name: f"{values['live']:.6g} live, {'not defined' if values['new'] is None else format(values['new'], '.6g')} new"

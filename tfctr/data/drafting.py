@@ -69,7 +69,7 @@ class Proposal:
 
 def propose(seen: Evidence, name: str, label: str, separator: str | None = None) -> Proposal:
     """The `Proposal` for a column with the `Evidence` `seen`, under the served `name`; lists, if there is a `separator`."""
-    reason = answer(seen, label)
+    reason = reason_against(seen, label)
     proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name, separator)
     proposal = _maybe_times(seen, name, proposal)
     warning = proposal.warning
@@ -91,7 +91,7 @@ def name_tokens(name: str) -> list[str]:
     return [word for word in re.split(r"[\W_]+", apart.lower()) if word]
 
 
-def answer(seen: Evidence | None, label: str) -> str | None:
+def reason_against(seen: Evidence | None, label: str) -> str | None:
     """Why a column is the label, or made from it; None if it is not, or if there is no `Evidence` of it."""
     if seen is None or not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
         return None

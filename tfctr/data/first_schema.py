@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfctr.data.columns import Role, is_readable, other_roles, type_name
-from tfctr.data.drafting import Proposal, answer, propose, time_proposal
+from tfctr.data.drafting import Proposal, propose, reason_against, time_proposal
 from tfctr.data.engine import Engine, Table, Value, quiet, refuse_storage_failures
 from tfctr.data.evidence import Evidence, as_judged, collect
 from tfctr.data.labels import label_columns, refuse_absent_positives
@@ -158,7 +158,7 @@ def _proposals(part: Part, others: Sequence[str], seen: Mapping[str, Evidence], 
     proposals = [
         propose(seen[name], served[name], label, " " if name in part.sequences else None)
         if name in seen and _is_candidate(part, name)
-        else _of_no_candidate(part, name, served.get(name), answer(seen.get(name), label))
+        else _of_no_candidate(part, name, served.get(name), reason_against(seen.get(name), label))
         for name in others
     ]
     return proposals + [Proposal(name, None, f"it {reason}") for name, reason in part.unreadable.items()]

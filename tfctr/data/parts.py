@@ -12,7 +12,7 @@ from ibis.common.exceptions import IbisError
 
 from tfctr.data.engine import Table, Value
 from tfctr.data.files import SEPARATED
-from tfctr.errors import DataError, StorageError, suggest
+from tfctr.errors import DataError, StorageError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Part:
         mark = next((mark for mark in ";\t|, " if mark in only), None) if self._has_cells() else None
         if mark:
             return f"its one name is {only[:80]!r}: is {mark!r} its separator? --separator (in Python separator={mark!r})"
-        return suggest(name, names)
+        return did_you_mean(name, names)
 
     def _has_cells(self) -> bool:
         return bool(re.search(rf"({'|'.join((*_CELLS, re.escape('.zip')))})(\.[a-z0-9]+)?$", self.name, re.IGNORECASE))

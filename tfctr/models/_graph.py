@@ -30,14 +30,14 @@ def require_graph(schema: Schema, ids: Tensor, outputs: Mapping[str, Tensor]) ->
     require_schema(schema)
     if not isinstance(ids, keras.KerasTensor) or "int" not in ids.dtype or tuple(ids.shape) != (None, schema.width):
         fix = f"use tfctr.models.ids_input(schema): one input, (batch, {schema.width}) int32"
-        raise ConfigError(f"the input of the graph is {_described(ids)}.", fix=fix)
+        raise ConfigError(f"the input of the graph is {_shown(ids)}.", fix=fix)
     if not isinstance(outputs, Mapping) or PREDICTION not in outputs:
         fix = f'name the logit of the click among them: {{"{PREDICTION}": tensor, ...}}'
-        raise ConfigError(f"the outputs of the graph are {_described(outputs)}.", fix=fix)
+        raise ConfigError(f"the outputs of the graph are {_shown(outputs)}.", fix=fix)
     logit = outputs[PREDICTION]
     if not isinstance(logit, keras.KerasTensor) or tuple(logit.shape) != (None, 1):
         fix = "give one number a row, (batch, 1), such as keras.layers.Dense(1)(...)"
-        raise ConfigError(f'the output "{PREDICTION}" is {_described(logit)}.', fix=fix)
+        raise ConfigError(f'the output "{PREDICTION}" is {_shown(logit)}.', fix=fix)
     if _is_probability(logit):
         fix = (
             "give the tensor before its sigmoid, which `predict` takes; of a trained Dense(1, activation='sigmoid'): "
@@ -73,7 +73,7 @@ def _is_probability(tensor: Tensor) -> bool:
     return getattr(operation, "activation", None) is sigmoid or type(operation).__name__ == "Sigmoid"
 
 
-def _described(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, keras.KerasTensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
     return f"named {sorted(map(str, value))}" if isinstance(value, Mapping) else f"a {type(value).__name__}"

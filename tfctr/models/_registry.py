@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import keras
 
-from tfctr.errors import ConfigError, choose, suggest
+from tfctr.errors import ConfigError, choose, did_you_mean
 from tfctr.layers import ENCODERS, FUSIONS, SELECTIONS
 from tfctr.models._base import CTRModel
 from tfctr.schema import Schema
@@ -103,7 +103,7 @@ def _layer(argument: str, value: Any, schema: Schema, others: Mapping[str, Any])
     options = dict(value)
     choices = {"selection": SELECTIONS, "fusion": FUSIONS}.get(argument, ENCODERS)
     if "type" not in options:
-        raise ConfigError(f"`{argument}` has no `type`.", fix=suggest("", choices))
+        raise ConfigError(f"`{argument}` has no `type`.", fix=did_you_mean("", choices))
     layer = choose(choices, options.pop("type"), argument)
     if argument != "selection":
         return _construct(layer, **options)
@@ -123,7 +123,7 @@ def _construct(cls: Callable[..., Any], /, *schema: Schema, **options: Any) -> A
     known = [name for name in known if name not in ("self", "schema")]
     for option in options:
         if option not in known:
-            raise ConfigError(f"{cls.__name__} has no argument {option!r}.", fix=suggest(option, known))
+            raise ConfigError(f"{cls.__name__} has no argument {option!r}.", fix=did_you_mean(option, known))
     try:
         signature.bind(None, *schema, **options)
     except TypeError as error:

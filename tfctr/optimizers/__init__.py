@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfctr.errors import ConfigError, suggest
+from tfctr.errors import ConfigError, did_you_mean
 from tfctr.optimizers.adagrad import SparseAdagrad
 from tfctr.optimizers.adam import Adam, LazyAdam
 from tfctr.optimizers.exact_lazy_adam import ExactLazyAdam
@@ -60,7 +60,7 @@ def optimizer_named(
         return Adam(rate) if table_l2 else ExactLazyAdam(rate, dense_rows=ROWS_WORTH_SKIPPING)
     stock = _keras_optimizers()
     if optimizer.lower() not in stock:
-        fix = f"{suggest(optimizer, {*OPTIMIZERS, 'auto', *stock})} Or give an optimizer object."
+        fix = f"{did_you_mean(optimizer, {*OPTIMIZERS, 'auto', *stock})} Or give an optimizer object."
         raise ConfigError(f"Unknown optimizer {optimizer!r}.", fix=fix)
     return stock[optimizer.lower()](**({} if learning_rate is None else {"learning_rate": learning_rate}))
 

@@ -92,7 +92,7 @@ class BaseClient(AsksUnseen):
         self._methods: dict[str, Callable[..., Any]] = {}
         self._channel: Any = None
         self._signatures: dict[str, Message] | None = None  # what the model takes
-        self._described: int | None = None  # and which version of it
+        self._described_version: int | None = None  # and which version of it
         self._rules: TokenRules | None = None  # what it says of tokens, once that has been asked
         self._lock = threading.Lock()
         self._closed = False
@@ -265,7 +265,7 @@ class BaseClient(AsksUnseen):
             if (answered := _version(response)) is not None:
                 version = answered
                 choice = _choice(answered)
-                if self._described is not None and version > self._described:
+                if self._described_version is not None and version > self._described_version:
                     self._signatures = self._rules = None  # a newer version may take more columns
         return Answer(joined(answers, outputs), version)
 
@@ -298,7 +298,7 @@ class BaseClient(AsksUnseen):
         definitions = protocol.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
         signatures = {name: definitions[name] for name in definitions if not name.startswith("__")}
         self._signatures = signatures
-        self._described = _version(answer)
+        self._described_version = _version(answer)
         self._rules = None
         return signatures
 

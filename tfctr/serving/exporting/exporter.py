@@ -24,7 +24,7 @@ from tfctr.serving.exporting.options import ExportOptions, chosen_options
 from tfctr.serving.exporting.signatures import ServedGraph
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import MOST_ROWS, write_warmup
-from tfctr.serving.store.folders import publish, require_place
+from tfctr.serving.store.folders import add_version, require_place
 from tfctr.serving.wire.token_rules import raw_columns
 from tfctr.storage import write_json
 from tfctr.types import StrPath
@@ -45,7 +45,7 @@ def export(
     | `serving_default` | each feature by its name, `(batch,)`: text, "" if missing; float64, NaN if missing | `probability` |
     | `ids` | `ids`, `(batch, schema.width)` int32, as prepared; what a feature lacks is out of vocabulary | `probability` |
     | `rank` | the `candidates` as `(rows,)`, all other features, the context, as `(1,)` | `probability`, `(rows,)` |
-    | `classify` | `inputs`: serialized tf.Example, see `parse_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
+    | `classify` | `inputs`: tf.Example messages, see `parse_tf_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
     | `regress` | the same | `outputs`, the probability |
     | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
     | `schema` | `rows`, `(batch,)` int32 | `schema`: JSON of what clients must know of tokens, the same for each row |
@@ -108,7 +108,7 @@ def export(
             if check:
                 check_saved_model(version)
 
-        return publish(folder, build)
+        return add_version(folder, build)
 
 
 def unseen_of(version: StrPath, schema: Schema, examples: Any) -> dict[str, Any] | None:

@@ -55,13 +55,13 @@ class RawFeatures(tf.Module):
         super().__init__()
         self.schema = schema
         self.optional = some_features(schema, "optional", optional)
-        self.tables = {}
+        self.lookups = {}
         for field in schema.fields:
             feature = field.feature
             if not isinstance(feature, Numeric) and feature.hash_buckets is None:
                 file = _Vocabulary(schema, feature, field.size)
                 if field.size > FIRST_KNOWN:  # TensorFlow refuses an empty file
-                    self.tables[feature.name] = tf.lookup.StaticHashTable(file, _UNKNOWN)
+                    self.lookups[feature.name] = tf.lookup.StaticHashTable(file, _UNKNOWN)
 
     @property
     def signature(self) -> dict[str, Any]:
@@ -155,8 +155,8 @@ class RawFeatures(tf.Module):
     def _positions(self, feature, tokens):
         if feature.hash_buckets is not None:
             return tf.strings.to_hash_bucket_fast(tokens, feature.hash_buckets)
-        if feature.name in self.tables:
-            return self.tables[feature.name].lookup(tokens)
+        if feature.name in self.lookups:
+            return self.lookups[feature.name].lookup(tokens)
         return tf.fill(tf.shape(tokens), _UNKNOWN)
 
 

@@ -16,7 +16,7 @@ from tfctr.serving.exporting.explanation import Explanation
 from tfctr.serving.exporting.golden import Golden, RawColumns
 from tfctr.serving.exporting.options import SPARED, ExportOptions
 from tfctr.serving.exporting.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
-from tfctr.serving.exporting.tf_examples import make_examples, parse_examples
+from tfctr.serving.exporting.tf_examples import make_tf_examples, parse_tf_examples
 from tfctr.serving.exporting.unseen import UnseenTokens
 from tfctr.serving.wire import token_rules
 from tfctr.types import StrPath
@@ -102,7 +102,7 @@ class ServedGraph:
         for size in sizes:
             inputs = {name: column[:size] for name, column in columns.items()}
             ids = self.raw(inputs).numpy()
-            answers = self.answers(ids)
+            answers = self.predicted(ids)
             yield _batch("serving_default", inputs, answers)
             yield _batch("ids", {"ids": ids}, answers)
             for name in self.spared:
@@ -114,26 +114,26 @@ class ServedGraph:
 
     def golden_probabilities(self, inputs: RawColumns) -> Golden:
         """A request for `serving_default`, with its answers."""
-        return _batch("serving_default", inputs, self.answers(self.raw(inputs).numpy()))
+        return _batch("serving_default", inputs, self.predicted(self.raw(inputs).numpy()))
 
     def golden_without_optional(self, columns: RawColumns, rows: int = 3) -> Iterator[Golden]:
         """Requests that leave the optional features out."""
         if self.raw.optional:
             inputs = {name: column[:rows] for name, column in columns.items()}
             given = {name: column for name, column in inputs.items() if name not in self.raw.optional}
-            yield _batch("serving_default", given, self.answers(self.raw(inputs | self._absent).numpy()))
+            yield _batch("serving_default", given, self.predicted(self.raw(inputs | self._absent).numpy()))
 
     def foreign_ids(self) -> Golden:
         """A request with ids that belong to no feature, or to another one."""
         ids = np.array([[number] * self.schema.width for number in (-1, 0, self.schema.table_rows, 2**31 - 1)], np.int32)
-        return _batch("ids", {"ids": ids}, self.answers(in_range(self.schema, ids).numpy()))
+        return _batch("ids", {"ids": ids}, self.predicted(in_range(self.schema, ids).numpy()))
 
     def golden_token_rules(self, rows: int = 2) -> Golden:
         """A request for what clients must know of tokens."""
         texts = np.array([token_rules.written_rules(self.schema).encode()] * rows, object)
         return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
 
-    def answers(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+    def predicted(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """What `model.predict` gives for `ids` at this batch size, calibrated, except for what is not a number."""
         if self.calibration is None:
             probability = self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
@@ -143,9 +143,9 @@ class ServedGraph:
 
     def _golden_examples(self, inputs):
         """For Classify and Regress, whose numbers are float32."""
-        serialized = np.array(make_examples(self.schema, inputs), object)
-        ids = self.raw(parse_examples(self.schema, tf.constant(serialized))).numpy()
-        click = self.answers(ids)["probability"]
+        serialized = np.array(make_tf_examples(self.schema, inputs), object)
+        ids = self.raw(parse_tf_examples(self.schema, tf.constant(serialized))).numpy()
+        click = self.predicted(ids)["probability"]
         classes = np.array([[name.encode() for name in _CLASSES]] * len(click), object)
         scores = np.stack([np.float32(1) - click, click], axis=1)
         yield _batch("classify", {"inputs": serialized}, {"classes": classes, "scores": scores})
@@ -157,7 +157,7 @@ class ServedGraph:
         for context in range(min(rows, _CONTEXTS) if self.candidates else 0):
             columns = {name: c if name in self.candidates else c[context : context + 1] for name, c in inputs.items()}
             tiled = {name: c if name in self.candidates else np.repeat(c, rows) for name, c in columns.items()}
-            yield _batch("rank", columns, self.answers(self.raw(tiled).numpy()))
+            yield _batch("rank", columns, self.predicted(self.raw(tiled).numpy()))
 
     def _computed(self, name, ids):
         # Not by a call of the function itself: TensorFlow would count the traces of several models as of one, and warn.
@@ -165,7 +165,7 @@ class ServedGraph:
 
     def _answer_without_values(self):
         missing = {name: tf.constant([MISSING_VALUES[spec.dtype]], spec.dtype) for name, spec in self.raw.signature.items()}
-        answer = float(self.answers(self.raw(missing).numpy())["probability"][0])
+        answer = float(self.predicted(self.raw(missing).numpy())["probability"][0])
         if not math.isfinite(answer):
             raise ExportError(f"the model answers {answer} to a row without values.", fix="train the model again")
         return answer
@@ -204,7 +204,7 @@ class ServedGraph:
 
     def _from_examples(self, form):
         def endpoint(inputs):
-            return form(self._probability(self._encode(parse_examples(self.schema, inputs)))["probability"])
+            return form(self._probability(self._encode(parse_tf_examples(self.schema, inputs)))["probability"])
 
         return endpoint
 

@@ -80,7 +80,7 @@ def signature_of_rows(model: SavedModel, folder: StrPath) -> Any:
     return model.signatures[_SIGNATURE]
 
 
-def answer(model: SavedModel, folder: StrPath, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def probabilities_of(model: SavedModel, folder: StrPath, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """The probabilities that a loaded version gives to raw rows, float64, `(rows,)`.
 
     Raises:

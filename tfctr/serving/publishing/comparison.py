@@ -10,7 +10,7 @@ import numpy as np
 
 from tfctr.errors import StorageError, require_number
 from tfctr.metrics import worse_than_constant
-from tfctr.serving.publishing.clicks import Clicks, answer, signature_of_rows
+from tfctr.serving.publishing.clicks import Clicks, probabilities_of, signature_of_rows
 from tfctr.serving.runtime.saved_model import SavedModel, read_signatures
 from tfctr.serving.runtime.warmup import read_warmup
 from tfctr.serving.store.manifest import verify
@@ -92,7 +92,7 @@ def compare(
 
 def measure(version: StrPath, clicks: Clicks) -> dict[str, Any]:
     """The `figures` of a version on labelled rows. Raises `StorageError` where it cannot answer them."""
-    return clicks.figures(answer(SavedModel(version), version, clicks.columns))
+    return clicks.figures(probabilities_of(SavedModel(version), version, clicks.columns))
 
 
 def floor_failures(figures: Mapping[str, Any], labels: np.ndarray, bounds: Bounds) -> Iterator[str]:
@@ -188,7 +188,9 @@ def _output_changes(signature, new, live):
 
 def _measure(new, live, clicks, slices):
     """What both versions are on the same rows, all and each slice."""
-    scores = {face: answer(SavedModel(version), version, clicks.columns) for face, version in (("live", live), ("new", new))}
+    scores = {
+        face: probabilities_of(SavedModel(version), version, clicks.columns) for face, version in (("live", live), ("new", new))
+    }
     compared = {"": (slice(None), clicks)} | {f" of {name}": some for name, some in clicks.slices(slices)}
     metrics = {}
     for suffix, (rows, some) in compared.items():
@@ -227,5 +229,5 @@ def _scores(version, asked):
     batches = [batch for batch in _batches(asked) if demanded <= set(batch["inputs"])]
     if not batches:
         raise StorageError(f"{asked} has no golden rows that {version} answers.", fix="export it again")
-    scores = np.concatenate([answer(model, version, batch["inputs"]) for batch in batches])
+    scores = np.concatenate([probabilities_of(model, version, batch["inputs"]) for batch in batches])
     return scores, np.concatenate([batch["outputs"][_OUTPUT] for batch in batches])

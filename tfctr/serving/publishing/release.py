@@ -1,7 +1,7 @@
 """Publishing as a team does it: a model goes live when it is no worse than the one that is, and the way back is one call.
 
 Each version says how it came to be, in `assets.extra/publication.json`: when, by whom, compared with what, forced for which
-reason. The records of versions that were removed stay in BASE, under `.tfctr-history/`, which no server reads.
+reason. Those of versions that were removed stay in BASE, under `.tfctr-history/`, which no server reads.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import replay
 from tfctr.serving.store.folders import (
     HISTORY,
-    RECORD,
+    PUBLICATION,
+    add_version,
     latest,
     pinned_versions,
     prune,
-    publish,
-    read_record,
+    read_publication,
     removed_versions,
     require_base,
     require_place,
@@ -61,7 +61,7 @@ def publish_model(
     """Export a model and make it the live version, unless it is worse than the one that is live, or than no model at all.
 
     The steps: compare its log loss with a constant's; export under a hidden name, with the strict check; measure it, and the
-    highest version, on the same labelled rows; compare signatures and scores; write the record and the SHA-256 manifest;
+    highest version, on the same labelled rows; compare signatures and scores; write publication and SHA-256 manifest;
     rename; remove old versions.
 
     Args:
@@ -82,7 +82,7 @@ def publish_model(
         fields: those of `ExportOptions`, as for `export`.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `measured`, what the
+        The publication: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `measured`, what the
         new version is on `clicks`; `unseen`, the shares of the tokens of `clicks` (without them, of the examples) that the new
         version does not know, beside those to be expected; `failures`, a sentence for each that was forced; and `folder` (None
         after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
@@ -114,15 +114,15 @@ def publish_model(
         worse = [] if comparison is None else comparison["failures"]
         if force is None:
             _refuse(worse, base / str(*live))
-        record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
-        record |= {"measured": measured, "failures": useless + worse}
-        record["unseen"] = _unseen(exported, model, options.examples if clicks is None else clicks.columns)
+        publication = {**_publication("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
+        publication |= {"measured": measured, "failures": useless + worse}
+        publication["unseen"] = _unseen(exported, model, options.examples if clicks is None else clicks.columns)
         if dry_run:
-            return {**record, "folder": None, "removed": [], "not_removed": None}
+            return {**publication, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:
             raise StorageError(f"{base} has another live version than the one compared with.", fix="repeat the command")
-        published = publish(base, lambda staged: _move(exported, staged, record))
-        return {**record, "folder": str(published), **_remove_old(base, keep, protected)}
+        published = add_version(base, lambda staged: _move(exported, staged, publication))
+        return {**publication, "folder": str(published), **_remove_old(base, keep, protected)}
 
 
 def rollback(base: StrPath, reason: str, to: int | str | None = None) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def rollback(base: StrPath, reason: str, to: int | str | None = None) -> dict[st
         to: the version to go back to; if None, the one before the live one (or before the one that a rollback brought back).
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `of` (whose files they are), `instead_of`, `folder`.
+        The publication: `action`, `time`, `by`, `reason`, `of` (whose files they are), `instead_of`, `folder`.
 
     Raises:
         ConfigError: no reason, or `to` is not a version's number, or is live.
@@ -156,15 +156,15 @@ def rollback(base: StrPath, reason: str, to: int | str | None = None) -> dict[st
         verify(source)
         if not replay(source, SavedModel(source)):
             raise StorageError(f"{source} has no warm-up records.", fix=f"choose another version: tfctr versions {base}")
-        record = {**_record("rollback", reason), "of": _origin(base, int(source.name)), "instead_of": live}
-        return {**record, "folder": str(publish(base, lambda staged: _link(source, staged, record)))}
+        publication = {**_publication("rollback", reason), "of": _origin(base, int(source.name)), "instead_of": live}
+        return {**publication, "folder": str(add_version(base, lambda staged: _link(source, staged, publication)))}
 
 
 def history(base: StrPath, removed: bool = False) -> list[dict[str, Any]]:
     """What is known of each version, ascending: a list of dicts.
 
     Each has `version`, `live` (whether it is the highest), `removed`, `damage` (None, or why nothing is known of it), `metrics`
-    (None if unknown), and its record.
+    (None if unknown), and its publication.
 
     Args:
         base: the folder of all versions.
@@ -260,11 +260,11 @@ def _remedy(failures, base):
     return "train a better model; or give other bounds"
 
 
-def _record(action, reason):
-    return {"action": action, "time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _user(), "reason": reason}
+def _publication(action, reason):
+    return {"action": action, "time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _who(), "reason": reason}
 
 
-def _user():
+def _who():
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # in a container a user may have no name
@@ -277,25 +277,25 @@ def _require_reason(argument, reason):
         raise ConfigError(f"`{argument}` is {reason!r}.", fix="say why, in one line of text that others will read")
 
 
-def _move(exported, staged, record):
+def _move(exported, staged, publication):
     os.rename(exported, staged)
-    _write_record(staged, record)
+    _write_publication(staged, publication)
 
 
-def _link(source, staged, record):
+def _link(source, staged, publication):
     for path in sorted(source.rglob("*")):
         copy = staged / path.relative_to(source)
         if path.is_dir():
             copy.mkdir()  # without the modes of a folder that was made read-only: it is written to
         else:
             _link_or_copy(path, copy)
-    (staged / RECORD).unlink(missing_ok=True)
-    _write_record(staged, record)
+    (staged / PUBLICATION).unlink(missing_ok=True)
+    _write_publication(staged, publication)
 
 
-def _write_record(staged, record):
-    (staged / MANIFEST).unlink()  # it has just been checked or written; the next one tells the record, too
-    write_json(staged / RECORD, record)
+def _write_publication(staged, publication):
+    (staged / MANIFEST).unlink()  # it has just been checked or written; the next one tells the publication, too
+    write_json(staged / PUBLICATION, publication)
 
 
 def _link_or_copy(source, target):
@@ -318,12 +318,12 @@ def _before(base, live):
 
 def _origin(base, number):
     """The version whose files these are."""
-    return _record_of(base, number).get("of", number)
+    return _publication_of(base, number).get("of", number)
 
 
-def _record_of(base, number):
+def _publication_of(base, number):
     folder = base / str(number)
-    return read_record(folder) if folder.is_dir() else read_object(base / HISTORY / f"{number}.json")
+    return read_publication(folder) if folder.is_dir() else read_object(base / HISTORY / f"{number}.json")
 
 
 def _describe(base, number, present):
@@ -331,6 +331,6 @@ def _describe(base, number, present):
     state = {"version": number, "live": number == max(present, default=None), "removed": number not in present}
     try:
         metrics = read_object(card).get("metrics") if card.exists() else None
-        return {**state, "damage": None, "metrics": metrics, **_record_of(base, number)}
+        return {**state, "damage": None, "metrics": metrics, **_publication_of(base, number)}
     except OSError as error:
         return {**state, "damage": getattr(error, "problem", str(error)), "metrics": None}

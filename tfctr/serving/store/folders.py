@@ -38,8 +38,8 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _UNREADABLE = re.compile(r"[\[\\\ud800-\udfff]")  # a pattern to TensorFlow, when it restores variables; no UTF-8
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
-RECORD = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
-HISTORY = ".tfctr-history"  # in BASE: the records of versions that were removed; no server reads hidden names
+PUBLICATION = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
+HISTORY = ".tfctr-history"  # in BASE: the publications of versions that were removed; no server reads hidden names
 _PINNED = "pinned.json"  # there
 
 
@@ -163,7 +163,7 @@ def require_place(base: StrPath) -> Path:
     return base
 
 
-def publish(base: StrPath, build: Callable[[Path], object]) -> Path:
+def add_version(base: StrPath, build: Callable[[Path], object]) -> Path:
     """Make the next version with `build(folder)`, and publish it whole, with a SHA-256 of each file in its manifest.
 
     Args:
@@ -192,7 +192,7 @@ def publish(base: StrPath, build: Callable[[Path], object]) -> Path:
 
 
 def prune(base: StrPath, keep: int, protected: Iterable[int] = ()) -> list[int]:
-    """Remove all versions but the `keep` highest ones, and those that `pin` noted. Their records stay in BASE's history.
+    """Remove all versions but the `keep` highest ones, and those that `pin` noted. Their publications stay in BASE's history.
 
     Args:
         base: the folder of all versions.
@@ -248,13 +248,13 @@ def _pinning(base: StrPath) -> AbstractContextManager[None]:
 
 
 def removed_versions(base: StrPath) -> list[int]:
-    """The numbers of the versions that BASE's history has a record of."""
+    """The numbers of the versions that BASE's history has a publication of."""
     return [int(file.stem) for file in (Path(base) / HISTORY).glob("*.json") if _VERSION.fullmatch(file.stem)]
 
 
-def read_record(folder: StrPath) -> dict[str, Any]:
+def read_publication(folder: StrPath) -> dict[str, Any]:
     """How a version came to be; `{}` for one that was exported only."""
-    path = Path(folder) / RECORD
+    path = Path(folder) / PUBLICATION
     return read_object(path) if path.exists() else {}
 
 
@@ -263,7 +263,7 @@ def _remove(base: Path, number: int) -> None:
     for path in (folder, *folder.rglob("*")):
         mine = not path.is_dir() or os.access(path, os.R_OK | os.W_OK | os.X_OK)
         require(mine, f"you may not write {path}", fix="let its owner remove it", error=StorageError)
-    write_json(base / HISTORY / f"{number}.json", read_record(folder))
+    write_json(base / HISTORY / f"{number}.json", read_publication(folder))
     remove_folder(folder)
 
 

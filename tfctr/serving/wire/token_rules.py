@@ -47,12 +47,12 @@ def rules_of(schema: "Schema") -> TokenRules:
     >>> rules_of(Schema(features=[Sequence("genres", 3, separator=" ", token_type="text")], label="click"))
     TokenRules(separators={'genres': ' '}, fractions=frozenset({'genres'}), sources={})
     """
-    return _rules(_described(schema))
+    return _rules(_plain_rules(schema))
 
 
 def written_rules(schema: "Schema") -> str:
     """The rules of a fitted `Schema` as the JSON text that the signature answers."""
-    return json.dumps(_described(schema), ensure_ascii=False)
+    return json.dumps(_plain_rules(schema), ensure_ascii=False)
 
 
 def read_rules(text: str) -> TokenRules:
@@ -73,7 +73,7 @@ def agreed(rules: TokenRules, separator: Separators) -> TokenRules:
     return rules
 
 
-def _described(schema):
+def _plain_rules(schema):
     """Feature -> what its kind of tokens is, and its column; features of which neither is to be said are left out."""
     described = {feature.name: _tokens(feature) | _source(feature) for feature in schema.features}
     return {name: said for name, said in described.items() if said}
