@@ -82,7 +82,7 @@ def publish_model(
         fields: those of `ExportOptions`, as for `export`.
 
     Returns:
-        The publication: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `measured`, what the
+        The publication: `action`, `time`, `by`, `reason`, `compared_with` (a version, None), `comparison`; `measured`, what the
         new version is on `clicks`; `unseen`, the shares of the tokens of `clicks` (without them, of the examples) that the new
         version does not know, beside those to be expected; `failures`, a sentence for each that was forced; and `folder` (None
         after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
