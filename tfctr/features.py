@@ -21,6 +21,9 @@ MISSING = 1
 OUT_OF_VOCABULARY = 2
 FIRST_KNOWN = 3
 
+# Below it a scaled number is 0 on both faces: TensorFlow flushes subnormal float32 to zero, other engines do not.
+SMALLEST_NORMAL = 2.0**-126
+
 TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
 DEFAULT_BUCKETS = 50
 POOLINGS = ("mean", "sum", "sqrtn")

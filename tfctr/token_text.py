@@ -20,6 +20,10 @@ from typing import Literal, TypeAlias
 TOKEN_TYPES = ("text", "whole", "number", "boolean")
 TokenType: TypeAlias = Literal["text", "whole", "number", "boolean"]
 
+TRUTH = {"true": 1.0, "false": 0.0}  # in any case, as numbers
+SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers,
+SEVERAL_SHORT = 2.0**24  # and a float32
+
 
 @dataclasses.dataclass(frozen=True)
 class Form:

@@ -27,11 +27,8 @@ from tfctr.data.short_floats import widened
 from tfctr.errors import DataError
 from tfctr.features import Feature, Numeric, Sequence
 from tfctr.schema import Label, Schema
-from tfctr.token_text import FORMS
+from tfctr.token_text import FORMS, SEVERAL_SHORT, SEVERAL_WHOLE, TRUTH
 
-_TRUTH = {"true": 1.0, "false": 0.0}
-_SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers,
-_SEVERAL_SHORT = 2.0**24  # and a float32
 _GREATEST_WEIGHT = 2.0**128 - 2.0**103  # what float32 rounds to infinity begins here
 
 
@@ -208,7 +205,7 @@ def _equals(value: Any, number: Value, is_number: Value, text: Value) -> Value:
     if wanted is None:
         return ibis.coalesce(text == value.strip(), False)
     equal = ibis.coalesce(is_number & (number == wanted), False)
-    if not _SEVERAL_WHOLE <= abs(wanted) < math.inf:
+    if not SEVERAL_WHOLE <= abs(wanted) < math.inf:
         return equal
     whole = FORMS["whole"]
     written = rewritten(text, whole.rewrites)  # one double is several of these whole numbers
@@ -220,8 +217,8 @@ def as_label_number(value: str | float | bool) -> float | None:
     if not isinstance(value, str):
         return float(value)
     text = value.strip().lower()
-    if text in _TRUTH:
-        return _TRUTH[text]
+    if text in TRUTH:
+        return TRUTH[text]
     try:
         return float(text) if text.isascii() and text != "nan" else None
     except ValueError:
@@ -259,7 +256,7 @@ def _number_text(column: Value, fractions: bool) -> Value:
     number = widened(column)
     whole = number.try_cast("int64")
     is_whole = number == whole.cast("float64")
-    is_one = number.abs() < (_SEVERAL_SHORT if column.type().is_float32() else _SEVERAL_WHOLE)
+    is_one = number.abs() < (SEVERAL_SHORT if column.type().is_float32() else SEVERAL_WHOLE)
     text = is_whole.ifelse(whole.cast("string"), number.cast("string") if fractions else None)
     return is_one.ifelse(text, None)
 

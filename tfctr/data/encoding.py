@@ -15,14 +15,13 @@ from tfctr.data.hashing import hash_ids
 from tfctr.data.profile import Profile
 from tfctr.data.shares import add, count_ids
 from tfctr.data.staging import Staged
-from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, SMALLEST_NORMAL, Numeric, Sequence
 from tfctr.schema import Field, Schema
 from tfctr.storage import sha256
 
 _SHARD_ROWS = 1_048_576
 _SHARD_IDS = 2**26  # int32: 256 MiB, which is what a block of ids may take
 _NAN = np.uint32(0x7FC00000).view(np.int32)
-_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
 def write_split(
@@ -116,7 +115,7 @@ def number_ids(field: Field, values: np.ndarray) -> np.ndarray:
         assert feature.scale is not None
         with np.errstate(invalid="ignore", over="ignore"):
             scaled = (values - feature.mean) / feature.scale
-            scaled = np.where(np.abs(scaled) < _SMALLEST_NORMAL, 0.0, scaled).astype(np.float32)
+            scaled = np.where(np.abs(scaled) < SMALLEST_NORMAL, 0.0, scaled).astype(np.float32)
         return np.where(np.isfinite(scaled), scaled.view(np.int32), _NAN)
     interval = np.searchsorted(np.asarray(feature.edges, np.float64), values, side="right")
     ids = np.asarray(feature.interval_ids, np.int32)[interval]

@@ -20,6 +20,7 @@ import numpy as np
 
 from tfctr.data.columns import is_readable, read_list, read_number, read_text
 from tfctr.data.engine import Engine, Table, Value
+from tfctr.token_text import SEVERAL_WHOLE
 
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
 
@@ -28,7 +29,6 @@ _MOST_FORMS = 50
 
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*$"  # 7e091613 is a hash, not a number
 _NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
-_LARGEST_WHOLE = 2.0**53
 _TIMES = (
     r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?$",
     r"^\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})([T ,].*)?$",
@@ -250,7 +250,7 @@ def _summary(groups: Table) -> dict[str, Value]:
         "numbers": rows(groups.is_number),
         "fractions": rows(number % 1 != 0),
         "zeros": rows(text.re_search("^-?0[0-9]")),
-        "beyond": rows(is_whole & (number.abs() >= _LARGEST_WHOLE)),
+        "beyond": rows(is_whole & (number.abs() >= SEVERAL_WHOLE)),
         "brackets": rows(text.re_search(r"^\s*\[.*\]\s*$")),
         "times": rows(_is_time(text)),
         "digit_times": rows(text.re_search(_DIGIT_TIMES)),

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, StorageError, require_one_of
-from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence, TokenFeature
+from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, SMALLEST_NORMAL, Numeric, Sequence, TokenFeature
 from tfctr.schema import Schema
 from tfctr.serving.exporting.token_graph import canonical, has_form, is_canonical, read_written_lists
 from tfctr.storage import sha256
@@ -17,8 +17,7 @@ from tfctr.types import Tensor
 _UNKNOWN = np.int64(OUT_OF_VOCABULARY - FIRST_KNOWN)
 MISSING_VALUES = {tf.string: "", tf.float64: np.nan}
 _NAN_BITS = np.float32("nan").view("int32")
-_SMALLEST_NORMAL = float(np.finfo("float32").smallest_normal)
-_SMALLEST_NORMAL_BITS, _INFINITE_BITS = (int(np.float32(value).view("int32")) for value in (_SMALLEST_NORMAL, np.inf))
+_SMALLEST_NORMAL_BITS, _INFINITE_BITS = (int(np.float32(value).view("int32")) for value in (SMALLEST_NORMAL, np.inf))
 
 
 class RawFeatures(tf.Module):
@@ -192,8 +191,7 @@ def _scaled_bits(columns, fields):
     scale = np.array([field.feature.scale for field in fields], np.float64)
     # TensorFlow turns a division by a constant into a product with its inverse, which rounds differently; not this one.
     z = tf.math.divide_no_nan(values - mean, scale)
-    # TensorFlow flushes subnormal numbers to zero, other engines do not: zero on both faces.
-    z = tf.cast(tf.where(tf.abs(z) < _SMALLEST_NORMAL, tf.zeros_like(z), z), tf.float32)
+    z = tf.cast(tf.where(tf.abs(z) < SMALLEST_NORMAL, tf.zeros_like(z), z), tf.float32)
     return tf.where(tf.math.is_finite(z), tf.bitcast(z, tf.int32), _NAN_BITS)
 
 

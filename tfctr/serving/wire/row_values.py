@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-_SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers
+from tfctr.token_text import SEVERAL_SHORT, SEVERAL_WHOLE
+
 _SHORT: tuple[type, ...] = (np.float32, np.float16)
-_SEVERAL_SHORT = 2.0**24  # and a float32
 # As NumPy, pandas, polars and Arrow call them, and where their types of lists, categories and the like say of what.
 _SHORT_TYPES = {"float32": np.float32, "float": np.float32, "float16": np.float16, "halffloat": np.float16}
 _INNER = ("pyarrow_dtype", "value_type", "inner", "subtype", "categories", "dtype")
@@ -54,7 +54,7 @@ def number_text(value: Any) -> str | None:
     """The shortest text of a number that is not whole by its type; None where it may stand for several, or is none."""
     if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
         return _decimal_text(value)
-    several = _SEVERAL_SHORT if isinstance(value, _SHORT) else _SEVERAL_WHOLE
+    several = SEVERAL_SHORT if isinstance(value, _SHORT) else SEVERAL_WHOLE
     if not isinstance(value, float | np.floating) or not abs(float(value)) < several:
         return None
     number = as_written(value)

@@ -26,6 +26,7 @@ from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.serving.wire.matrices import to_matrix
 from tfctr.serving.wire.row_values import as_written, number_text, plain
 from tfctr.serving.wire.types import Column, Rows, Separators, TensorSpecs
+from tfctr.token_text import TRUTH
 from tfctr.types import Shape, StrPath
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
@@ -38,7 +39,6 @@ _TOKENS = {
     type(None): {None: b""}.get,
 }
 _NUMBERS = int | float | np.number | np.bool_ | decimal.Decimal
-_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 class RowError(DataError):
@@ -374,4 +374,4 @@ def _written_number(text: str) -> float:
     if not text.isascii():  # `float` reads the digits of every script, `prepare` does not
         raise ValueError
     text = text.lower()
-    return _TRUTH[text] if text in _TRUTH else float(text or "nan")
+    return TRUTH[text] if text in TRUTH else float(text or "nan")
