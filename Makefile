@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # The pages of docs/ and the API reference, offline, into build/docs. Warnings are errors, and a link within that leads nowhere is one.
 docs: $(VENV)/.installed-dev

@@ -46,7 +46,7 @@ setup(
     keywords="click-through rate, CTR, recommender systems, advertising, Keras, TensorFlow Serving",
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tfctr", "tfctr.*"]),
-    package_data={"tfctr.serving.wire": ["protocol.binpb", "NOTICE"]},
+    package_data={"tfctr": ["py.typed"], "tfctr.serving.wire": ["protocol.binpb", "NOTICE"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.20,<2.22",
@@ -79,6 +79,7 @@ setup(
             "hypothesis>=6.155,<7",
             "ruff>=0.17,<0.18",
             "import-linter>=2.16,<3",
+            "pyright[nodejs]>=1.1.414,<2",
             "pandas>=2.2,<4",
             "keras-rs>=0.4,<1",  # an oracle for layers that it has, too
             # docker/: a real Envoy, a real Docker Compose, the schemas of Kubernetes, and a parser of PromQL.

@@ -29,7 +29,7 @@ from kit import made, results
 from tfctr import serving
 from tfctr.serving.exporting.golden import golden_rows
 from tfctr.serving.runtime.saved_model import SavedModel
-from tfctr.serving.store.folders import publish
+from tfctr.serving.store.folders import add_version
 
 PLAN = ("new", "new", "broken", "rollback", "new", "new", "rollback", "new", "new", "new")
 MODEL, ROWS = "clicks", 16
@@ -103,7 +103,7 @@ def copy(model, base, change=lambda folder: None):
         shutil.copytree(model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("SHA256SUMS"))
         change(folder)
 
-    return int(publish(base, build).name)
+    return int(add_version(base, build).name)
 
 
 def cut_variables(folder):

@@ -5,6 +5,7 @@ python examples/add_your_own_model.py
 
 import tempfile
 from pathlib import Path
+from typing import Unpack
 
 import keras
 from keras import ops
@@ -12,7 +13,7 @@ from keras import ops
 import tfctr
 from tfctr.data.synthetic import synthetic, synthetic_schema
 from tfctr.layers import MLP, FeatureEmbedding, linear
-from tfctr.models import CTRModel, ids_input, register
+from tfctr.models import CTRModel, ModelOptions, ids_input, register
 from tfctr.serving import LocalServer
 
 
@@ -42,12 +43,12 @@ class FwFM(CTRModel):
     `logit = sum_{i<j} r_ij <e_i, e_j> + w . MLP(fields) + b`
     """
 
-    def __init__(self, schema, embedding_dim=8, hidden_units=(64, 32), embedding_l2=0.0, l2_scope="table", name=None):
+    def __init__(self, schema, embedding_dim=8, hidden_units=(64, 32), **options: Unpack[ModelOptions]):
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         fields = embedding(ids)  # (batch, fields, dim)
         logit = WeightedPairs()(fields) + linear(1)(MLP(hidden_units)(fields))  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)
 
 
 folder = Path(tempfile.mkdtemp())

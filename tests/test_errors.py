@@ -38,9 +38,9 @@ def test_the_table_of_exit_codes_is_the_truth():
 
 
 def test_suggest_names_the_closest_and_all():
-    assert errors.suggest("pooing", ["name", "pooling"]) == "Did you mean 'pooling'? Expected one of: name, pooling."
-    assert errors.suggest("x", ["pooling"]) == "Expected one of: pooling."
-    assert errors.suggest(3, ["pooling"]) == "Expected one of: pooling."
+    assert errors.did_you_mean("pooing", ["name", "pooling"]) == "Did you mean 'pooling'? Expected one of: name, pooling."
+    assert errors.did_you_mean("x", ["pooling"]) == "Expected one of: pooling."
+    assert errors.did_you_mean(3, ["pooling"]) == "Expected one of: pooling."
 
 
 def test_choose_gives_the_option_or_the_choices():

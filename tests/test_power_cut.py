@@ -10,7 +10,7 @@ from kit.saved_models import export_scorers
 
 import tfctr
 from tfctr.config import Config
-from tfctr.serving.store.folders import prune, publish, versions
+from tfctr.serving.store.folders import add_version, prune, versions
 from tfctr.storage import atomic_file, atomic_folder, write_json
 from tfctr.training import load_run, train
 
@@ -118,7 +118,7 @@ def test_publish_and_prune(tmp_path, monkeypatch):
 
     with Disk(base.parent, look).watched(monkeypatch) as disk:
         for _ in range(3):
-            publish(base, build)
+            add_version(base, build)
         prune(base, keep=2)
         last = named(disk.found())
     whole = {path.relative_to(base / "2").as_posix() for path in (base / "2").rglob("*") if path.is_file()}

@@ -1,6 +1,7 @@
 """Our own source runs no text as code and unpacks no objects."""
 
 import ast
+import collections
 
 import pytest
 from kit.places import ROOT
@@ -27,3 +28,40 @@ def test_what_is_looked_for_is_found(source):
 def test_the_source_has_none():
     assert len(FILES) > 150
     assert {str(file): found for file in FILES if (found := found_in(file.read_text(encoding="utf-8")))} == {}
+
+
+# no block of lines stands twice
+
+
+def told(tree):
+    """The lines that may be like others: signatures, imports and docstrings, which are read one at a time."""
+    lines = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines.update(range(node.lineno, node.body[0].lineno))
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or isinstance(node, ast.Import | ast.ImportFrom):
+            lines.update(range(node.lineno, node.end_lineno + 1))
+    return lines
+
+
+def blocks(source, length=6):
+    """All runs of so many lines, without what is `told`."""
+    told_lines = told(ast.parse(source))
+    lines = [line.strip() for number, line in enumerate(source.splitlines(), 1) if line.strip() and number not in told_lines]
+    return [tuple(lines[start : start + length]) for start in range(len(lines) - length + 1)]
+
+
+def repeated(sources):
+    counts = collections.Counter(block for source in sources for block in blocks(source))
+    return [block for block, count in counts.items() if count > 1]
+
+
+def test_a_repeated_block_is_found():
+    body = "".join(f"x{number} = {number}\n" for number in range(6))
+    assert len(repeated([body, f"y = 1\n{body}"])) == 1
+    assert repeated([body, body.replace("x3", "z3")]) == []
+
+
+def test_no_block_of_six_lines_stands_twice():
+    assert repeated(file.read_text(encoding="utf-8") for file in FILES if file.is_relative_to(ROOT / "tfctr")) == []

@@ -4,8 +4,31 @@ Importing tfctr imports neither TensorFlow nor Keras: each public name is loaded
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from tfctr import registration
+
+if TYPE_CHECKING:  # what `__getattr__` gives
+    from tfctr import config as config
+    from tfctr import data as data
+    from tfctr import errors as errors
+    from tfctr import evaluation as evaluation
+    from tfctr import layers as layers
+    from tfctr import losses as losses
+    from tfctr import metrics as metrics
+    from tfctr import models as models
+    from tfctr import optimizers as optimizers
+    from tfctr import schema as schema
+    from tfctr import serving as serving
+    from tfctr import training as training
+    from tfctr.data import Dataset as Dataset
+    from tfctr.data import prepare as prepare
+    from tfctr.features import Categorical as Categorical
+    from tfctr.features import Numeric as Numeric
+    from tfctr.features import Sequence as Sequence
+    from tfctr.models import load_model as load_model
+    from tfctr.schema import Label as Label
+    from tfctr.schema import Schema as Schema
 
 __version__ = "0.1.0"
 
@@ -37,7 +60,7 @@ _NAMES = {
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"tfctr.{name}")
     if name in _NAMES:
@@ -45,7 +68,7 @@ def __getattr__(name):
     raise AttributeError(f"module 'tfctr' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__
 
 

@@ -14,12 +14,14 @@ the keys of `Training`. Importing this module does not import TensorFlow.
 import contextlib
 import math
 import reprlib
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from tfctr.errors import ConfigError, suggest
+from tfctr.errors import ConfigError, did_you_mean
 from tfctr.storage import atomic_file, parse_yaml, read_yaml, yaml_text
+from tfctr.types import StrPath
 
 _FIX = "correct what is named here; `tfctr init` writes a whole run"
 _PLAIN = str | int | float | bool | None
@@ -30,7 +32,8 @@ _CountOrAuto = Annotated[  # one message for a wrong value, not one for each cho
     pydantic.Discriminator(lambda value: "auto" if isinstance(value, str) else "count"),
 ]
 STEPS_AN_EPOCH = 50  # at least, but for the smallest tables
-_LEAST_BATCH, _LARGEST_BATCH = 64, 8192  # rows
+_LEAST_BATCH = 64  # rows
+_LARGEST_BATCH = 8192
 _DEEPEST = 6  # model.simple_encoder.hidden_units.0 is 4 deep
 
 
@@ -44,12 +47,11 @@ class Model(_Section):
     model_config = pydantic.ConfigDict(extra="allow", protected_namespaces=())
 
     name: str
-    __pydantic_extra__: dict[str, Any]
 
     @property
-    def arguments(self):
+    def arguments(self) -> dict[str, Any]:
         """What `tfctr.models.build(name, schema, **arguments)` gets."""
-        return dict(self.__pydantic_extra__)
+        return dict(self.model_extra or {})
 
 
 class Training(_Section):
@@ -80,15 +82,15 @@ class Training(_Section):
     start: Literal["zero", "click_rate"] = "zero"
     monitor: Literal["auc", "log_loss", "auc_minus_log_loss"] = "auc"
     patience: _Count = 2
-    patience_from: int = pydantic.Field(0, ge=0, lt=_MOST)
-    learning_rate_factor: float = pydantic.Field(0.1, gt=0, le=1)
+    patience_from: int = pydantic.Field(default=0, ge=0, lt=_MOST)
+    learning_rate_factor: float = pydantic.Field(default=0.1, gt=0, le=1)
     min_learning_rate: pydantic.NonNegativeFloat = 1e-6
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    seed: int = pydantic.Field(1, ge=0, lt=_MOST)
+    seed: int = pydantic.Field(default=1, ge=0, lt=_MOST)
     steps_per_execution: _Count = 1
 
 
-def batch_size_for(rows):
+def batch_size_for(rows: int) -> int:
     """The largest power of two, from 64 to 8,192, that makes at least 50 gradient steps an epoch.
 
     >>> batch_size_for(8_000), batch_size_for(200_000), batch_size_for(40_000_000)
@@ -110,12 +112,12 @@ class Config(_Section):
     training: Training = Training()
 
     @classmethod
-    def load(cls, path, overrides=()):
+    def load(cls, path: StrPath, overrides: Iterable[str] = ()) -> Self:
         """Read a YAML or JSON file. Raises `ConfigError` or `StorageError`, naming the file or the override, and the key."""
         return cls._from_values(read_yaml(path), overrides, place=f"{path}: ")
 
     @classmethod
-    def from_dict(cls, values, overrides=()):
+    def from_dict(cls, values: dict[str, Any], overrides: Iterable[str] = ()) -> Self:
         """The run that plain data describe, after `overrides` such as `"training.batch_size=512"`.
 
         Raises:
@@ -124,12 +126,12 @@ class Config(_Section):
         return cls._from_values(values, overrides)
 
     @classmethod
-    def _from_values(cls, values, overrides, place=""):
+    def _from_values(cls, values: Any, overrides: Iterable[str], place: str = "") -> Self:
         with _named(place):
             if not isinstance(values, dict):
                 raise ConfigError("a run is a mapping with the section `model`.", fix="`tfctr init` writes one")
             values = _plain(values)
-        places = {}
+        places: dict[tuple[str, ...], str] = {}
         for override in overrides:
             with _named(f"--set {override}: "):
                 places[_override(values, override)] = f"--set {override}: "
@@ -140,24 +142,27 @@ class Config(_Section):
             problems = (_place(details["loc"], places, place) + _problem(details) for details in found)
             raise ConfigError("\n  ".join(problems), fix=_FIX) from error
 
-    def for_rows(self, rows):
+    def for_rows(self, rows: int) -> Self:
         """The same run on a training table of so many rows: without `"auto"`."""
         training = self.training
         if training.batch_size == "auto":
             training = training.model_copy(update={"batch_size": batch_size_for(rows)})
         return self.model_copy(update={"training": training})
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data with every default written out."""
         return self.model_dump()
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write a YAML file, atomically; `load` gives the same run back."""
         with atomic_file(path) as file:
             file.write(yaml_text(self.to_dict()))
 
 
-def _plain(value, *path):
+_SECTIONS: dict[str, type[_Section]] = {"model": Model, "training": Training}
+
+
+def _plain(value: Any, *path: str | int) -> Any:
     """A copy of `value` that holds nothing but mappings with text keys, lists, text, finite numbers, booleans and null."""
     where = ".".join(map(str, path))
     if len(path) > _DEEPEST:
@@ -171,13 +176,13 @@ def _plain(value, *path):
     return value
 
 
-def _key(key, where):
+def _key(key: object, where: str) -> str:
     if not isinstance(key, str):
         raise ConfigError(f"{where} has the key {reprlib.repr(key)}, which is not text.", fix="quote it, or correct it")
     return key
 
 
-def _override(values, override):
+def _override(values: dict[str, Any], override: str) -> tuple[str, ...]:
     """Put the value of `override` into `values`, and return its key path."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
@@ -194,7 +199,7 @@ def _override(values, override):
 
 
 @contextlib.contextmanager
-def _named(place):
+def _named(place: str) -> Iterator[None]:
     """Let a `ConfigError` begin with the place of the fault."""
     try:
         yield
@@ -202,18 +207,18 @@ def _named(place):
         raise ConfigError(place + error.problem, fix=error.fix) from error
 
 
-def _place(path, overrides, file):
+def _place(path: tuple[Any, ...], overrides: Mapping[tuple[str, ...], str], file: str) -> str:
     """The override that gave the value at `path`, else the file."""
     return next((overrides[path[:end]] for end in range(len(path), 0, -1) if path[:end] in overrides), file)
 
 
-def _problem(details):
+def _problem(details: Mapping[str, Any]) -> str:
     """One line for one of pydantic's errors, with the key path."""
     *parents, key = details["loc"]
     path = ".".join(map(str, details["loc"]))
     if details["type"] == "extra_forbidden":
-        section = Config if not parents else Config.model_fields[parents[0]].annotation
-        return f"unknown key {path!r}. {suggest(key, section.model_fields)}"
+        section = _SECTIONS[parents[0]] if parents else Config
+        return f"unknown key {path!r}. {did_you_mean(key, section.model_fields)}"
     if details["type"] == "missing":
         return f"the key {path!r} is missing."
     return f"{path} is {reprlib.repr(details['input'])}. {details['msg']}."

@@ -18,6 +18,8 @@ import difflib
 import math
 import numbers
 import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class TfctrError(Exception):
@@ -30,9 +32,10 @@ class TfctrError(Exception):
 
     exit_code = 70
 
-    def __init__(self, problem, *, fix=None):
+    def __init__(self, problem: str, *, fix: str | None = None) -> None:
         super().__init__(problem if fix is None else f"{problem}\n  fix: {fix}")
-        self.problem, self.fix = problem, fix
+        self.problem = problem
+        self.fix = fix
 
 
 class ConfigError(TfctrError, ValueError):
@@ -65,10 +68,23 @@ class StorageError(TfctrError, OSError):
     exit_code = 6
 
 
-def suggest(name, options):
+def require(condition: object, problem: str, *, fix: str, error: type[TfctrError] = ConfigError) -> None:
+    """Raise `error`, which names the problem and the fix, unless the condition holds.
+
+    >>> require(1 + 1 == 2, "Numbers are broken.", fix="use others")
+    >>> require(False, "feature 'age': `buckets` is 1.", fix="use a whole number of at least 2")
+    Traceback (most recent call last):
+    tfctr.errors.ConfigError: feature 'age': `buckets` is 1.
+      fix: use a whole number of at least 2
+    """
+    if not condition:
+        raise error(problem, fix=fix)
+
+
+def did_you_mean(name: object, options: Iterable[str]) -> str:
     """The sentence that ends an unknown-name error: the closest option, and all of them.
 
-    >>> suggest("pooing", ["name", "pooling"])
+    >>> did_you_mean("pooing", ["name", "pooling"])
     "Did you mean 'pooling'? Expected one of: name, pooling."
     """
     options = sorted(options)
@@ -80,19 +96,19 @@ def suggest(name, options):
     return f"{hint}Expected one of: {', '.join(options)}."
 
 
-def require_one_of(options, name, what):
+def require_one_of(options: Iterable[str], name: object, what: str) -> None:
     """Raise `ConfigError`, which lists the names there are, unless `name` is one of them."""
     if name not in tuple(options):
-        raise ConfigError(f"Unknown {what} {reprlib.repr(name)}.", fix=suggest(name, options))
+        raise ConfigError(f"Unknown {what} {reprlib.repr(name)}.", fix=did_you_mean(name, options))
 
 
-def choose(options, name, what):
+def choose(options: Mapping[str, Any], name: Any, what: str) -> Any:
     """`options[name]`, or a `ConfigError` that lists the names there are."""
     require_one_of(options, name, what)
     return options[name]
 
 
-def require_number(argument, value, least=-math.inf, most=math.inf):
+def require_number(argument: str, value: Any, least: float = -math.inf, most: float = math.inf) -> None:
     """Raise `ConfigError`, naming the argument, unless `value` is a finite number in [least, most].
 
     >>> require_number("alpha", "0.3", 0, 1)
@@ -100,20 +116,25 @@ def require_number(argument, value, least=-math.inf, most=math.inf):
     tfctr.errors.ConfigError: `alpha` is '0.3'.
       fix: use a number in [0, 1]
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most:
+    if _is_a(numbers.Real, value) and math.isfinite(value) and least <= value <= most:
         return
     bounds = f"in [{least}, {most}]" if most < math.inf else f"of at least {least}" if least > -math.inf else ""
     raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix=f"use a number {bounds}".rstrip())
 
 
-def require_positive(argument, value):
+def require_positive(argument: str, value: Any) -> None:
     """Raise `ConfigError`, naming the argument, unless `value` is a finite number above 0."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+    if not _is_a(numbers.Real, value) or not 0 < value < math.inf:
         raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix="use a number above 0")
 
 
-def require_count(argument, value, least=1, most=math.inf):
+def require_count(argument: str, value: Any, least: float = 1, most: float = math.inf) -> None:
     """Raise `ConfigError`, naming the argument, unless `value` is a whole number in [least, most]."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not least <= value <= most:
+    if not _is_a(numbers.Integral, value) or not least <= value <= most:
         bounds = f"in [{least}, {most}]" if most < math.inf else f"of at least {least}"
         raise ConfigError(f"`{argument}` is {reprlib.repr(value)}.", fix=f"use a whole number {bounds}")
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Whether a value is a number of this kind; true and false are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)

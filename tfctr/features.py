@@ -3,17 +3,26 @@
 Ids, per feature: 0 padding, 1 missing, 2 out of vocabulary, 3.. known.
 """
 
+import collections.abc
 import dataclasses
 import keyword
 import math
 import re
 import reprlib
 import sys
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias
 
-from tfctr.errors import ConfigError, choose, require_one_of, suggest
-from tfctr.token_text import TOKEN_TYPES
+from tfctr.errors import ConfigError, choose, did_you_mean, require, require_one_of
+from tfctr.token_text import TOKEN_TYPES, TokenType
 
-PADDING, MISSING, OUT_OF_VOCABULARY, FIRST_KNOWN = 0, 1, 2, 3
+PADDING = 0
+MISSING = 1
+OUT_OF_VOCABULARY = 2
+FIRST_KNOWN = 3
+
+# Below it a scaled number is 0 on both faces: TensorFlow flushes subnormal float32 to zero, other engines do not.
+SMALLEST_NORMAL = 2.0**-126
 
 TRANSFORMS = ("log2_floor", "quantile", "edges", "scaled")
 DEFAULT_BUCKETS = 50
@@ -28,53 +37,67 @@ _MOST = 2**31 - 1  # ids are int32
 _FITTED = "leave it to `prepare`"
 
 
-def require(condition, problem, fix):
-    """Raise `ConfigError`, unless `condition`."""
-    if not condition:
-        raise ConfigError(problem, fix=fix)
-
-
-def refuse_unknown(values, known, where):
+def refuse_unknown(values: Iterable[str], known: set[str], where: str) -> None:
     """Raise `ConfigError`, which names the closest key that is known, for one that is not."""
     for key in values:
         if key not in known:
-            raise ConfigError(f"unknown key {key!r} in {where}.", fix=suggest(key, known))
+            raise ConfigError(f"unknown key {key!r} in {where}.", fix=did_you_mean(key, known))
 
 
-def _require_name(name, what):
+def _require_name(name: str, what: str) -> None:
     require(
         isinstance(name, str) and _NAME.fullmatch(name) and not keyword.iskeyword(name) and name != "self",
         f"{what} {reprlib.repr(name)} cannot be the name of a served input.",
-        "use letters, digits and _ . - / only, begin with a letter or digit, do not end with a /, and use no Python keyword; "
-        "`column` may name the column of the table beside it",
+        fix="use letters, digits and _ . - / only, begin with a letter or digit, do not end with a /, and use no Python "
+        "keyword; `column` may name the column of the table beside it",
     )
     require(
         len(name.replace("/", "%2F")) <= _LONGEST_NAME,
         f"{what} {reprlib.repr(name)} cannot be the name of a served input: it has {len(name)} characters.",
-        f"use at most {_LONGEST_NAME}, where a / counts as three",
+        fix=f"use at most {_LONGEST_NAME}, where a / counts as three",
     )
 
 
-def _require_names(feature):
+def _require_names(feature: "Feature") -> None:
     _require_name(feature.name, "feature")
     is_name = feature.column is None or isinstance(feature.column, str)
     _require_value(feature, "column", is_name, "give the name of a column of the raw table")
 
 
-def _require_value(feature, argument, holds, fix):
+def _require_value(feature: "Feature", argument: str, holds: object, fix: str) -> None:
     shown = reprlib.repr(getattr(feature, argument))
-    require(holds, f"feature {feature.name!r}: `{argument}` is {shown}.", fix)
+    require(holds, f"feature {feature.name!r}: `{argument}` is {shown}.", fix=fix)
 
 
-def _require_count(feature, argument, least=1, most=_MOST):
+def _require_count(feature: "Feature", argument: str, least: int = 1, most: int = _MOST) -> None:
     value = getattr(feature, argument)
     is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
     _require_value(feature, argument, is_count, f"use a whole number from {least} to {most}")
 
 
-def _require_fitted_size(feature):
+def _require_fitted_size(feature: "Feature") -> None:
     if feature.size is not None:
         _require_count(feature, "size", least=FIRST_KNOWN)
+
+
+def _require_tokens(feature: "TokenFeature") -> None:
+    """Raise `ConfigError` unless the arguments that all features of tokens have can be used."""
+    _require_names(feature)
+    _require_count(feature, "min_count")
+    _require_fitted_size(feature)
+    sha256 = feature.vocabulary_sha256
+    is_sha256 = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
+    _require_value(feature, "vocabulary_sha256", is_sha256, _FITTED)
+    if feature.token_type is not None:
+        require_one_of(TOKEN_TYPES, feature.token_type, f"token_type of feature {feature.name!r}")
+    if feature.hash_buckets is not None:
+        _require_count(feature, "hash_buckets", most=_MOST - FIRST_KNOWN)
+        _require_value(feature, "size", feature.size in (None, feature.hash_buckets + FIRST_KNOWN), _FITTED)
+        require(
+            feature.min_count == 1,
+            f"feature {feature.name!r}: hashed tokens are not counted, so `min_count` has no meaning beside `hash_buckets`.",
+            fix="give one of the two",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,34 +134,19 @@ class Categorical:
     hash_buckets: int | None = None
     size: int | None = None
     vocabulary_sha256: str | None = None
-    token_type: str | None = None
+    token_type: TokenType | None = None
     column: str | None = None
 
     raw_type = "string"
     width = 1
 
     @property
-    def source(self):
+    def source(self) -> str:
         """The feature's column in a raw table."""
         return self.name if self.column is None else self.column
 
-    def __post_init__(self):
-        _require_names(self)
-        _require_count(self, "min_count")
-        _require_fitted_size(self)
-        sha256 = self.vocabulary_sha256
-        is_sha256 = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
-        _require_value(self, "vocabulary_sha256", is_sha256, _FITTED)
-        if self.token_type is not None:
-            require_one_of(TOKEN_TYPES, self.token_type, f"token_type of feature {self.name!r}")
-        if self.hash_buckets is not None:
-            _require_count(self, "hash_buckets", most=_MOST - FIRST_KNOWN)
-            _require_value(self, "size", self.size in (None, self.hash_buckets + FIRST_KNOWN), _FITTED)
-            require(
-                self.min_count == 1,
-                f"feature {self.name!r}: hashed tokens are not counted, so `min_count` has no meaning beside `hash_buckets`.",
-                "give one of the two",
-            )
+    def __post_init__(self) -> None:
+        _require_tokens(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,20 +169,20 @@ class Sequence:
     name: str
     max_length: int
     separator: str = "|"
-    pooling: str = "mean"
+    pooling: Literal["mean", "sum", "sqrtn"] = "mean"
     min_count: int = 1
     hash_buckets: int | None = None
     size: int | None = None
     vocabulary_sha256: str | None = None
-    keep: str = "first"
-    token_type: str | None = None
+    keep: Literal["first", "last"] = "first"
+    token_type: TokenType | None = None
     column: str | None = None
 
     raw_type = "string"
     source = Categorical.source
 
-    def __post_init__(self):
-        Categorical.__post_init__(self)
+    def __post_init__(self) -> None:
+        _require_tokens(self)
         _require_count(self, "max_length")
         is_character = isinstance(self.separator, str) and re.fullmatch("[^\ud800-\udfff]", self.separator)
         _require_value(self, "separator", is_character, "use one character")
@@ -182,11 +190,11 @@ class Sequence:
         require_one_of(ENDS, self.keep, f"`keep` of feature {self.name!r}")
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.max_length
 
     @property
-    def kept(self):
+    def kept(self) -> slice:
         """Which of a row's tokens are kept, as a slice."""
         return slice(self.max_length) if self.keep == "first" else slice(-self.max_length, None)
 
@@ -214,9 +222,9 @@ class Numeric:
     """
 
     name: str
-    transform: str = "log2_floor"
+    transform: Literal["log2_floor", "quantile", "edges", "scaled"] = "log2_floor"
     buckets: int | None = None
-    edges: tuple[float, ...] | None = None
+    edges: collections.abc.Sequence[float] | None = None
     min_count: int = 1
     interval_ids: tuple[int, ...] | None = None
     mean: float | None = None
@@ -228,7 +236,7 @@ class Numeric:
     width = 1
     source = Categorical.source
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_names(self)
         require_one_of(TRANSFORMS, self.transform, f"transform of feature {self.name!r}")
         _require_count(self, "min_count")
@@ -240,12 +248,12 @@ class Numeric:
         require(
             self.min_count == 1 or self.transform == "log2_floor",
             f"feature {self.name!r}: `min_count` has a meaning for the transform 'log2_floor' only.",
-            "remove `min_count`",
+            fix="remove `min_count`",
         )
         require(
             self.buckets is None or self.transform == "quantile",
             f"feature {self.name!r}: `buckets` is {reprlib.repr(self.buckets)} with the transform {self.transform!r}.",
-            "give `buckets` with 'quantile' only",
+            fix="give `buckets` with 'quantile' only",
         )
         if self.transform == "quantile":
             object.__setattr__(self, "buckets", DEFAULT_BUCKETS if self.buckets is None else self.buckets)
@@ -253,12 +261,12 @@ class Numeric:
         require(
             self.edges or self.transform != "edges",
             f"feature {self.name!r}: the transform 'edges' needs `edges`.",
-            "list the edges in ascending order",
+            fix="list the edges in ascending order",
         )
         require(
             self.edges is None or self.transform != "scaled",
             f"feature {self.name!r}: `edges` have no meaning for the transform 'scaled'.",
-            "remove `edges`, or use the transform 'edges'",
+            fix="remove `edges`, or use the transform 'edges'",
         )
         for argument in ("edges", "interval_ids"):
             values = getattr(self, argument)
@@ -274,17 +282,19 @@ class Numeric:
                 all(isinstance(edge, int | float) and abs(edge) <= sys.float_info.max for edge in self.edges)
                 and all(left < right for left, right in zip(self.edges, self.edges[1:], strict=False)),
                 f"feature {self.name!r}: `edges` must be finite and strictly ascending.",
-                "sort them and drop the doubles",
+                fix="sort them and drop the doubles",
             )
 
 
-Feature = Categorical | Sequence | Numeric
+TokenFeature: TypeAlias = Categorical | Sequence
+Feature: TypeAlias = Categorical | Sequence | Numeric
 FEATURE_TYPES = {"categorical": Categorical, "sequence": Sequence, "numeric": Numeric}
 
 
-def feature_to_dict(feature):
+def feature_to_dict(feature: Feature) -> dict[str, Any]:
+    """Plain data, as in a YAML or JSON file: only what differs from the defaults."""
     kind = next(name for name, cls in FEATURE_TYPES.items() if cls is type(feature))
-    values = {"name": feature.name, "type": kind}
+    values: dict[str, Any] = {"name": feature.name, "type": kind}
     for field in dataclasses.fields(feature):
         value = getattr(feature, field.name)
         if field.name != "name" and value != field.default:
@@ -292,16 +302,17 @@ def feature_to_dict(feature):
     return values
 
 
-def feature_from_dict(values):
+def feature_from_dict(values: dict[str, Any]) -> Feature:
+    """The feature that plain data describe."""
     require(
         isinstance(values, dict) and "name" in values and "type" in values,
         f"a feature needs a `name` and a `type`. Received: {reprlib.repr(values)}.",
-        f"types: {', '.join(FEATURE_TYPES)}",
+        fix=f"types: {', '.join(FEATURE_TYPES)}",
     )
     cls = choose(FEATURE_TYPES, values["type"], f"type of feature {values['name']!r}")
     arguments = {key: value for key, value in values.items() if key != "type"}
     refuse_unknown(arguments, {field.name for field in dataclasses.fields(cls)}, f"feature {values['name']!r}")
     for field in dataclasses.fields(cls):
         is_given = field.name in arguments or field.default is not dataclasses.MISSING
-        require(is_given, f"feature {values['name']!r} has no `{field.name}`.", f"add `{field.name}`")
+        require(is_given, f"feature {values['name']!r} has no `{field.name}`.", fix=f"add `{field.name}`")
     return cls(**arguments)

@@ -13,7 +13,7 @@ _SETTINGS = {
 CHOSEN_BY_USER = ("GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> bool:
     """Let glibc's malloc keep what is freed for the next step, rather than give it back and have it zeroed anew.
 
     A training step frees temporaries of many megabytes, which the next one allocates again. Call it before TensorFlow is

@@ -10,9 +10,11 @@ its value, so scores need no index sort. Other scores are replaced by their dens
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfctr.errors import DataError
 
@@ -22,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 SMALLEST_PROBABILITY = 1e-7
 
 
-def auc(labels, scores, weights=None):
+def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Area under the ROC curve: how often a click is ranked above a non-click.
 
     `AUC = sum over pairs w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum over pairs w_i w_j`, for clicks i and non-clicks j.
@@ -34,7 +36,7 @@ def auc(labels, scores, weights=None):
     >>> auc([1, 1], [0.1, 0.4])
     nan
     """
-    labels, scores, weights = _checked(labels, scores, weights)
+    labels, scores, weights = _checked_columns(labels, scores, weights)
     value = _auc_by_group(_tied_blocks(_sort_keys(labels, scores), weights)).auc[0]
     if np.isnan(value):
         _LOG.warning("AUC is not defined: the %d rows have one class only.", len(labels))
@@ -49,7 +51,7 @@ class GroupAUC(NamedTuple):
     groups_skipped: int
 
 
-def group_auc(labels, scores, groups, weights=None):
+def group_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Grouped AUC (gAUC): the AUC within each group, averaged with the rows of each group as weight.
 
     `gAUC = sum over groups n_g AUC_g / sum over groups n_g`, over the groups (users) that have clicks and non-clicks;
@@ -61,13 +63,13 @@ def group_auc(labels, scores, groups, weights=None):
     return group_auc_details(labels, scores, groups, weights).value
 
 
-def group_auc_details(labels, scores, groups, weights=None):
+def group_auc_details(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = None) -> GroupAUC:
     """The same as `group_auc`, as a `GroupAUC` that says how many groups count.
 
     >>> group_auc_details([0, 1, 1], [0.1, 0.2, 0.9], ["a", "a", "b"])
     GroupAUC(value=1.0, groups_used=1, groups_skipped=1)
     """
-    labels, scores, weights = _checked(labels, scores, weights)
+    labels, scores, weights = _checked_columns(labels, scores, weights)
     codes = group_codes(_column(groups, "groups", len(labels)))
     each = _auc_by_group(_tied_blocks(_sort_keys(labels, scores, codes), weights))
     used = ~np.isnan(each.auc)
@@ -78,7 +80,7 @@ def group_auc_details(labels, scores, groups, weights=None):
     return GroupAUC(float(value), int(used.sum()), int((~used).sum()))
 
 
-def group_codes(groups):
+def group_codes(groups: np.ndarray) -> np.ndarray:
     """A whole number in [0, 2^31) for each distinct value of `groups`, in sorted order.
 
     >>> group_codes(np.array(["b", "a", "b"])).tolist()
@@ -94,7 +96,7 @@ def group_codes(groups):
         raise DataError(f"groups cannot be sorted: {error}.", fix="give numbers, or text without nulls") from error
 
 
-def log_loss(labels, probabilities, weights=None):
+def log_loss(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Mean negative log likelihood, natural logarithm: `-mean(y ln(p) + (1 - y) ln(1 - p))`.
 
     Probabilities are clipped to [1e-7, 1 - 1e-7], as in the code of the papers, so that one certain error is not infinite.
@@ -102,23 +104,23 @@ def log_loss(labels, probabilities, weights=None):
     >>> round(log_loss([0, 1], [0.2, 0.5]), 6)  # (-ln 0.8 - ln 0.5) / 2
     0.458145
     """
-    labels, probabilities, weights = _checked(labels, probabilities, weights)
+    labels, probabilities, weights = _checked_columns(labels, probabilities, weights)
     _require_probabilities(probabilities)
     clipped = np.clip(probabilities.astype(np.float64), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return _mean(-np.log(np.where(labels, clipped, 1 - clipped)), weights)
 
 
-def click_rate(labels, weights=None):
+def click_rate(labels: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The share of clicks: `sum of the clicks' weights / sum of weights`.
 
     >>> click_rate([0, 1, 0, 1], weights=[3, 1, 0, 0])
     0.25
     """
-    labels, _, weights = _checked(labels, labels, weights)
+    labels, _, weights = _checked_columns(labels, labels, weights)
     return _mean(labels.astype(np.float64), weights)
 
 
-def constant_figures(labels, weights=None):
+def constant_figures(labels: ArrayLike, weights: ArrayLike | None = None) -> dict[str, float]:
     """What the best constant probability, the click rate of these rows, achieves on them.
 
     `log_loss_of_constant = -(r ln(r) + (1 - r) ln(1 - r))`: a model whose log loss is larger is worth less than the rate alone.
@@ -134,7 +136,7 @@ def constant_figures(labels, weights=None):
 _FEW = 30  # clicks, or non-clicks: the constant knows their rate, and no model can
 
 
-def worse_than_constant(figures, labels=None):
+def worse_than_constant(figures: Mapping[str, float], labels: ArrayLike | None = None) -> str | None:
     """Why a model is useless: one sentence if its `log_loss` is above its `log_loss_of_constant`, else None.
 
     With the `labels` of the rows it also says where they have too few of one class to tell.
@@ -150,27 +152,29 @@ def worse_than_constant(figures, labels=None):
     return f"the log loss is {found:.6g}, and {constant:.6g} for a constant click rate{_too_few(labels)}"
 
 
-def _too_few(labels):
-    labels = () if labels is None else np.ravel(labels)
-    clicks, others = np.count_nonzero(labels), len(labels) - np.count_nonzero(labels)
-    if not len(labels) or min(clicks, others) >= _FEW:
+def _too_few(labels: ArrayLike | None) -> str:
+    """The end of the sentence where a class has few rows; nothing where both have enough, or no labels are known."""
+    values = np.ravel(() if labels is None else labels)
+    clicks = np.count_nonzero(values)
+    others = len(values) - clicks
+    if not len(values) or min(clicks, others) >= _FEW:
         return ""
-    return f" ({clicks:,} of these {len(labels):,} rows are clicks: too few to tell)"
+    return f" ({clicks:,} of these {len(values):,} rows are clicks: too few to tell)"
 
 
-def calibration(labels, probabilities, weights=None):
+def calibration(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Predicted over observed click-through rate (PCOC): 1 is calibrated, above 1 promises too many clicks; NaN without clicks.
 
     >>> calibration([0, 1, 0, 1], [0.1, 0.5, 0.2, 0.8])
     0.8
     """
-    labels, probabilities, weights = _checked(labels, probabilities, weights)
+    labels, probabilities, weights = _checked_columns(labels, probabilities, weights)
     _require_probabilities(probabilities)
     observed = _mean(labels.astype(np.float64), weights)
     return _mean(probabilities.astype(np.float64), weights) / observed if observed > 0 else float("nan")
 
 
-def relative_improvement(auc, base_auc):
+def relative_improvement(auc: float, base_auc: float) -> float:
     """RelaImpr: how much more of the distance to a random ranking, as a fraction: `(auc - 0.5) / (base_auc - 0.5) - 1`.
 
     CETN, Eq. 22, prints it in percent. NaN when the base is a random ranking.
@@ -184,30 +188,33 @@ def relative_improvement(auc, base_auc):
 # what a user passes, checked once
 
 
-def is_positive(labels):
+def is_positive(labels: ArrayLike) -> np.ndarray:
     """Which labels are 1. Raises `DataError` for one that is neither 0 nor 1, with its row."""
-    labels = _column(labels, "labels")
-    positive = labels == 1
-    _refuse(~(positive | (labels == 0)), labels, "labels must be 0 or 1")
+    values = _column(labels, "labels")
+    positive = values == 1
+    _require_no_row(~(positive | (values == 0)), values, "labels must be 0 or 1")
     return positive
 
 
-def _checked(labels, scores, weights):
+def _checked_columns(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Which labels are 1, the scores and the weights, `(rows,)` each. Raises `DataError` for what cannot be right."""
     positive = is_positive(labels)
     scores = _column(scores, "scores", len(positive))
     if len(positive) == 0:
         raise DataError("a metric of no rows is not defined.", fix="check that the table or split is not empty")
     if not np.issubdtype(scores.dtype, np.floating):
         scores = _as_numbers(scores, "scores")
-    _refuse(np.isnan(scores), scores, "scores must be numbers")
+    _require_no_row(np.isnan(scores), scores, "scores must be numbers")
     if weights is not None:
         weights = _as_numbers(_column(weights, "weights", len(positive)), "weights")
-        _refuse(~((weights >= 0) & (weights < np.inf)), weights, "weights must be finite and not negative")
+        _require_no_row(~((weights >= 0) & (weights < np.inf)), weights, "weights must be finite and not negative")
     return positive, scores, weights
 
 
-def _column(values, name, rows=None):
-    values = np.asarray(values)
+def _column(given: ArrayLike, name: str, rows: int | None = None) -> np.ndarray:
+    values = np.asarray(given)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or rows not in (None, len(values)):
@@ -216,20 +223,22 @@ def _column(values, name, rows=None):
     return values
 
 
-def _as_numbers(values, name):
+def _as_numbers(values: np.ndarray, name: str) -> np.ndarray:
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"`{name}` are not numbers: {error}.", fix="give one number a row") from error
 
 
-def _require_probabilities(values):
-    _refuse((values < 0) | (values > 1), values, "probabilities must lie in [0, 1]")
+def _require_probabilities(values: np.ndarray) -> None:
+    _require_no_row((values < 0) | (values > 1), values, "probabilities must lie in [0, 1]")
 
 
-def _refuse(wrong, values, rule):
+def _require_no_row(wrong: np.ndarray, values: np.ndarray, rule: str) -> None:
+    """Raise `DataError`, with the first row and the rule that it breaks, where a row is `wrong`."""
     if wrong.any():
-        row, count = int(np.argmax(wrong)), int(wrong.sum())
+        row = int(np.argmax(wrong))
+        count = int(wrong.sum())
         value = values[row : row + 1].tolist()[0]
         raise DataError(f"{rule}; row {row} holds {value!r}.", fix=f"correct the rows like it: {count} of {len(wrong)}")
 
@@ -250,22 +259,23 @@ class _GroupValues(NamedTuple):
     weight: np.ndarray
 
 
-def _sort_keys(positive, scores, groups=None):
+def _sort_keys(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     keys = (_ordered_codes(scores) << 1) | positive
     return keys if groups is None else (groups.astype(np.uint64) << 32) | keys
 
 
-def _ordered_codes(scores):
+def _ordered_codes(scores: np.ndarray) -> np.ndarray:
     """Whole numbers in [0, 2^31), as uint32, in the order of the scores."""
     if scores.dtype == np.float32 and scores.min() >= 0 and scores.max() <= 1:
         return (scores + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
     return np.unique(scores, return_inverse=True)[1].astype(np.uint32)
 
 
-def _tied_blocks(keys, weights):
+def _tied_blocks(keys: np.ndarray, weights: np.ndarray | None) -> _Blocks:
     order = None if weights is None else np.argsort(keys)
     keys = np.sort(keys) if weights is None else keys[order]
-    starts, clicks = _starts(keys >> 1), keys & 1
+    starts = _starts(keys >> 1)
+    clicks = keys & 1
     if weights is None:  # whole numbers: exact, and faster
         positive = np.add.reduceat(clicks, starts, dtype=np.int64)
         negative = np.diff(starts, append=len(keys)) - positive
@@ -275,7 +285,7 @@ def _tied_blocks(keys, weights):
     return _Blocks(keys[starts].astype(np.uint64) >> 32, positive, negative)
 
 
-def _auc_by_group(blocks):
+def _auc_by_group(blocks: _Blocks) -> _GroupValues:
     starts = _starts(blocks.group)
     positive = np.add.reduceat(blocks.positive, starts)
     negative = np.add.reduceat(blocks.negative, starts)
@@ -287,12 +297,12 @@ def _auc_by_group(blocks):
     return _GroupValues(value, positive + negative)
 
 
-def _starts(values):
+def _starts(values: np.ndarray) -> np.ndarray:
     """Where each run of equal values begins."""
     return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
 
-def _mean(values, weights):
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
     if weights is not None and not weights.any():
         return float("nan")
     return float(np.average(values, weights=weights))

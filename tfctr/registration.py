@@ -9,6 +9,10 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 # All that is registered in the package "tfctr". A new class of a file is a name here; a test compares them.
 _NAMES = """
@@ -30,17 +34,17 @@ NAMES = tuple(_NAMES.split())
 class StandIn:
     """In the place of the class `name`, of which Keras only asks for `from_config`."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
 
-    def from_config(self, config):
+    def from_config(self, config: Mapping[str, Any]) -> Any:
         """An object of that class. Importing the models imports, and so registers, all that they are made of."""
         importlib.import_module("tfctr.models")
         # Not by `get_registered_object`: while it loads, Keras looks into a copy of what was registered when it began.
         return sys.modules["keras"].saving.get_custom_objects()[f"tfctr>{self.name}"].from_config(config)
 
 
-def register():
+def register() -> None:
     """Now where Keras is imported, else when it is."""
     if sys.modules.get("keras") is not None:  # None: as if it was not installed
         _tell(sys.modules["keras"])
@@ -48,7 +52,7 @@ def register():
         sys.meta_path.insert(0, _WhenKerasIsImported())
 
 
-def _tell(keras):
+def _tell(keras: Any) -> None:
     known = keras.saving.get_custom_objects()
     for name in NAMES:
         known.setdefault(f"tfctr>{name}", StandIn(name))
@@ -57,7 +61,7 @@ def _tell(keras):
 class _WhenKerasIsImported(importlib.abc.MetaPathFinder):
     """Finds Keras as Python does, once, and has it told when it is there."""
 
-    def find_spec(self, name, path, target=None):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != "keras":
             return None
         sys.meta_path.remove(self)

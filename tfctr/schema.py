@@ -16,32 +16,32 @@ import json
 import numbers
 import re
 import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self, TypeAlias
 
-from tfctr.errors import ConfigError, StorageError, require_number
-from tfctr.features import (
-    Feature,
-    feature_from_dict,
-    feature_to_dict,
-    refuse_unknown,
-    require,
-)
+from tfctr.errors import ConfigError, StorageError, require, require_number
+from tfctr.features import Feature, TokenFeature, feature_from_dict, feature_to_dict, refuse_unknown
 from tfctr.storage import atomic_file, read_json, read_yaml, yaml_text
+from tfctr.types import StrPath
+
+# A path, a glob or a list of those; a pandas, polars, pyarrow or Ibis table; or a dictionary of lists.
+RawTable: TypeAlias = Any
 
 
-def input_name(name):
+def input_name(name: str) -> str:
     """TensorFlow's name of the input: it knows no case and, beside letters and digits, the underscore only."""
     return re.sub(r"^(?=\d)", "arg_", re.sub(r"\W", "_", name)).lower()
 
 
-def _refuse_equal_inputs(names):
-    seen = {}
+def _refuse_equal_inputs(names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(input_name(name), name)
         require(
             other == name,
             f"features {other!r} and {name!r} would be one and the same input of the served model.",
-            "rename one of the two (`column` keeps its column): names must differ in more than case and punctuation",
+            fix="rename one of the two (`column` keeps its column): names must differ in more than case and punctuation",
         )
 
 
@@ -54,11 +54,17 @@ class Field:
     offset: int
 
     @property
-    def columns(self):
+    def columns(self) -> slice:
         return slice(self.column, self.column + self.feature.width)
 
+    @property
+    def size(self) -> int:
+        """How many rows of the table are its: the size of its feature."""
+        assert self.feature.size is not None  # it is fitted
+        return self.feature.size
 
-def _plain_number(value):
+
+def _plain_number(value: Any) -> Any:
     """A number of any library as Python's own, one of NumPy as its text is read; anything else as it is.
 
     >>> import numpy
@@ -95,45 +101,44 @@ class Label:
     """
 
     column: str
-    positive: str | float | bool | tuple | None = None
+    positive: str | float | bool | list[str | float | bool] | tuple[str | float | bool, ...] | None = None
     threshold: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         fix = "give one of the two, such as positive='yes' or threshold=4; a column with 0 and 1 needs neither: label: click"
         problem = f"the label {reprlib.repr(self.column)} has `positive` {self.positive!r} and `threshold` {self.threshold!r}."
-        require((self.positive is None) != (self.threshold is None), problem, fix)
+        require((self.positive is None) != (self.threshold is None), problem, fix=fix)
         if self.threshold is not None:
             require_number("threshold", self.threshold)
             object.__setattr__(self, "threshold", _plain_number(self.threshold))
             return
-        several = isinstance(self.positive, list | tuple)
-        object.__setattr__(
-            self, "positive", tuple(map(_plain_number, self.positive)) if several else _plain_number(self.positive)
-        )
+        positive = self.positive
+        plain = tuple(map(_plain_number, positive)) if isinstance(positive, list | tuple) else _plain_number(positive)
+        object.__setattr__(self, "positive", plain)
         fix = "give a text or a number, or a list of those"
-        require(len(self.values) > 0, f"the label's `positive` is {self.positive!r}.", fix)
+        require(len(self.values) > 0, f"the label's `positive` is {self.positive!r}.", fix=fix)
         for value in self.values:
             is_value = isinstance(value, str | int | float) and value == value and str(value).strip()
-            require(is_value, f"the label's `positive` is {reprlib.repr(self.positive)}.", fix)
+            require(is_value, f"the label's `positive` is {reprlib.repr(self.positive)}.", fix=fix)
 
     @property
-    def values(self):
+    def values(self) -> tuple[Any, ...]:
         """The values that count as a click, as a tuple."""
         return self.positive if isinstance(self.positive, tuple) else (self.positive,)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, as in a YAML or JSON file."""
         positive = list(self.positive) if isinstance(self.positive, tuple) else self.positive
         values = {"column": self.column, "positive": positive, "threshold": self.threshold}
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Any) -> "str | Label":
         """The label that plain data describe: the name of a column as it is; else a `Label`."""
         if not isinstance(values, dict):
             return values
         refuse_unknown(values, {"column", "positive", "threshold"}, "the label")
-        require("column" in values, "the label has no `column`.", "name its column: label: {column: rating, threshold: 4}")
+        require("column" in values, "the label has no `column`.", fix="name its column: label: {column: rating, threshold: 4}")
         return cls(**values)
 
 
@@ -157,18 +162,18 @@ class Schema:
     False
     """
 
-    features: tuple[Feature, ...]
+    features: Sequence[Feature]
     label: str | Label
     group: str | None = None
     weight: str | None = None
     folder: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
-        require(len(self.features) > 0, "the schema has no features.", "name at least one")
+        require(len(self.features) > 0, "the schema has no features.", fix="name at least one")
         for feature in self.features:
             fix = "use Categorical, Sequence and Numeric"
-            require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix)
+            require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix=fix)
         names = [feature.name for feature in self.features]
         _refuse_equal_inputs(names)
         for role in ("label", "group", "weight"):
@@ -176,7 +181,7 @@ class Schema:
             require(
                 (isinstance(value, str) and value) or (value is None and role != "label"),
                 f"`{role}` is {reprlib.repr(value)}.",
-                "give the name of a column",
+                fix="give the name of a column",
             )
         columns = {feature.source for feature in self.features}  # two features may read one column
         roles = [*columns, self.label_column, self.weight, None if self.group in columns else self.group]
@@ -185,12 +190,12 @@ class Schema:
             require(
                 times == 1,
                 f"column {name!r} has two roles in the schema.",
-                "a column is a feature, the label or the weight; only the group may be a feature, too, and two features "
+                fix="a column is a feature, the label or the weight; only the group may be a feature, too, and two features "
                 "that read one `column` differ in `name`",
             )
 
     @functools.cached_property
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 of all that gives ids their meaning: the features in order, their sizes, vocabularies, edges and means.
 
         Equal for two fits of the same data, wherever they lie. What does not change the meaning of an id does not count: the
@@ -205,41 +210,50 @@ class Schema:
                 feature.pop(argument, None)
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
-    def require_fit(self, digest, what="the split", fix="use the dataset that the model was trained on, or train on this one"):
+    def require_fit(
+        self,
+        digest: str | None,
+        what: str = "the split",
+        fix: str = "use the dataset that the model was trained on, or train on this one",
+    ) -> None:
         """Raise `ConfigError` unless `digest` is this schema's, or None: unknown."""
-        require(digest in (None, self.digest), f"{what} is of another fit: the same ids mean other tokens there.", fix)
+        require(digest in (None, self.digest), f"{what} is of another fit: the same ids mean other tokens there.", fix=fix)
 
     @property
-    def label_column(self):
+    def label_column(self) -> str:
         """The name of the label's column."""
         return self.label.column if isinstance(self.label, Label) else self.label
 
     @property
-    def is_fitted(self):
+    def is_fitted(self) -> bool:
         """Whether `prepare` has set every feature's size."""
         return all(feature.size is not None for feature in self.features)
 
     @property
-    def fields(self):
+    def fields(self) -> tuple[Field, ...]:
         """One `Field` a feature, in order. Raises `ConfigError` before the schema is fitted."""
-        require(self.is_fitted, "this schema is not fitted yet.", "use the schema of a prepared dataset: `dataset.schema`")
-        fields, column, offset = [], 0, 0
+        require(self.is_fitted, "this schema is not fitted yet.", fix="use the schema of a prepared dataset: `dataset.schema`")
+        fields = []
+        column = 0
+        offset = 0
         for feature in self.features:
-            fields.append(Field(feature, column, offset))
-            column, offset = column + feature.width, offset + feature.size
+            field = Field(feature, column, offset)
+            fields.append(field)
+            column += feature.width
+            offset += field.size
         return tuple(fields)
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Columns of the prepared matrix."""
         return sum(feature.width for feature in self.features)
 
     @property
-    def table_rows(self):
+    def table_rows(self) -> int:
         """Rows of the shared embedding table: the sizes of all features."""
-        return sum(field.feature.size for field in self.fields)
+        return sum(field.size for field in self.fields)
 
-    def vocabulary_file(self, feature):
+    def vocabulary_file(self, feature: TokenFeature) -> Path:
         """The file with one token a line, the first one being id 3."""
         if self.folder is None:
             raise StorageError(
@@ -248,7 +262,7 @@ class Schema:
             )
         return Path(self.folder) / "vocabulary" / f"{feature.name.replace('/', '%2F')}.txt"
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, as in a YAML or JSON file: only what differs from the defaults."""
         label = self.label.to_dict() if isinstance(self.label, Label) else self.label
         roles = {"label": label, "group": self.group, "weight": self.weight}
@@ -256,34 +270,34 @@ class Schema:
         return {**roles, "features": [feature_to_dict(feature) for feature in self.features]}
 
     @classmethod
-    def from_dict(cls, values, folder=None):
+    def from_dict(cls, values: dict[str, Any], folder: str | None = None) -> Self:
         """The schema that plain data describe. Raises `ConfigError` for an unknown or missing key, with the closest name."""
         require(
             isinstance(values, dict),
             f"a schema is a mapping. Received: {reprlib.repr(values)}.",
-            "see the examples: `tfctr init` writes one",
+            fix="see the examples: `tfctr init` writes one",
         )
         values = {key: value for key, value in values.items() if key != "notes"}  # of `tfctr infer`, for people
         refuse_unknown(values, {"label", "group", "weight", "features"}, "the schema")
         for key in ("label", "features"):
-            require(key in values, f"the schema has no `{key}`.", f"add `{key}`")
-        require(isinstance(values["features"], list), "`features` is not a list.", "write one `- name: ...` a feature")
+            require(key in values, f"the schema has no `{key}`.", fix=f"add `{key}`")
+        require(isinstance(values["features"], list), "`features` is not a list.", fix="write one `- name: ...` a feature")
         features = [feature_from_dict(feature) for feature in values["features"]]
         return cls(**{**values, "label": Label.from_dict(values["label"]), "features": features}, folder=folder)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """`to_dict()` and the folder: what a saved model keeps of its schema."""
         return {**self.to_dict(), "folder": self.folder}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: "Schema | Mapping[str, Any]") -> "Schema":
         """The schema behind `get_config()`; a `Schema` passes through."""
-        if isinstance(config, cls):
+        if isinstance(config, Schema):
             return config
         values = dict(config)
         return cls.from_dict(values, folder=values.pop("folder", None))
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write a `.yaml`, `.yml` or `.json` file, atomically."""
         is_json = Path(path).suffix == ".json"
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) if is_json else yaml_text(self.to_dict())
@@ -291,7 +305,7 @@ class Schema:
             file.write(text)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> Self:
         """Read a `.yaml`, `.yml` or `.json` file. Raises `ConfigError` or `StorageError`, naming the file."""
         path = Path(path)
         values = read_json(path) if path.suffix == ".json" else read_yaml(path)
@@ -301,7 +315,9 @@ class Schema:
             raise ConfigError(f"{path}: {error.problem}", fix=error.fix) from error
 
     @classmethod
-    def infer(cls, table, label, group=None, weight=None, **layout):
+    def infer(
+        cls, table: RawTable, label: str | Label, group: str | None = None, weight: str | None = None, **layout: Any
+    ) -> "Schema":
         """A draft for a new table, to be read, corrected and saved by a person: see `tfctr.data.first_schema.infer`."""
         from tfctr.data.first_schema import infer
 

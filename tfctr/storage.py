@@ -14,11 +14,16 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import yaml
+from yaml.constructor import ConstructorError
+from yaml.scanner import ScannerError
 
 from tfctr.errors import ConfigError, StorageError
+from tfctr.types import StrPath
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # containers may share a folder, but not process ids
 _ORPHAN = re.compile(r"^\.tmp-(\d+)-([0-9a-f]{8})-")
@@ -32,20 +37,22 @@ _WHOLE = re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # lost outside double quotes
 _MOST_VALUES = 1_000_000
 # What one document may have: a schema of ten thousand columns has less, and takes some 5 s to read.
-_MOST_CHARACTERS, _MOST_TOKENS = 2**22, 250_000
+_MOST_CHARACTERS = 2**22
+_MOST_TOKENS = 250_000
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode="w", private=False):
+def atomic_file(path: StrPath, mode: str = "w", private: bool = False) -> Iterator[IO[Any]]:
     """Open `path` for writing under a temporary name; it appears under its own name only when the block ends well.
 
     A `private` file is never readable by other users, not even for a moment.
     """
     path = Path(path)
     temporary = temporary_path(path)
-    form = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+    opener = _open_private if private else None
     try:
-        with _naming(path), open(temporary, mode, opener=_open_private if private else None, **form) as file:
+        with _naming(path), open(temporary, mode, encoding=encoding, newline=newline, opener=opener) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -57,7 +64,7 @@ def atomic_file(path, mode="w", private=False):
 
 
 @contextlib.contextmanager
-def atomic_folder(path):
+def atomic_folder(path: StrPath) -> Iterator[Path]:
     """Fill a new folder under a temporary name beside `path`, then rename it.
 
     The temporary name starts with `.tmp-`, so it never parses as a version number. Raises `StorageError` when `path`
@@ -89,12 +96,12 @@ def atomic_folder(path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _open_private(path, flags):
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager
-def locked(path, busy=None):
+def locked(path: StrPath, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of the file `path`, made if absent, until the block ends. A process that is killed holds nothing.
 
     Waits for another process that holds it; where `busy` is given, raises `StorageError` with it instead.
@@ -109,6 +116,7 @@ def locked(path, busy=None):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
+            assert busy is not None  # else it waits
             raise StorageError(busy, fix="wait for it to end") from error
         except OSError as error:
             raise StorageError(f"cannot lock {path}: {error.strerror}.", fix="let all who write there write it, too") from error
@@ -117,7 +125,7 @@ def locked(path, busy=None):
         os.close(lock)
 
 
-def _open_lock(path):
+def _open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # NFS locks only what is open for writing
     except PermissionError:
@@ -126,7 +134,7 @@ def _open_lock(path):
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # another user's: to be read is enough elsewhere
 
 
-def require_free(path):
+def require_free(path: Path) -> None:
     """Raise `StorageError` when a new folder `path` would hide or edit something, or cannot be there; an empty one is free."""
     with _naming(path):
         for kind, is_one in (("a link", os.path.islink), ("a mount point", os.path.ismount)):
@@ -137,7 +145,7 @@ def require_free(path):
 
 
 @contextlib.contextmanager
-def _naming(path):
+def _naming(path: StrPath) -> Iterator[None]:
     """Name what the user named in the error of a write that fails: the temporary name says nothing."""
     try:
         yield
@@ -148,14 +156,14 @@ def _naming(path):
         raise StorageError(f"cannot write {path}: {error.strerror or error}.", fix=fix) from error
 
 
-def write_json(path, value):
+def write_json(path: StrPath, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: it is not JSON."""
     with atomic_file(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
-def read_json(path):
+def read_json(path: StrPath) -> Any:
     """Read a JSON file; a missing or broken one, or one with a key given twice, is a `StorageError` that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
@@ -167,7 +175,7 @@ def read_json(path):
         raise StorageError(f"{path} is not valid JSON: {error}", fix="restore the file or make it again") from error
 
 
-def read_object(path):
+def read_object(path: StrPath) -> dict[str, Any]:
     """Read a JSON file that holds one object, as a dict; else as `read_json`."""
     value = read_json(path)
     if not isinstance(value, dict):
@@ -175,7 +183,7 @@ def read_object(path):
     return value
 
 
-def read_yaml(path):
+def read_yaml(path: StrPath) -> Any:
     """Read a YAML (or JSON) file as plain data. A missing file is a `StorageError`, a broken one a `ConfigError`."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -186,7 +194,7 @@ def read_yaml(path):
         raise ConfigError(f"{path} is not valid YAML or JSON: {error}", fix="write the file as UTF-8") from error
 
 
-def parse_yaml(text, name):
+def parse_yaml(text: str, name: object) -> Any:
     """YAML text as plain data. Raises `ConfigError`, which calls the text by `name`."""
     try:
         if len(text) > _MOST_CHARACTERS:
@@ -199,7 +207,7 @@ def parse_yaml(text, name):
         raise ConfigError(f"{name} is not valid YAML or JSON: {error}", fix="correct the file, or the value") from error
 
 
-def _count(value, known):
+def _count(value: Any, known: dict[int, float]) -> float:
     """How many values there are with aliases written out; endless in one that holds itself. `known` has those of each list."""
     if not isinstance(value, dict | list):
         return 1
@@ -210,12 +218,12 @@ def _count(value, known):
     return known[id(value)]
 
 
-def yaml_text(value):
+def yaml_text(value: Any) -> str:
     """Plain data as YAML that `read_yaml` reads back."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _unique_keys(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -223,25 +231,25 @@ def _unique_keys(pairs):
     return values
 
 
-def _repeated(keys):
+def _repeated(keys: Iterable[Any]) -> Any:
     """The first key that is there again."""
-    seen = set()
+    seen: set[Any] = set()
     return next(key for key in keys if key in seen or seen.add(key))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice and a document of hours, and reads 1e-3 as a number."""
 
-    def fetch_more_tokens(self):
+    def fetch_more_tokens(self) -> None:
         if self.tokens_taken > _MOST_TOKENS:  # the scanner's time is in them, not in comments
-            raise yaml.scanner.ScannerError(None, None, f"it has more than {_MOST_TOKENS:,} tokens", self.get_mark())
+            raise ScannerError(None, None, f"it has more than {_MOST_TOKENS:,} tokens", self.get_mark())
         super().fetch_more_tokens()
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         values = super().construct_mapping(node, deep)  # refuses keys that cannot be any
         if len(values) < len(node.value):
             key = _repeated([self.construct_object(key, deep=True) for key, _ in node.value])
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+            raise ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
         return values
 
 
@@ -263,13 +271,13 @@ _Dumper.add_representer(
 )
 
 
-def sha256(path):
+def sha256(path: StrPath) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def temporary_path(path):
+def temporary_path(path: Path) -> Path:
     """A free hidden name beside `path`, marked with this process, so that it is removed if this one is killed."""
     with _naming(path):
         make_folder(path.parent)
@@ -278,7 +286,7 @@ def temporary_path(path):
     return Path(tempfile.mktemp(prefix=f".tmp-{os.getpid()}-{_HOST}-", suffix=f"-{path.name[-40:]}", dir=path.parent))
 
 
-def _remove_orphans(folder):
+def _remove_orphans(folder: Path) -> None:
     for entry in folder.glob(".tmp-*"):
         owner = _ORPHAN.match(entry.name)
         with contextlib.suppress(FileNotFoundError):  # another writer removes it, too
@@ -286,14 +294,14 @@ def _remove_orphans(folder):
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
-def _is_orphan(pid, host, written):
+def _is_orphan(pid: int, host: str, written: float) -> bool:
     """Whether nobody is left to finish what was last `written`: in a container a process often has the number of one before."""
     if host != _HOST:
         return time.time() - written > _WEEK
     return not _is_alive(pid) or _started(pid) > written + 2  # clock ticks and time stamps are coarse
 
 
-def _is_alive(pid):
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -303,17 +311,19 @@ def _is_alive(pid):
     return True
 
 
-def _started(pid):
+def _started(pid: int) -> float:
     """When a process began, in seconds since 1970; long ago where the system does not say."""
     try:
-        boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="utf-8"), re.MULTILINE)[1]
+        boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="utf-8"), re.MULTILINE)
+        if boot is None:
+            return -math.inf
         ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        return int(boot) + int(ticks) / os.sysconf("SC_CLK_TCK")
-    except (OSError, TypeError, IndexError, ValueError):
+        return int(boot[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
         return -math.inf
 
 
-def remove_folder(path):
+def remove_folder(path: Path) -> None:
     """Remove a folder, which is whole under its own name until it is gone."""
     hidden = temporary_path(path)
     with _naming(path):
@@ -322,12 +332,12 @@ def remove_folder(path):
         shutil.rmtree(hidden)
 
 
-def _fsync_file(path):
+def _fsync_file(path: Path) -> None:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
-def make_folder(path):
+def make_folder(path: StrPath) -> None:
     """Make a folder and those above it where they are absent, so that their names survive a power cut, too."""
     path = Path(path)
     absent = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -336,7 +346,7 @@ def make_folder(path):
         fsync_folder(folder.parent)
 
 
-def fsync_folder(path):
+def fsync_folder(path: StrPath) -> None:
     """Make the names in a folder, such as a rename just done, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -15,8 +15,14 @@ replacement names groups as `\1`; one that took no part is empty.
 """
 
 import dataclasses
+from typing import Literal, TypeAlias
 
 TOKEN_TYPES = ("text", "whole", "number", "boolean")
+TokenType: TypeAlias = Literal["text", "whole", "number", "boolean"]
+
+TRUTH = {"true": 1.0, "false": 0.0}  # in any case, as numbers
+SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers,
+SEVERAL_SHORT = 2.0**24  # and a float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +37,15 @@ class Form:
     is_small: str | None = None
 
 
-_TRUE, _FALSE = r"^\s*(?i:true)\s*$", r"^\s*(?i:false)\s*$"
+_TRUE = r"^\s*(?i:true)\s*$"
+_FALSE = r"^\s*(?i:false)\s*$"
 _NO_SIGN = (r"^-0$", "0")
 _MANTISSA = r"^\s*(?:\+|(-))?([1-9])(?:\.0*|(\.[0-9]*[1-9])0*)?"
 
 # A decimal below 1e-4, in its canonical text but for that, as Python writes a double: 0.000012 is 1.2e-05. The zeros become the
 # exponent, digit by digit; what is left to be counted stands before a mark that no text has.
 IS_SMALL = r"^-?0\.0{4,322}[1-9][0-9]*$"
-SMALL = (
+SMALL: tuple[tuple[str, str], ...] = (
     (r"^(-?)0\.(0{4,322}[1-9][0-9]*)$", "\\10\\2\x01"),
     *((f"^(-?)0{{{100 * digit}}}([0-9]*\x01)$", rf"\1\2{digit}") for digit in (3, 2, 1)),
     *((f"^(-?)0{{{10 * digit}}}([0-9]*)\x01([1-3]?)$", f"\\1\\2\x02\\3{digit}") for digit in range(9, -1, -1)),
@@ -94,7 +101,8 @@ NO_CODE = (r"^\s*[+-]?|(?:\.0*)?\s*$", "")
 _QUOTED = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 _BARE = r"""[^\s,'"\\\[\](){}]+"""
 _DIGITS = r"(?:[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|nan|NaN|None|null)"
-_ITEM, _SPACED = f"(?:{_QUOTED}|{_BARE})", f"(?:{_QUOTED}|{_DIGITS})"
+_ITEM = f"(?:{_QUOTED}|{_BARE})"
+_SPACED = f"(?:{_QUOTED}|{_DIGITS})"
 _ITEMS = rf"{_SPACED}(?:\s*,\s*{_ITEM}|\s+{_SPACED})*\s*,?"
 _WORDS = rf"{_BARE}(?:\s*,\s*{_ITEM})+\s*,?"
 LIST = rf"^\s*(?:\[\s*(?:{_ITEMS}|{_WORDS})?\s*\]|\(\s*(?:{_ITEMS})?\s*\)|\{{\s*(?:{_ITEMS})?\s*\}})\s*$"
@@ -102,14 +110,14 @@ LIST = rf"^\s*(?:\[\s*(?:{_ITEMS}|{_WORDS})?\s*\]|\(\s*(?:{_ITEMS})?\s*\)|\{{\s*
 LOOKS_LIKE_LIST = r"""^\s*(?:[\[({]\s*['"](?s:.*)[\])}]|\[[^\[\]]*,[^\[\]]*\]|\[\s*[\[({](?s:.*)[\])}]\s*\])\s*$"""
 
 
-def list_rewrites(separator):
+def list_rewrites(separator: str) -> tuple[tuple[str, str], ...]:
     """The rewrites that make a text that matches `LIST` its items, each followed by the separator."""
     mark = separator.replace("\\", "\\\\")
     item = rf"""\s*(?:'([^']*)'|"([^"]*)"|(?:nan|NaN|None|null)(?:\s*,|\s+|$)|({_BARE}))\s*,?"""
     return ((r"^\s*[\[({]\s*|\s*[\])}]\s*$", ""), (item, rf"\1\2\3{mark}"))
 
 
-def written_forms(token_type, token):
+def written_forms(token_type: str | None, token: str) -> list[str]:
     """Other writings of a canonical token, for requests that check the form.
 
     >>> written_forms("whole", "9")

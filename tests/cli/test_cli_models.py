@@ -7,7 +7,7 @@ import pytest
 from kit.commands import done, tfctr_
 
 from tfctr import models
-from tfctr.errors import ConfigError, suggest
+from tfctr.errors import ConfigError, did_you_mean
 from tfctr.models import MODELS, describe_arguments
 
 
@@ -71,5 +71,5 @@ def test_an_unknown_model_is_code_2_with_the_closest():
 
 
 def test_a_suggestion_looks_past_upper_case():
-    assert suggest("MLP", ["mlp", "cin"]) == "Did you mean 'mlp'? Expected one of: cin, mlp."
-    assert suggest("xyz", ["mlp", "cin"]) == "Expected one of: cin, mlp."
+    assert did_you_mean("MLP", ["mlp", "cin"]) == "Did you mean 'mlp'? Expected one of: cin, mlp."
+    assert did_you_mean("xyz", ["mlp", "cin"]) == "Expected one of: cin, mlp."

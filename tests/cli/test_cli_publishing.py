@@ -18,7 +18,7 @@ from tfctr.data.synthetic import write_synthetic
 from tfctr.serving import LocalServer, PredictionClient, versions
 from tfctr.serving.publishing.configuration import read_config
 from tfctr.serving.runtime.flags import CAREFUL_FLAGS
-from tfctr.serving.store.folders import HISTORY, publish
+from tfctr.serving.store.folders import HISTORY, add_version
 from tfctr.serving.wire.protocol import BatchingParameters
 from tfctr.storage import read_json, sha256
 
@@ -94,7 +94,7 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
 
 @pytest.mark.parametrize("command", ["export", "publish"])
 def test_a_folder_of_other_models_is_refused(command, folder, tmp_path):
-    publish(tmp_path / "serving" / "frappe", lambda folder: (folder / "model").write_text(""))
+    add_version(tmp_path / "serving" / "frappe", lambda folder: (folder / "model").write_text(""))
     before = sorted(tmp_path.rglob("*"))
     result = tfctr_(command, folder / "run", tmp_path / "serving")
     assert (result.exit_code, f"fix: give the new version's model a folder: {tmp_path}/serving/NAME" in result.stderr) == (
@@ -279,7 +279,7 @@ def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json,
 
 
 def test_the_way_back_needs_no_tensorflow(tmp_path):
-    publish(tmp_path / "clicks", lambda folder: (folder / "model").write_text(""))
+    add_version(tmp_path / "clicks", lambda folder: (folder / "model").write_text(""))
     program = "import sys; from tfctr.cli import main\ntry: main()\nfinally: assert 'tensorflow' not in sys.modules"
     for arguments in (["versions", "clicks"], ["rollback", "clicks", "--reason", "why"]):
         command = [sys.executable, "-c", program, *arguments]

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from kit.places import DOCKER
 
 from tfctr.serving.runtime.stand_in import tensorflow_serving_command
-from tfctr.serving.store.folders import publish
+from tfctr.serving.store.folders import add_version
 from tfctr.serving.store.manifest import MANIFEST
 from tfctr.serving.wire import protocol
 from tfctr.serving.wire.protocol import MonitoringConfig
@@ -131,7 +131,7 @@ def models(request, tmp_path):
     """Two models of three versions each, and the server's flag for the configuration that names version 2 of the second."""
     for name in ("ctr", "a model"):
         for number in "123":
-            publish(tmp_path / name, lambda folder, number=number: (folder / "saved_model.pb").write_text(number))
+            add_version(tmp_path / name, lambda folder, number=number: (folder / "saved_model.pb").write_text(number))
     policies = {"ctr": "latest { num_versions: 1 }", "a model": f"specific {{ {request.param} }}"}
     configs = [f'config {{ base_path: "{tmp_path / name}" model_version_policy {{ {policies[name]} }} }}' for name in policies]
     (tmp_path / "models.config").write_text(f"model_config_list {{ {' '.join(configs)} }}")

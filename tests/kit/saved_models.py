@@ -11,7 +11,7 @@ import tfctr
 from tfctr.serving.client.blocking import PredictionClient
 from tfctr.serving.exporting.check import check_saved_model
 from tfctr.serving.runtime.warmup import write_warmup
-from tfctr.serving.store.folders import publish
+from tfctr.serving.store.folders import add_version
 
 WEIGHTS = {"light": 0.5, "heavy": 0.75}
 KNOWN = ["60", "2438", "café", "naïve"]
@@ -63,7 +63,7 @@ def export_scorers(folder):
 
 def put(base, model):
     """Publish a copy of `model` as the next version under `base`."""
-    return publish(base, lambda folder: shutil.copytree(model, folder, dirs_exist_ok=True))
+    return add_version(base, lambda folder: shutil.copytree(model, folder, dirs_exist_ok=True))
 
 
 def check(model, golden, **options):

@@ -12,7 +12,7 @@ import tfctr
 from kit.randomized import randomize
 from kit.saved_models import texts
 from tfctr.models import MODELS
-from tfctr.serving.exporting.tf_examples import make_examples
+from tfctr.serving.exporting.tf_examples import make_tf_examples
 from tfctr.serving.wire import protocol
 
 CALLS = {
@@ -121,7 +121,7 @@ def live_server(tiny_schema, tmp_path_factory):
     model = randomize(MODELS["DeepFM"](tiny_schema), scale=0.1)
     tfctr.serving.export(model, base, candidates=CANDIDATES, optional=OPTIONAL)
     columns = {name: column.tolist() for name, column in COLUMNS.items()}
-    examples = [_example(text) for text in make_examples(tiny_schema, columns)]
+    examples = [_example(text) for text in make_tf_examples(tiny_schema, columns)]
     with serving(base) as (target, process):
         server = Server(target, process, base, examples)
         with server.channel:

@@ -3,8 +3,9 @@
 import json as json_format
 import math
 import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -35,13 +36,13 @@ def _folder(text):
 Versions = Annotated[Path, typer.Argument(metavar="DIR", parser=_folder, help="The folder of all versions.")]
 
 
-def layout(separator, columns, missing, encoding):
+def layout(separator: str | None, columns: str | None, missing: list[str] | None, encoding: str | None) -> dict[str, Any]:
     """How text files are laid out, as arguments of `tfctr.prepare`, `Schema.infer` and `predict_file`."""
-    columns = None if columns is None else [name.strip() for name in columns.split(",")]
-    return {"separator": separator, "columns": columns, "missing": missing or (), "encoding": encoding}
+    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    return {"separator": separator, "columns": names, "missing": missing or (), "encoding": encoding}
 
 
-def layout_options(separator, columns, missing, encoding):
+def layout_options(separator: str | None, columns: Sequence[str] | None, missing: Sequence[str], encoding: str | None) -> str:
     """The options that give such a layout, as the next command needs them; each with a space before it.
 
     >>> layout_options(None, ["user", "click"], ["NA", "?"], None)
@@ -52,13 +53,14 @@ def layout_options(separator, columns, missing, encoding):
     return "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
 
 
-def show(values, json):
+def show(values: Mapping[str, Any], json: bool) -> None:
     """Print a mapping, one `name  value` a line, or as JSON."""
     if json:
-        return print_json(values)
-    values = dict(_flat(values))
-    width = max(map(len, values), default=0)
-    for name, value in values.items():
+        print_json(values)
+        return
+    lines = dict(_flat(values))
+    width = max(map(len, lines), default=0)
+    for name, value in lines.items():
         typer.echo(f"{name:<{width}}  {_text(value)}")
 
 
@@ -76,7 +78,7 @@ def _text(value):
     return "none" if value is None else str(value)
 
 
-def print_json(value, file=None):
+def print_json(value: Any, file: IO[str] | None = None) -> None:
     """Print one JSON value, to stdout or a file; what is not defined (NaN) is null."""
     typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False), file)
 
@@ -88,7 +90,7 @@ def _without_nan(value):
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def say_shares(split, shares):
+def say_shares(split: str, shares: Mapping[str, Any] | None) -> None:
     """Say on stderr how many tokens of a split the fit does not know, and how many rows were cut; no word of a share of 0."""
     for what, beside in (("unseen", "expected"), ("cut", None)):
         said = {name: share for name, share in (shares or {}).items() if share.get(what)}
@@ -98,7 +100,7 @@ def say_shares(split, shares):
             typer.echo(f"{split}: {meaning}: {', '.join(texts)}", err=True)
 
 
-def say_profile(split):
+def say_profile(split: Any) -> None:
     """Say on stderr how many clicks a split has, and how far it is from training."""
     from tfctr.data.profile import moved
 
@@ -114,18 +116,18 @@ def _beside(share, name):
     return "" if share is None else f" ({share:.2%} {name})"
 
 
-def suggest(text):
+def say_next(text: str) -> None:
     """Say on stderr what to do next."""
     typer.echo(f"next: {text}", err=True)
 
 
-def parse_labels(texts):
+def parse_labels(texts: Iterable[str]) -> dict[str, str | None]:
     """`{label: version}` of texts such as "stable=7"; None as the version of "stable=none".
 
     >>> parse_labels(["stable=7", "canary=none"])
     {'stable': '7', 'canary': None}
     """
-    labels = {}
+    labels: dict[str, str | None] = {}
     for text in texts:
         label, equals, version = text.partition("=")
         if not equals:

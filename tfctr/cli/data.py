@@ -15,10 +15,10 @@ from tfctr.cli.console import (
     layout,
     layout_options,
     print_json,
+    say_next,
     say_profile,
     say_shares,
     show,
-    suggest,
 )
 from tfctr.cli.starter import init
 from tfctr.errors import ConfigError, StorageError
@@ -39,26 +39,21 @@ def infer(
     missing: MissingTexts = None,
     encoding: Encoding = None,
     json: Json = False,
-):
+) -> None:
     """Write a first schema for a new table, with what was seen of each column as comments; with --json under `notes`.
 
     Example: tfctr infer clicks.csv --label click --out schema.yaml
     """
     from tfctr.data.first_schema import draft
-    from tfctr.schema import Label
 
     if out is not None and out.exists():
         raise StorageError(f"{out} already exists.", fix="choose another --out, or remove this file first")
-    if positive or threshold is not None:
-        values = positive[0] if positive and len(positive) == 1 else positive
-        whole = threshold is not None and threshold.is_integer()
-        label = Label(label, values or None, int(threshold) if whole else threshold)
     given = layout(separator, columns, missing, encoding)
-    drafted = draft(table, label=label, group=group, weight=weight, **given)
+    drafted = draft(table, label=_label(label, positive, threshold), group=group, weight=weight, **given)
     if out is not None:
         drafted.save(out)
         shares = f"{layout_options(**given)} --valid 0.1 --test 0.1"
-        suggest(f"read {out}, correct it, then: tfctr prepare {out} --train {table}{shares} --out DIR")
+        say_next(f"read {out}, correct it, then: tfctr prepare {out} --train {table}{shares} --out DIR")
     if json:
         print_json(drafted.to_dict())
     elif out is None:
@@ -79,7 +74,7 @@ def prepare(
     missing: MissingTexts = None,
     encoding: Encoding = None,
     json: Json = False,
-):
+) -> None:
     """Turn a raw table into ids on disk.
 
     Example: tfctr prepare examples/frappe.yaml --train train.parquet --valid valid.parquet --test test.parquet --out runs/data
@@ -101,9 +96,21 @@ def prepare(
     for name, split in dataset.splits.items():
         say_profile(split)
         say_shares(name, shares[name])
-    suggest(
+    say_next(
         f"tfctr train --data {out} --out RUN" if "valid" in dataset.splits else "the same with --valid 0.1: training needs it"
     )
+
+
+def _label(column, positive, threshold):
+    """The column, with what makes a label of it a click."""
+    from tfctr.schema import Label
+
+    if not positive and threshold is None:
+        return column
+    values = positive[0] if positive and len(positive) == 1 else positive
+    if threshold is not None and threshold.is_integer():
+        threshold = int(threshold)
+    return Label(column, values or None, threshold)
 
 
 def _share(option, text):

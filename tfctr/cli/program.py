@@ -6,6 +6,7 @@ Data go to stdout, talk goes to stderr. `--json` prints one JSON value, an error
 
 import functools
 import importlib
+import io
 import logging
 import os
 import signal
@@ -35,10 +36,11 @@ _GROUPS = {
 _TERMINATED = threading.Event()
 
 
-def main():
+def main() -> None:
     """The entry point of the `tfctr` program."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
-    sys.stdout.reconfigure(encoding="utf-8")  # as the files are, whatever the locale
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as the files are, whatever the locale
     talk = logging.StreamHandler(sys.stderr)
     logging.getLogger("tfctr").addHandler(talk)
     logging.getLogger("tfctr").setLevel(logging.INFO)

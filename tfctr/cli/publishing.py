@@ -1,5 +1,6 @@
 """Commands about the versions of a served model."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +19,9 @@ from tfctr.cli.console import (
     layout,
     parse_labels,
     print_json,
+    say_next,
     say_shares,
     show,
-    suggest,
 )
 from tfctr.errors import ConfigError, StorageError, require_one_of
 
@@ -46,6 +47,11 @@ Without = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="SIGNATURE", help="Leave out explain or embedding. May be repeated."),
 ]
+Rows = Annotated[Path | None, typer.Option(metavar="ROWS", help="A file of labelled raw rows to measure on.")]
+Slices = Annotated[
+    list[str] | None, typer.Option("--slice", metavar="FEATURE", help="Measure each frequent value, too. May be repeated.")
+]
+InUse = Annotated[Path | None, typer.Option(metavar="MODELS.config", exists=True, help="The versions in it are kept, too.")]
 
 
 def export(
@@ -59,7 +65,7 @@ def export(
     tables: Tables = None,
     without: Without = None,
     json: Json = False,
-):
+) -> None:
     """Export a run as the next SavedModel version, after a strict check.
 
     Example: tfctr export runs/tf4ctr serving/frappe --candidate item --candidate cost --calibrate best
@@ -67,10 +73,10 @@ def export(
     from tfctr import serving
     from tfctr.training import load_run
 
-    run = load_run(run)
-    served = _served(run, data, candidate, optional, calibrate, negatives_kept, tables, without)
-    show({"folder": str(serving.export(run.model, folder, **served))}, json)
-    suggest(f"tfctr serve {folder}")
+    loaded = load_run(run)
+    options = _options(loaded, data, candidate, optional, calibrate, negatives_kept, tables, without)
+    show({"folder": str(serving.export(loaded.model, folder, options))}, json)
+    say_next(f"tfctr serve {folder}")
 
 
 def publish(
@@ -83,19 +89,14 @@ def publish(
     negatives_kept: Kept = 1.0,
     tables: Tables = None,
     without: Without = None,
-    rows: Annotated[
-        Path | None,
-        typer.Option(metavar="ROWS", help="A file of labelled raw rows to measure on."),
-    ] = None,
+    rows: Rows = None,
     separator: Separator = None,
     columns: Columns = None,
     missing: MissingTexts = None,
     encoding: Encoding = None,
     sample: Annotated[int, typer.Option(min=0, help="Without --rows: so many rows of the valid split.")] = 100_000,
     store: Annotated[int, typer.Option(min=0, help="Put so many of these rows into the version, for all to read.")] = 0,
-    slice_by: Annotated[
-        list[str] | None, typer.Option("--slice", metavar="FEATURE", help="Measure each frequent value, too. May be repeated.")
-    ] = None,
+    slice_by: Slices = None,
     max_auc_drop: Annotated[float, typer.Option(help="How far an AUC may fall.")] = 0.002,
     max_log_loss_rise: Annotated[float, typer.Option(help="How far the log loss may rise.")] = 0.002,
     max_pcoc: Annotated[float, typer.Option(help="How far from 1 predicted over observed clicks, beyond chance.")] = 0.2,
@@ -106,11 +107,9 @@ def publish(
     force: Annotated[str | None, typer.Option(metavar="REASON", help="Publish such a model, and record why.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but publish.")] = False,
     keep: Annotated[int | None, typer.Option(min=2, help="Remove older versions; all stay if absent.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="MODELS.config", exists=True, help="The versions in it are kept, too.")
-    ] = None,
+    config: InUse = None,
     json: Json = False,
-):
+) -> None:
     """Export a run and make it live, unless it is worse than the version that is live now, or than a constant.
 
     Example: tfctr publish runs/tf4ctr serving/frappe --keep 5
@@ -119,36 +118,19 @@ def publish(
     from tfctr.serving.publishing.labels import versions_in_use
     from tfctr.training import load_run
 
-    bounds = serving.Bounds(
-        auc_drop=max_auc_drop,
-        log_loss_rise=max_log_loss_rise,
-        psi=max_psi,
-        difference=max_difference,
-        pcoc=max_pcoc,
-        slice_auc_drop=max_slice_auc_drop,
-        slice_log_loss_rise=max_slice_log_loss_rise,
-    )
+    slice_bounds = {"slice_auc_drop": max_slice_auc_drop, "slice_log_loss_rise": max_slice_log_loss_rise}
+    bounds = serving.Bounds(max_auc_drop, max_log_loss_rise, max_psi, max_difference, max_pcoc, **slice_bounds)
     protected = versions_in_use(config, folder) if config else ()
-    run = load_run(run)
-    clicks = _clicks(run, data, rows, sample, negatives_kept, layout(separator, columns, missing, encoding))
-    published = serving.publish_model(
-        run.model,
-        folder,
-        **_served(run, data, candidate, optional, calibrate, negatives_kept, tables, without),
-        examples=None if clicks is None or not store else {name: column[:store] for name, column in clicks.columns.items()},
-        clicks=clicks,
-        slices=slice_by or (),
-        bounds=bounds,
-        force=force,
-        dry_run=dry_run,
-        keep=keep,
-        protected=protected,
-    )
+    loaded = load_run(run)
+    clicks = _clicks(loaded, data, rows, sample, negatives_kept, layout(separator, columns, missing, encoding))
+    options = _options(loaded, data, candidate, optional, calibrate, negatives_kept, tables, without)
+    if clicks is not None and store:
+        options = dataclasses.replace(options, examples={name: column[:store] for name, column in clicks.columns.items()})
+    gate = {"clicks": clicks, "slices": slice_by or (), "bounds": bounds, "force": force}
+    kept = {"dry_run": dry_run, "keep": keep, "protected": protected}
+    published = serving.publish_model(loaded.model, folder, options, **gate, **kept)
     show(published if json else _short(published), json)
-    say_shares("the rows to compare on", published["unseen"])
-    after = f"tfctr versions {folder}" if published["compared_with"] else f"tfctr serve {folder}"
-    suggest("the same without --dry-run" if dry_run else after)
-    _suggest_labels(folder, published)
+    _say_published(folder, published, dry_run)
 
 
 def rollback(
@@ -158,17 +140,17 @@ def rollback(
         str | None, typer.Option(metavar="VERSION", help="The version to go back to; the one before if absent.")
     ] = None,
     json: Json = False,
-):
+) -> None:
     """Make an older version live again: its files become the next version.
 
     Example: tfctr rollback serving/frappe --reason "click rate fell by a third"
     """
     from tfctr import serving
 
-    record = serving.rollback(folder, reason, to=to)
-    show(record, json)
-    suggest(f"tfctr versions {folder}")
-    _suggest_labels(folder, record)
+    published = serving.rollback(folder, reason, to=to)
+    show(published, json)
+    say_next(f"tfctr versions {folder}")
+    _say_labels(folder, published)
 
 
 def versions(
@@ -176,7 +158,7 @@ def versions(
     removed: Annotated[bool, typer.Option("--removed", help="Also those that are no longer there.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare every file with its SHA-256.")] = False,
     json: Json = False,
-):
+) -> None:
     """List the versions: which is live, when and by whom each was published, and why.
 
     Example: tfctr versions serving/frappe --verify
@@ -210,7 +192,7 @@ def label(
     base_path: Annotated[str | None, typer.Option(help="Where the server finds DIR, for a model new to the file.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the server.")] = 300.0,
     json: Json = False,
-):
+) -> None:
     """Move labels of versions, such as stable and canary, in the two steps that TensorFlow Serving needs.
 
     Example: tfctr label serving/models.config serving/frappe stable=7 canary=8 --server localhost:8500
@@ -232,9 +214,9 @@ def label(
         written["labels"] = move_labels(config, folder, wanted)
     show(written, json)
     if step == "load":
-        suggest("once these versions are AVAILABLE, the same with --step label")
+        say_next("once these versions are AVAILABLE, the same with --step label")
     elif server is not None:
-        suggest("the labels move when the server next reads the file")
+        say_next("the labels move when the server next reads the file")
 
 
 def server_config(
@@ -252,7 +234,7 @@ def server_config(
         Path | None, typer.Option(metavar="FILE.pem", help="Clients must show a certificate of these authorities.")
     ] = None,
     json: Json = False,
-):
+) -> None:
     """Write the configuration files of a TensorFlow Serving for these models, and print the command that reads them.
 
     Example: tfctr server-config config serving/frappe --models-at /models
@@ -283,33 +265,43 @@ def server_config(
 COMMANDS = (publish, rollback, versions, label, server_config)
 
 
-def _suggest_labels(folder, published):
+def _say_published(folder, published, dry_run):
+    say_shares("the rows to compare on", published["unseen"])
+    after = f"tfctr versions {folder}" if published["compared_with"] else f"tfctr serve {folder}"
+    say_next("the same without --dry-run" if dry_run else after)
+    _say_labels(folder, published)
+
+
+def _say_labels(folder, published):
     """A file that pins versions is no longer served the highest one."""
     from tfctr.serving.store.folders import pinned_versions
 
     try:
         pinned = pinned_versions(folder)
     except StorageError as error:  # since the publishing began; the version is live
-        return typer.echo(f"warning: {error}", err=True)
+        typer.echo(f"warning: {error}", err=True)
+        return
     for config, numbers in pinned.items() if published["folder"] else ():
         needed = ", ".join(map(str, numbers))
-        suggest(f"{config} stays at {needed} until: tfctr label {config} {folder} LABEL={Path(published['folder']).name}")
+        say_next(f"{config} stays at {needed} until: tfctr label {config} {folder} LABEL={Path(published['folder']).name}")
 
 
-def _served(run, data, candidates, optional, calibrate, negatives_kept, tables, without):
-    """The arguments that `serving.export` and `serving.publish_model` share."""
+def _options(run, data, candidates, optional, calibrate, negatives_kept, tables, without):
+    """What `tfctr export` and `tfctr publish` put into a version."""
+    from tfctr.serving import ExportOptions
+
     calibration = None if calibrate is None else _calibrated(run, data, calibrate)
-    return {
-        "vocabularies": data,
-        "metrics": {f"valid_{name}": value for name, value in run.metrics["valid"].items()},
-        "candidates": candidates or None,
-        "optional": optional or (),
-        "calibration": calibration,
-        "negatives_kept": negatives_kept,
-        "without": without or (),
-        "origin": run.origin,
-        "tables": None if tables is None else _compressed(run, data, tables, calibration, negatives_kept),
-    }
+    return ExportOptions(
+        vocabularies=data,
+        metrics={f"valid_{name}": value for name, value in run.metrics["valid"].items()},
+        candidates=candidates or None,
+        optional=optional or (),
+        calibration=calibration,
+        negatives_kept=negatives_kept,
+        without=without or (),
+        origin=run.origin,
+        tables=None if tables is None else _compressed(run, data, tables, calibration, negatives_kept),
+    )
 
 
 def _calibrated(run, data, method):
@@ -351,7 +343,7 @@ def _clicks(run, data, rows, sample, negatives_kept, layout):
 
 
 def _short(published):
-    """What people read of a record: the comparison in short lines."""
+    """What people read of a publication: the comparison in short lines."""
     comparison = published["comparison"] or {}
     metrics = {
         name: f"{values['live']:.6g} live, {'not defined' if values['new'] is None else format(values['new'], '.6g')} new"

@@ -24,7 +24,7 @@ def serve(
     root_certificates: Annotated[
         Path | None, typer.Option(metavar="CA.pem", help="Clients must show a certificate of these authorities.")
     ] = None,
-):
+) -> None:
     """Answer gRPC requests on this machine, until Ctrl-C.
 
     A local stand-in, unless tensorflow_model_server is on PATH. Example: tfctr serve serving/frappe --port 8500
@@ -33,8 +33,16 @@ def serve(
     from tfctr.serving.publishing.labels import require_labels
 
     labels = require_labels(folder, parse_labels(label or ()))
-    tls = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
-    serving.serve(folder, port=port, stand_in=stand_in, versions=sorted({*labels.values()}) or None, labels=labels, **tls)
+    serving.serve(
+        folder,
+        port=port,
+        stand_in=stand_in,
+        versions=sorted({*labels.values()}) or None,
+        labels=labels,
+        certificate=certificate,
+        key=key,
+        root_certificates=root_certificates,
+    )
 
 
 def predict(
@@ -62,7 +70,7 @@ def predict(
     missing: MissingTexts = None,
     encoding: Encoding = None,
     json: Json = False,
-):
+) -> None:
     """Print the click probability of each row, one a line. What the model does not take, such as the label, is left out.
 
     Example: tfctr predict localhost:8500 --model frappe rows.csv --out probabilities.txt

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from tfctr.cli.console import Json, show, suggest
+from tfctr.cli.console import Json, say_next, show
 from tfctr.errors import choose
 from tfctr.storage import atomic_file, require_free
 
 _PACKAGE = Path(__file__).parents[1]
 
 
-def examples():
+def examples() -> dict[str, Path]:
     """`{name: file}` of the example schemas (`frappe`) and runs (`frappe_tf4ctr`)."""
     folder = next(folder for folder in (_PACKAGE / "examples", _PACKAGE.parent / "examples") if folder.is_dir())
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
@@ -25,7 +25,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write schema.yaml and run.yaml.")] = Path(),
     name: Annotated[str, typer.Option(help="An example schema, such as ml1m, or run, such as ml1m_cetn.")] = "frappe",
     json: Json = False,
-):
+) -> None:
     """Write a schema and a run to start from: an example's, to be read and changed. `tfctr infer` drafts a schema for a table.
 
     Example: tfctr init mine --name frappe
@@ -38,12 +38,12 @@ def init(
             target.write(text)
     show({file.stem: str(file) for file in files}, json)
     schema, run = folder / "schema.yaml", folder / "run.yaml"
-    suggest(f"let {schema} name your columns, then: tfctr prepare {schema} --train FILE --valid 0.1 --test 0.1 --out DATA")
+    say_next(f"let {schema} name your columns, then: tfctr prepare {schema} --train FILE --valid 0.1 --test 0.1 --out DATA")
     if run in files:
-        suggest(f"tfctr train {run} --data DATA --out RUN")
+        say_next(f"tfctr train {run} --data DATA --out RUN")
 
 
-def starter(name):
+def starter(name: str) -> dict[str, str]:
     """`{file name: text}` of an example: its schema, and its run, or that of TF4CTR if the schema alone is named."""
     known = examples()
     choose(known, name, "example")

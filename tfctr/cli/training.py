@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tfctr.cli.console import Json, Moved, RunFolder, say_shares, show, suggest
+from tfctr.cli.console import Json, Moved, RunFolder, say_next, say_shares, show
 from tfctr.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def train(
         bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
     ] = True,
     json: Json = False,
-):
+) -> None:
     """Train a model: with settings that follow from the data, or with those of CONFIG, such as a paper's.
 
     Example: tfctr train --data runs/data --out runs/first
@@ -50,7 +50,7 @@ def train(
     dataset = Dataset.load(data)
     run = training.train(named if config else training.suggest(dataset, named.model.name, overrides), dataset, out)
     show({"folder": str(out), **run.metrics}, json)
-    suggest(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
+    say_next(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
 
 
 def evaluate(
@@ -58,7 +58,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: Moved = None,
     json: Json = False,
-):
+) -> None:
     """Print exact AUC, gAUC and log loss of a run; and the log loss of a constant, predicted over observed clicks (pcoc).
 
     Example: tfctr evaluate runs/tf4ctr --split test --json
@@ -77,7 +77,7 @@ def evaluate(
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model: its arguments, defaults, meaning.")] = None,
     json: Json = False,
-):
+) -> None:
     """List the models: name, year, paper, idea; with --json the link and the encoders, too. With NAME, one model's arguments.
 
     Example: tfctr models DeepFM
@@ -89,7 +89,8 @@ def models(
         if not json:
             typer.echo(f"{name}: {model['idea']} {model['paper'] or ''} {model['link'] or ''}".rstrip())
             arguments = {argument: _default_and_meaning(**found) for argument, found in arguments.items()}
-        return show({**model, "arguments": arguments} if json else arguments, json)
+        show({**model, "arguments": arguments} if json else arguments, json)
+        return
     models = {name: describe(name) for name in sorted(MODELS)}
     if not json:
         models = {name: f"{model['year']}  {model['paper'] or '':<22}  {model['idea']}" for name, model in models.items()}

@@ -1,16 +1,23 @@
 """How well each feature alone ranks the clicks: one that does so perfectly holds the answer."""
 
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tfctr.features import PADDING, Numeric
 from tfctr.metrics import auc
+from tfctr.schema import Schema
+
+if TYPE_CHECKING:
+    from tfctr.data.split import Split
 
 TOO_GOOD = 0.99
 _ROWS = 100_000  # at most
 _LEAST = 20  # clicks, and others, or an AUC says nothing
 
 
-def auc_alone(schema, split):
+def auc_alone(schema: Schema, split: "Split") -> dict[str, float] | None:
     """`{feature: AUC}` of one half of (a sample of) a split's rows, with what the other half teaches.
 
     The score of a row is the mean click rate of its tokens; of `"scaled"` numbers their order, in the better of the two
@@ -18,7 +25,9 @@ def auc_alone(schema, split):
     """
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(split.rows)[:_ROWS])
-    ids, labels, is_fit = split.ids_of(rows), split.labels[rows], rng.permutation(len(rows)) % 2 == 0
+    ids = split.ids_of(rows)
+    labels = split.labels[rows]
+    is_fit = rng.permutation(len(rows)) % 2 == 0
     clicks = int(labels[~is_fit].sum())
     if min(clicks, int((~is_fit).sum()) - clicks) < _LEAST:
         return None
@@ -34,16 +43,19 @@ def auc_alone(schema, split):
     return found
 
 
-def _rates(tokens, labels, is_fit):
+def _rates(tokens: np.ndarray, labels: np.ndarray, is_fit: np.ndarray) -> np.ndarray:
     """The mean click rate of each row's tokens, of which one row of the mean rate is added to each."""
-    seen, weights = tokens[is_fit], np.broadcast_to(labels[is_fit, None], tokens[is_fit].shape)
+    seen = tokens[is_fit]
+    weights = np.broadcast_to(labels[is_fit, None], seen.shape)
     size = int(tokens.max()) + 1
-    rows, clicks = np.bincount(seen.ravel(), minlength=size), np.bincount(seen.ravel(), weights.ravel(), minlength=size)
-    rates, is_token = ((clicks + labels[is_fit].mean()) / (rows + 1))[tokens], tokens != PADDING
+    rows = np.bincount(seen.ravel(), minlength=size)
+    clicks = np.bincount(seen.ravel(), weights.ravel(), minlength=size)
+    rates = ((clicks + labels[is_fit].mean()) / (rows + 1))[tokens]
+    is_token = tokens != PADDING
     return (rates * is_token).sum(axis=1) / is_token.sum(axis=1)
 
 
-def alone_warnings(alone):
+def alone_warnings(alone: Mapping[str, float] | None) -> Iterator[str]:
     """A sentence for each feature that alone ranks the clicks nearly perfectly."""
     for name, value in (alone or {}).items():
         if value > TOO_GOOD:

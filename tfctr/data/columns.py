@@ -15,19 +15,20 @@ import dataclasses
 import fractions
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import ibis
 
 from tfctr.data.canonical import read_written_list, rewritten, rewritten_small
+from tfctr.data.engine import Value
+from tfctr.data.parts import Part
 from tfctr.data.short_floats import widened
 from tfctr.errors import DataError
-from tfctr.features import Numeric, Sequence
-from tfctr.schema import Label
-from tfctr.token_text import FORMS
+from tfctr.features import Feature, Numeric, Sequence
+from tfctr.schema import Label, Schema
+from tfctr.token_text import FORMS, SEVERAL_SHORT, SEVERAL_WHOLE, TRUTH
 
-_TRUTH = {"true": 1.0, "false": 0.0}
-_SEVERAL_WHOLE, _SEVERAL_SHORT = 2.0**53, 2.0**24  # from here on a double, a float32 may stand for several whole numbers
 _GREATEST_WEIGHT = 2.0**128 - 2.0**103  # what float32 rounds to infinity begins here
 
 
@@ -47,13 +48,13 @@ class Role:
 
     column: str
     staged: str
-    rule: Callable
+    rule: Callable[[Value], tuple[Value, Value]]
     what: str
     expected: str
     fix: str
     takes_lists: bool = False
 
-    def read(self, part):
+    def read(self, part: Part) -> tuple[Value, Value, Value]:
         """(value, whether it is bad, raw text) of this role's column in a `Part`. Raises `DataError` for its type."""
         raw = part.columns[self.column]
         kind = raw.type()
@@ -67,22 +68,24 @@ class Role:
 
 # A decimal number as DuckDB writes it, such as .50 or -.00, as its shortest text.
 _DECIMAL = ((r"^(-?)\.", r"\10."), (r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1"))
-_TEXT, _LISTS, _NUMBERS = "text or whole numbers", "text, whole numbers, or lists of those", "numbers"
+_TEXT = "text or whole numbers"
+_LISTS = "text, whole numbers, or lists of those"
+_NUMBERS = "numbers"
 _TAKES_FRACTIONS = (None, "text", "number")  # None: the form is still to be learnt
 
 
-def feature_column(index):
+def feature_column(index: int) -> str:
     """The staged column of the feature at `index` of the schema."""
     return f"f{index}"
 
 
-def roles_of(schema):
+def roles_of(schema: Schema) -> list[Role]:
     """One `Role` for each column that the schema names."""
     features = [_feature_role(feature_column(index), feature) for index, feature in enumerate(schema.features)]
     return features + other_roles(schema.label, schema.group, schema.weight)
 
 
-def other_roles(label, group=None, weight=None):
+def other_roles(label: str | Label, group: str | None = None, weight: str | None = None) -> list[Role]:
     """The roles of the columns beside the features."""
     drop = "correct these rows, or drop them"
     roles = [_label_role(label, drop)]
@@ -93,7 +96,7 @@ def other_roles(label, group=None, weight=None):
     return roles
 
 
-def _label_role(label, drop):
+def _label_role(label: str | Label, drop: str) -> Role:
     if not isinstance(label, Label):
         return Role(label, "label", read_label, "the label", "0 or 1", drop)
     if label.threshold is not None:
@@ -102,7 +105,7 @@ def _label_role(label, drop):
     return Role(label.column, "label", functools.partial(read_positive, label.values), "the label", "a value", drop)
 
 
-def _feature_role(staged, feature):
+def _feature_role(staged: str, feature: Feature) -> Role:
     if isinstance(feature, Numeric):
         fix = "correct the value, leave it empty if it is missing, or make the feature categorical"
         return Role(feature.source, staged, read_number, "a numeric feature", _NUMBERS, fix)
@@ -116,17 +119,17 @@ def _feature_role(staged, feature):
     return Role(feature.source, staged, rule, "a categorical feature", _TEXT, fix)
 
 
-def type_name(kind):
+def type_name(kind: Any) -> str:
     """An Ibis type in words; of one that Ibis does not know what DuckDB calls it."""
     return kind.raw_type.sql(dialect="duckdb").lower() if kind.is_unknown() and kind.raw_type is not None else str(kind)
 
 
-def is_readable(kind):
+def is_readable(kind: Any) -> bool:
     """Whether an Ibis type is one that the rules take."""
     return kind.is_string() or kind.is_numeric() or kind.is_boolean() or kind.is_json() or kind.is_null()
 
 
-def read_text(column, fractions=False):
+def read_text(column: Value, fractions: bool = False) -> tuple[Value, Value]:
     """NULL, NaN and "" are missing; infinity, and a floating number that may stand for several whole ones, is bad.
 
     A number with a fraction is its shortest decimal text, or bad unless `fractions`.
@@ -143,7 +146,7 @@ def read_text(column, fractions=False):
     return column.cast("string").nullif(""), ibis.literal(False)
 
 
-def read_list(separator, column, fractions=False):
+def read_list(separator: str, column: Value, fractions: bool = False) -> tuple[Value, Value]:
     """As text; a list is joined by the separator, and bad when one of its values is, or when it cannot be read from text."""
     kind = column.type()
     if kind.is_array():
@@ -161,7 +164,7 @@ def read_list(separator, column, fractions=False):
     return read_written_list(separator, text)
 
 
-def read_number(column):
+def read_number(column: Value) -> tuple[Value, Value]:
     """A double. NULL, NaN and empty text are missing; any other text that is no number is bad."""
     kind = column.type()
     if kind.is_json():
@@ -174,61 +177,63 @@ def read_number(column):
     return number, text.notnull() & (number.isnull() | text.contains("("))  # DuckDB reads nan(1), too
 
 
-def read_label(column):
+def read_label(column: Value) -> tuple[Value, Value]:
     """0.0 or 1.0; anything else is bad."""
     label, bad = read_number(column)
     return label, bad | label.isnull() | label.notin([0.0, 1.0])
 
 
-def read_threshold(threshold, column):
+def read_threshold(threshold: float, column: Value) -> tuple[Value, Value]:
     """1.0 for numbers of at least `threshold`, else 0.0; missing ones and text are bad."""
     number, bad = read_number(column)
     return (number >= threshold).cast("float64"), bad | number.isnull() | number.isnan()
 
 
-def read_positive(values, column):
+def read_positive(values: Iterable[str | float | bool], column: Value) -> tuple[Value, Value]:
     """1.0 for one of `values`, else 0.0; a missing value is bad. Numbers are compared as numbers, true being 1."""
-    number, text = read_number(column)[0], label_text(column)
+    number = read_number(column)[0]
+    text = label_text(column)
     is_number = number.notnull() & ~number.isnan()
     is_positive = [_equals(value, number, is_number, text) for value in values]
-    return ibis.or_(*is_positive).cast("float64"), ~is_number & text.isnull()
+    is_click: Value = ibis.or_(*is_positive)
+    return is_click.cast("float64"), ~is_number & text.isnull()
 
 
-def _equals(value, number, is_number, text):
+def _equals(value: Any, number: Value, is_number: Value, text: Value) -> Value:
     """Whether a label is `value`."""
     wanted = as_label_number(value)
     if wanted is None:
         return ibis.coalesce(text == value.strip(), False)
     equal = ibis.coalesce(is_number & (number == wanted), False)
-    if not _SEVERAL_WHOLE <= abs(wanted) < math.inf:
+    if not SEVERAL_WHOLE <= abs(wanted) < math.inf:
         return equal
     whole = FORMS["whole"]
     written = rewritten(text, whole.rewrites)  # one double is several of these whole numbers
     return equal & (~written.re_search(whole.canonical) | (written == str(fractions.Fraction(value))))
 
 
-def as_label_number(value):
+def as_label_number(value: str | float | bool) -> float | None:
     """The number that a value of a label is, None if it is another text."""
     if not isinstance(value, str):
         return float(value)
     text = value.strip().lower()
-    if text in _TRUTH:
-        return _TRUTH[text]
+    if text in TRUTH:
+        return TRUTH[text]
     try:
         return float(text) if text.isascii() and text != "nan" else None
     except ValueError:
         return None
 
 
-def label_text(column):
+def label_text(column: Value) -> Value:
     """A label as people read it, NULL where it is missing."""
     kind = column.type()
-    text = ibis.coalesce(column.str, column.cast("string")) if kind.is_json() else widened(column).cast("string")
+    text: Value = ibis.coalesce(column.str, column.cast("string")) if kind.is_json() else widened(column).cast("string")
     text = text.strip().nullif("")
     return text.lower().isin(["nan", "null"] if kind.is_json() else ["nan"]).ifelse(None, text)
 
 
-def read_weight(column):
+def read_weight(column: Value) -> tuple[Value, Value]:
     """A double of at least 0 that float32, as weights are kept, does not make infinite; anything else is bad.
 
     What is below the least float32, 1e-45, is kept as 0.
@@ -237,13 +242,13 @@ def read_weight(column):
     return weight, bad | weight.isnull() | weight.isnan() | (weight >= _GREATEST_WEIGHT) | (weight < 0)
 
 
-def read_group(column):
+def read_group(column: Value) -> tuple[Value, Value]:
     """As text, but bad when missing."""
     text, bad = read_text(column)
     return text, bad | text.isnull()
 
 
-def _number_text(column, fractions):
+def _number_text(column: Value, fractions: bool) -> Value:
     """The shortest text of a floating or decimal number, NULL for what has none."""
     if column.type().is_decimal():  # exact, whatever its size
         text = rewritten_small(rewritten(column.cast("string"), _DECIMAL))
@@ -251,16 +256,16 @@ def _number_text(column, fractions):
     number = widened(column)
     whole = number.try_cast("int64")
     is_whole = number == whole.cast("float64")
-    is_one = number.abs() < (_SEVERAL_SHORT if column.type().is_float32() else _SEVERAL_WHOLE)
+    is_one = number.abs() < (SEVERAL_SHORT if column.type().is_float32() else SEVERAL_WHOLE)
     text = is_whole.ifelse(whole.cast("string"), number.cast("string") if fractions else None)
     return is_one.ifelse(text, None)
 
 
-def _is_given(column):
+def _is_given(column: Value) -> Value:
     return column.notnull() & ~column.cast("float64").isnan()
 
 
-def _json_text(column, fractions):
+def _json_text(column: Value, fractions: bool) -> Value:
     raw = column.cast("string")
     is_whole = raw.re_search("^(0|-?[1-9][0-9]*)$")
     truth = read_text(column.bool)[0]

@@ -5,15 +5,18 @@ DATA/train/ids-00000.npy labels-00000.npy [groups-00000.npy] [weights-00000.npy]
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from tfctr.data.split import DTYPES, Split
-from tfctr.errors import ConfigError, StorageError, TfctrError
+from tfctr.errors import ConfigError, StorageError, TfctrError, require
 from tfctr.features import Numeric
 from tfctr.schema import Schema
 from tfctr.storage import read_json, sha256
+from tfctr.types import StrPath
 
 FORMAT = 1
 _PREPARE_AGAIN = "restore the folder, or prepare the data again"
@@ -29,13 +32,13 @@ class Dataset:
     """
 
     schema: Schema
-    splits: dict
+    splits: dict[str, Split]
     folder: Path
-    unverified: dict = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
-    alone: dict | None = dataclasses.field(default=None, repr=False)
+    unverified: dict[str, dict[Path, str]] = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
+    alone: dict[str, float] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
-    def load(cls, folder, verify=True):
+    def load(cls, folder: StrPath, verify: bool = True) -> Self:
         """Open a prepared folder. Ids stay on disk until they are used; labels, groups and weights are read.
 
         Args:
@@ -59,15 +62,19 @@ class Dataset:
             raise StorageError(f"{folder / 'manifest.json'} is not a manifest: {error!r}.", fix=_PREPARE_AGAIN) from error
 
     @classmethod
-    def _from_manifest(cls, folder, manifest, verify):
-        _require(manifest["format"] == FORMAT, folder, f"has the format {manifest['format']}, this tfctr reads {FORMAT}")
+    def _from_manifest(cls, folder: Path, manifest: Any, verify: bool) -> Self:
+        problem = f"{folder} has the format {manifest['format']}, this tfctr reads {FORMAT}."
+        require(manifest["format"] == FORMAT, problem, fix=_PREPARE_AGAIN, error=StorageError)
         if verify:
             _check_sha256(folder / "schema.json", manifest["schema_sha256"])
         schema = Schema.load(folder / "schema.json")
-        _require(schema.is_fitted, folder / "schema.json", "is not a fitted schema")
-        _require(schema.width == manifest["width"], folder / "schema.json", "has another width than the manifest")
+        problem = f"{folder / 'schema.json'} is not a fitted schema."
+        require(schema.is_fitted, problem, fix=_PREPARE_AGAIN, error=StorageError)
+        problem = f"{folder / 'schema.json'} has another width than the manifest."
+        require(schema.width == manifest["width"], problem, fix=_PREPARE_AGAIN, error=StorageError)
         _check_vocabularies(schema, manifest["vocabulary"], verify)
-        splits, unverified = {}, {}
+        splits = {}
+        unverified = {}
         for name, description in manifest["splits"].items():
             splits[name] = load_split(folder / name, name, description, schema)
             splits[name].describe(manifest)
@@ -76,18 +83,18 @@ class Dataset:
         return cls(schema, splits, folder, unverified if verify else {}, manifest.get("alone"))
 
     @property
-    def train(self):
+    def train(self) -> Split:
         return self._split("train")
 
     @property
-    def valid(self):
+    def valid(self) -> Split:
         return self._split("valid")
 
     @property
-    def test(self):
+    def test(self) -> Split:
         return self._split("test")
 
-    def _split(self, name):
+    def _split(self, name: str) -> Split:
         if name not in self.splits:
             raise ConfigError(
                 f"the dataset in {self.folder} has no {name} split; it has: {', '.join(self.splits)}.",
@@ -102,48 +109,47 @@ class Dataset:
 # reading a folder
 
 
-def _check_vocabularies(schema, digests, verify):
+def _check_vocabularies(schema: Schema, digests: Mapping[str, str], verify: bool) -> None:
     for feature in schema.features:
         if not isinstance(feature, Numeric) and feature.hash_buckets is None:
             path = schema.vocabulary_file(feature)
-            _require(path.is_file(), path, "is missing")
+            require(path.is_file(), f"{path} is missing.", fix=_PREPARE_AGAIN, error=StorageError)
             if verify:
                 _check_sha256(path, digests[path.name])
 
 
-def load_split(folder, name, description, schema):
+def load_split(folder: Path, name: str, description: Any, schema: Schema) -> Split:
     """A split of a folder as its manifest describes it; contents are not compared."""
     names = ["ids", "labels", *(["groups"] if schema.group else []), *(["weights"] if schema.weight else [])]
-    columns = {column: [] for column in names}
+    columns: dict[str, list[np.ndarray]] = {column: [] for column in names}
     for number, shard in enumerate(description["shards"]):
         for column in names:
             file = f"{column}-{number:05d}.npy"
             shape = (shard["rows"], schema.width) if column == "ids" else (shard["rows"],)
             columns[column].append(_open_array(folder / file, DTYPES[column], shape))
     rows = sum(shard["rows"] for shard in description["shards"])
-    _require(rows == description["rows"] and rows > 0, folder, f"has {rows} rows, the manifest says {description['rows']}")
+    problem = f"{folder} has {rows} rows, the manifest says {description['rows']}."
+    require(rows == description["rows"] and rows > 0, problem, fix=_PREPARE_AGAIN, error=StorageError)
     shards = columns.pop("ids")
     values = {column: np.concatenate(arrays) for column, arrays in columns.items()}
     return Split(name, shards, **values, digest=schema.digest)
 
 
-def _open_array(path, dtype, shape):
+def _open_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise StorageError(f"{path} is missing.", fix=_PREPARE_AGAIN) from error
     except (ValueError, OSError) as error:
         raise StorageError(f"{path} is truncated or corrupt: {error}", fix=_PREPARE_AGAIN) from error
-    found, expected = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
-    _require(found == expected, path, f"holds {found}, the manifest says {expected}")
+    found = f"{array.dtype} {array.shape}"
+    expected = f"{np.dtype(dtype)} {shape}"
+    problem = f"{path} holds {found}, the manifest says {expected}."
+    require(found == expected, problem, fix=_PREPARE_AGAIN, error=StorageError)
     return array.view(np.ndarray)
 
 
-def _check_sha256(path, expected):
-    _require(path.is_file(), path, "is missing")
-    _require(sha256(path) == expected, path, "is not the file that was written: its SHA-256 is not the manifest's")
-
-
-def _require(condition, path, problem):
-    if not condition:
-        raise StorageError(f"{path} {problem}.", fix=_PREPARE_AGAIN)
+def _check_sha256(path: Path, expected: str) -> None:
+    require(path.is_file(), f"{path} is missing.", fix=_PREPARE_AGAIN, error=StorageError)
+    problem = f"{path} is not the file that was written: its SHA-256 is not the manifest's."
+    require(sha256(path) == expected, problem, fix=_PREPARE_AGAIN, error=StorageError)

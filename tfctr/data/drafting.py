@@ -16,20 +16,24 @@ import math
 import re
 import reprlib
 import shlex
+from collections.abc import Iterable
+from typing import Any
 
-from tfctr.data.evidence import MOST_ODD
+from tfctr.data.evidence import MOST_ODD, Evidence
 from tfctr.data.files import MISSING_MARKS
-from tfctr.data.times import find_times, suspect_times
+from tfctr.data.times import Times, find_times, suspect_times
 from tfctr.features import DEFAULT_BUCKETS, Categorical, Feature, Numeric, Sequence
 
-ANSWER, NEAR_ANSWER, MUCH = 0.999, 0.98, 0.95
+ANSWER = 0.999
+NEAR_ANSWER = 0.98
+MUCH = 0.95
 _LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
 _LONGEST = 20  # tokens a row of a sequence
 _OWN_TOKENS = 0.5  # the share of rows with a token of their own from which on a mark cuts text, not a list
 _STRONG_MARKS = "|;^~\t"
 
 
-def _words(text):
+def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -58,14 +62,14 @@ class Proposal:
     column: str
     feature: Feature | None
     reason: str | None = None
-    notes: tuple = ()
+    notes: tuple[str, ...] = ()
     warning: str | None = None
-    instead: tuple = ()  # features that a person may want, once the table has them
+    instead: tuple[Feature, ...] = ()  # features that a person may want, once the table has them
 
 
-def propose(seen, name, label, separator=None):
+def propose(seen: Evidence, name: str, label: str, separator: str | None = None) -> Proposal:
     """The `Proposal` for a column with the `Evidence` `seen`, under the served `name`; lists, if there is a `separator`."""
-    reason = answer(seen, label)
+    reason = reason_against(seen, label)
     proposal = Proposal(seen.name, None, reason, warning=reason) if reason else _propose(seen, name, separator)
     proposal = _maybe_times(seen, name, proposal)
     warning = proposal.warning
@@ -77,7 +81,7 @@ def propose(seen, name, label, separator=None):
     return dataclasses.replace(proposal, notes=(_describe(seen), *proposal.notes, *notes), warning=warning)
 
 
-def name_tokens(name):
+def name_tokens(name: str) -> list[str]:
     """The words of a name, in lower case.
 
     >>> name_tokens("appVersion_2-ID")
@@ -87,7 +91,7 @@ def name_tokens(name):
     return [word for word in re.split(r"[\W_]+", apart.lower()) if word]
 
 
-def answer(seen, label):
+def reason_against(seen: Evidence | None, label: str) -> str | None:
     """Why a column is the label, or made from it; None if it is not, or if there is no `Evidence` of it."""
     if seen is None or not _can_judge(seen) or seen.strongest < NEAR_ANSWER:
         return None
@@ -96,24 +100,24 @@ def answer(seen, label):
     return f"it is nearly the answer ({_worth(seen)}) and has a name like it" if _is_alike(seen.name, label) else None
 
 
-def _can_judge(seen):
+def _can_judge(seen: Evidence) -> bool:
     return min(seen.clicks, seen.rows - seen.clicks) >= _LEAST_OF_A_CLASS
 
 
-def _is_alike(name, label):
+def _is_alike(name: str, label: str) -> bool:
     mine, its = ({word for word in name_tokens(text) if len(word) > 2} for text in (name, label))
     answers = {"label", "target", "outcome", "converted", "conversion", "response"}
     return bool(mine & answers) or any(a.startswith(b) or b.startswith(a) for a in mine for b in its)
 
 
-def _worth(seen):
+def _worth(seen: Evidence) -> str:
     if seen.missing == seen.strongest:
         return f"whether it is missing alone has AUC {seen.missing:.3f}"
     what = "its order alone has" if seen.order == seen.strongest else "its values alone have"
     return f"{what} AUC {seen.strongest:.3f}"
 
 
-def _describe(seen):
+def _describe(seen: Evidence) -> str:
     numbers = seen.numbers == seen.given > 0 and not seen.is_list and seen.least is not None
     kind = "lists" if seen.is_list else "text" if not numbers else "numbers" if seen.fractions else "whole numbers"
     bounds = f" from {seen.least:.15g} to {seen.most:.15g}" if numbers else ""
@@ -127,12 +131,12 @@ def _describe(seen):
     )
 
 
-def show(values):
+def show(values: Iterable[object]) -> str:
     """Values in one line of printable characters."""
     return ", ".join(reprlib.repr(value) for value in values)
 
 
-def _propose(seen, name, separator):
+def _propose(seen: Evidence, name: str, separator: str | None) -> Proposal:
     if separator is not None:
         return _useless(seen, name) or _unreadable(seen, name) or _lists(seen, name, separator)
     for rule in (_useless, _unreadable, _time, _cut, _dirty, _unique, _number):
@@ -142,11 +146,13 @@ def _propose(seen, name, separator):
     return Proposal(seen.name, _categorical(seen, name))
 
 
-def _without(seen, reason, warning=False, instead=(), notes=()):
+def _without(
+    seen: Evidence, reason: str, warning: bool = False, instead: tuple[Feature, ...] = (), notes: tuple[str, ...] = ()
+) -> Proposal:
     return Proposal(seen.name, None, reason, notes, ": ".join([reason, *notes]) if warning else None, instead)
 
 
-def _useless(seen, name):
+def _useless(seen: Evidence, name: str) -> Proposal | None:
     if seen.given + seen.bad == 0:
         return _without(seen, "it is empty")
     if seen.distinct == 1 and seen.given == seen.rows:
@@ -154,7 +160,7 @@ def _useless(seen, name):
     return None
 
 
-def _unreadable(seen, name):
+def _unreadable(seen: Evidence, name: str) -> Proposal | None:
     if not seen.bad and (not seen.no_tokens or (seen.numbers == seen.given and not seen.is_list)):
         return None
     values = show(seen.seen) if not seen.given else f"{seen.no_tokens:,} rows"
@@ -163,14 +169,14 @@ def _unreadable(seen, name):
     return _without(seen, f"it holds what is neither text nor a whole number: {values}")
 
 
-def _time(seen, name):
+def _time(seen: Evidence, name: str) -> Proposal | None:
     times = find_times(seen, bool(_TIME_NAMES & set(name_tokens(seen.name))))
     if times is None:
         return None
     return time_proposal(seen.name, name, f"it holds times, such as {show(seen.seen[:2])}, which later rows do not have", times)
 
 
-def time_proposal(column, name, reason, times):
+def time_proposal(column: str, name: str, reason: str, times: Times) -> Proposal:
     """What to do with times: `prepare` makes no hours and weekdays, the table must have them."""
     advice = f"add its {' and '.join(times.parts)} to the table, and to every request"
     doubt = (times.doubt,) if times.doubt else ()
@@ -179,7 +185,7 @@ def time_proposal(column, name, reason, times):
     return Proposal(column, None, reason, notes, ": ".join([reason, advice, *doubt]), instead)
 
 
-def _maybe_times(seen, name, proposal):
+def _maybe_times(seen: Evidence, name: str, proposal: Proposal) -> Proposal:
     """A proposal with what to do if the column holds times, though its name does not say so."""
     looks, times = (None, None) if proposal.warning else suspect_times(seen)
     if times is None:
@@ -189,7 +195,7 @@ def _maybe_times(seen, name, proposal):
     return dataclasses.replace(proposal, notes=notes, warning=advice if proposal.feature is not None else None)
 
 
-def _cut(seen, name):
+def _cut(seen: Evidence, name: str) -> Proposal | None:
     if seen.amounts * 10 >= 9 * seen.given or _only_marks_are_odd(seen):
         return None
     if any(2 * found.fractions > found.tokens > seen.given for found in seen.splits.values()):
@@ -203,7 +209,7 @@ def _cut(seen, name):
     return _sequence(seen, name, max(marks, key=lambda mark: (mark in _STRONG_MARKS, seen.splits[mark].rows)))
 
 
-def _sequence(seen, name, mark):
+def _sequence(seen: Evidence, name: str, mark: str) -> Proposal:
     found = seen.splits[mark]
     length = max(1, min(found.longest, _LONGEST))
     distinct = found.stripped if seen.brackets else found.distinct
@@ -216,11 +222,11 @@ def _sequence(seen, name, mark):
     return Proposal(seen.name, feature, notes=tuple(notes))
 
 
-def _of_fractions(seen):
+def _of_fractions(seen: Evidence) -> Proposal:
     return _without(seen, f"it holds lists of numbers with fractions (an embedding?), such as {show(seen.seen[:1])}")
 
 
-def _lists(seen, name, mark):
+def _lists(seen: Evidence, name: str, mark: str) -> Proposal:
     """A column that holds lists by what its header says."""
     found = seen.splits.get(mark)
     if seen.fractions or (found and found.fractions):
@@ -231,7 +237,7 @@ def _lists(seen, name, mark):
     return _sequence(seen, name, mark)
 
 
-def _cuts(seen, mark):
+def _cuts(seen: Evidence, mark: str) -> bool:
     found = seen.splits[mark]
     if seen.is_list:
         return mark == "|"
@@ -249,7 +255,7 @@ def _cuts(seen, mark):
     return is_likely and not found.stopwords and found.tokens >= 1.5 * seen.given and found.characters <= 20 * found.tokens
 
 
-def _dirty(seen, name):
+def _dirty(seen: Evidence, name: str) -> Proposal | None:
     if seen.amounts * 10 >= 9 * seen.given and seen.numbers != seen.given:
         reason = f"it holds numbers written as text, such as {show(seen.seen)}; as tokens most would be unseen later"
         fix = "write them as 1234.5, without signs of units and thousands, and it can be numeric"
@@ -271,13 +277,13 @@ def _dirty(seen, name):
     return _without(seen, reason, True, (Numeric(name, "quantile", **_column(seen, name)),), (fix,))
 
 
-def _only_marks_are_odd(seen):
+def _only_marks_are_odd(seen: Evidence) -> bool:
     """Whether all values are numbers, but for some that are known to mean a missing one."""
     are_marks = all(text.strip().lower() in MISSING_MARKS for text in seen.odd)
     return not seen.is_list and 0 < seen.odd_distinct <= len(seen.odd) and are_marks
 
 
-def _unique(seen, name):
+def _unique(seen: Evidence, name: str) -> Proposal | None:
     if seen.given < 100 or seen.distinct * 1.05 < seen.given or seen.fractions or seen.no_tokens:
         return None
     is_number = seen.numbers == seen.given and not seen.zeros and not seen.beyond
@@ -289,7 +295,7 @@ def _unique(seen, name):
     return _without(seen, every, instead=(Numeric(name, "quantile", **_column(seen, name)),) if is_unclear else ())
 
 
-def _number(seen, name):
+def _number(seen: Evidence, name: str) -> Proposal | None:
     if seen.numbers != seen.given or seen.zeros or seen.least is None:
         return None
     if seen.fractions or seen.no_tokens:
@@ -305,7 +311,7 @@ def _number(seen, name):
     return Proposal(seen.name, _categorical(seen, name), notes=(note,))
 
 
-def _is_amount(seen):
+def _is_amount(seen: Evidence) -> tuple[bool, str]:
     """Whether whole numbers are amounts, and why."""
     if _hint(seen):
         return _hint(seen) == "amount", f"its name says {'an amount' if _hint(seen) == 'amount' else 'a code'}"
@@ -320,11 +326,11 @@ def _is_amount(seen):
     return False, "its values come again and the click rate does not follow their order"
 
 
-def _is_tailed(seen):
+def _is_tailed(seen: Evidence) -> bool:
     return seen.distinct > 100 and seen.least >= -10 and seen.most > 20 * max(seen.median, 0)
 
 
-def _hint(seen):
+def _hint(seen: Evidence) -> str | None:
     """What the name says: "amount", "code" or None. Its last word decides: a price type is a type; or the one before "per"."""
     words = [word for word in name_tokens(seen.name) if not word.isdigit()]
     if len(words) > 1 and words[0] in _PREFIXES:
@@ -334,7 +340,7 @@ def _hint(seen):
     return "code" if last in _CODES else "amount" if last in _AMOUNTS else None
 
 
-def _numeric(seen, name):
+def _numeric(seen: Evidence, name: str) -> Proposal:
     if not seen.fractions and _is_tailed(seen):
         return Proposal(seen.name, Numeric(name, "log2_floor", **_column(seen, name)))
     asked = min(DEFAULT_BUCKETS, max(5, round(math.sqrt(seen.rows) / 3)))
@@ -342,13 +348,13 @@ def _numeric(seen, name):
     return Proposal(seen.name, Numeric(name, "quantile", buckets=asked, **_column(seen, name)), notes=notes)
 
 
-def _categorical(seen, name):
+def _categorical(seen: Evidence, name: str) -> Categorical:
     return Categorical(name, min_count=_min_count(seen.distinct), **_column(seen, name))
 
 
-def _min_count(distinct):
+def _min_count(distinct: int) -> int:
     return 2 if distinct >= 10_000 else 1
 
 
-def _column(seen, name):
+def _column(seen: Evidence, name: str) -> dict[str, Any]:
     return {} if name == seen.name else {"column": seen.name}

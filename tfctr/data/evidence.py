@@ -12,11 +12,15 @@ tables and exactly. Three AUCs say what the column alone is worth, each as `max(
 
 import dataclasses
 import decimal
+from collections.abc import Mapping
+from typing import Any
 
 import ibis
 import numpy as np
 
 from tfctr.data.columns import is_readable, read_list, read_number, read_text
+from tfctr.data.engine import Engine, Table, Value
+from tfctr.token_text import SEVERAL_WHOLE
 
 MARKS = ("|", ";", "^", "~", "\t", ",", "/", " ")
 
@@ -25,7 +29,6 @@ _MOST_FORMS = 50
 
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*$"  # 7e091613 is a hash, not a number
 _NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
-_LARGEST_WHOLE = 2.0**53
 _TIMES = (
     r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?$",
     r"^\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})([T ,].*)?$",
@@ -83,32 +86,32 @@ class Evidence:
     days_first: int  # 31/12/2024
     days_second: int  # 12/31/2024
     amounts: int  # 12,5 or 1,234 or 12 %
-    least: float
-    median: float
-    most: float
-    seen: tuple  # the most frequent values
-    odd: tuple  # the most frequent values that are no numbers, if most are
+    least: Any  # this and the next two are numbers, None in a column without any
+    median: Any
+    most: Any
+    seen: tuple[str, ...]  # the most frequent values
+    odd: tuple[str, ...]  # the most frequent values that are no numbers, if most are
     odd_distinct: int
-    forms: tuple  # of times: one value of each way to write them
-    splits: dict
+    forms: tuple[str, ...]  # of times: one value of each way to write them
+    splits: dict[str, Split]
     order: float  # AUCs, see above; .5 where there is none
     order_of_given: float
     token: float
     missing: float
 
     @property
-    def strongest(self):
+    def strongest(self) -> float:
         return max(self.order, self.token, self.missing)
 
     @property
-    def order_deviations(self):
+    def order_deviations(self) -> float:
         """How many standard deviations the AUC of the order is away from chance, among what is given."""
         clicks = self.clicks * self.given / self.rows
         others = (self.rows - self.clicks) * self.given / self.rows
         return (self.order_of_given - 0.5) * np.sqrt(12 * clicks * others / (clicks + others + 1))
 
 
-def as_judged(column):
+def as_judged(column: Value) -> Value:
     """A column of any type as `collect` takes it: a time as its seconds; what cannot be read as whether it is there."""
     kind = column.type()
     if kind.is_timestamp() or kind.is_date():
@@ -118,13 +121,15 @@ def as_judged(column):
     return column if is_readable(kind.value_type if kind.is_array() else kind) else column.notnull().ifelse(1, None)
 
 
-def collect(engine, table, column, name):
+def collect(engine: Engine, table: Table, column: str, name: str) -> Evidence:
     """The `Evidence` of one column of a table that also has the columns `row` and `label`."""
     kind = table[column].type()
     groups = engine.create(f"groups_{column}", _groups(table, column))
     found = _fetch(engine, groups.agg(**_summary(groups)))[0]
-    given_clicks, marks = found.pop("given_clicks"), {mark: found.pop(f"with {mark}") for mark in MARKS}
-    n_missing, clicks_missing = found["rows"] - found["given"] - found["bad"], found["clicks"] - given_clicks
+    given_clicks = found.pop("given_clicks")
+    marks = {mark: found.pop(f"with {mark}") for mark in MARKS}
+    n_missing = found["rows"] - found["given"] - found["bad"]
+    clicks_missing = found["clicks"] - given_clicks
     given = groups.filter(groups.value.notnull())
     others = given.filter(~given.is_number)
     some_odd = 0 < found["numbers"] < found["given"]
@@ -149,11 +154,11 @@ def collect(engine, table, column, name):
     )
 
 
-def _groups(table, column):
+def _groups(table: Table, column: str) -> Table:
     """One row a value: how many rows and clicks it has, in all and in the first half of the table."""
     kind = table[column].type()
     text, is_bad = read_text(table[column]) if kind.is_string() else read_list("|", table[column])
-    number = read_number(table[column])[0] if kind.is_numeric() or kind.is_json() else ibis.null("float64")
+    number: Value = read_number(table[column])[0] if kind.is_numeric() or kind.is_json() else ibis.null("float64")
     number = number.isnan().ifelse(None, number)
     is_first = (table.row * 2_654_435_761 // 65_536) % 2  # of row numbers, and not of neighbours
     chosen = table.select(
@@ -175,18 +180,18 @@ def _groups(table, column):
     return groups.mutate(is_number=_is_number(groups.value), number=_number(groups.value))
 
 
-def _holds_lists(engine, column):
+def _holds_lists(engine: Engine, column: Value) -> bool:
     return bool(_fetch(engine, column.as_table().agg(some=column.array.notnull().any()))[0]["some"])
 
 
-def _splits(engine, given, marks, found, is_list):
+def _splits(engine: Engine, given: Table, marks: dict[str, int], found: Mapping[str, int], is_list: bool) -> dict[str, Split]:
     if not found["given"] or found["numbers"] == found["given"] or found["times"] * 2 > found["given"]:
         marks = {"|": marks["|"]} if is_list and found["given"] else {}
     likely = {mark: rows for mark, rows in marks.items() if rows * 20 >= found["given"] or (is_list and mark == "|")}
     return {mark: _split(engine, given, mark, rows) for mark, rows in likely.items() if rows or is_list}
 
 
-def _fetch(engine, expression):
+def _fetch(engine: Engine, expression: Table) -> list[dict[str, Any]]:
     """A small result; DuckDB's sums of whole numbers, which Arrow calls decimals, as int."""
     return [
         {name: int(value) if isinstance(value, decimal.Decimal) else value for name, value in row.items()}
@@ -194,20 +199,21 @@ def _fetch(engine, expression):
     ]
 
 
-def _is_number(text):
+def _is_number(text: Value) -> Value:
     return (text.re_search(_NUMBER) | text.strip().lower().isin(_NO_NUMBER)) & ~read_number(text)[1]
 
 
-def _number(text):
+def _number(text: Value) -> Value:
     number = _is_number(text).ifelse(read_number(text)[0], None)
-    return (number.isnan() | number.isinf()).ifelse(None, number)
+    is_none: Value = number.isnan() | number.isinf()
+    return is_none.ifelse(None, number)
 
 
-def _is_time(text):
+def _is_time(text: Value) -> Value:
     return ibis.or_(*[text.re_search(pattern) for pattern in _TIMES])
 
 
-def _forms(engine, given):
+def _forms(engine: Engine, given: Table) -> tuple[str, ...]:
     """An example of each way in which the times of a column are written: of those with the same signs between their digits."""
     times = given.filter(_is_time(given.value))
     form = times.value.re_replace(r"\d{4}", "Y").re_replace(r"\d+", "0")
@@ -216,23 +222,27 @@ def _forms(engine, given):
     return tuple(row["example"] for row in rows)
 
 
-def _moment(text):
+def _moment(text: Value) -> Value:
     """The seconds of a time that is written with its year first, or as 31.12.2024."""
     text = text.re_search(_DATE).ifelse(text.re_replace(r"^(\d{1,2})\.(\d{1,2})\.(\d{4})", r"\3-\2-\1"), None)
     return text.try_cast("timestamp").epoch_seconds().cast("float64")
 
 
-def _summary(groups):
-    text, number, n = groups.value, groups.number, groups.n
+def _summary(groups: Table) -> dict[str, Value]:
+    text = groups.value
+    number = groups.number
+    n = groups.n
 
-    def rows(condition):
-        return ibis.coalesce(ibis.coalesce(condition, False).ifelse(n, 0).sum(), 0)
+    def rows(condition: Value) -> Value:
+        holds: Value = ibis.coalesce(condition, False)
+        return ibis.coalesce(holds.ifelse(n, 0).sum(), 0)
 
+    is_given: Value = text.notnull() | groups.bad
     is_whole = text.re_search(r"^\s*[+-]?\d+\s*$")
     return {
         "rows": n.sum(),
         "clicks": groups.clicks.sum(),
-        "given_clicks": ibis.coalesce((text.notnull() | groups.bad).ifelse(groups.clicks, 0).sum(), 0),
+        "given_clicks": ibis.coalesce(is_given.ifelse(groups.clicks, 0).sum(), 0),
         "given": rows(text.notnull()),
         "distinct": text.nunique(),
         "bad": rows(groups.bad),
@@ -240,7 +250,7 @@ def _summary(groups):
         "numbers": rows(groups.is_number),
         "fractions": rows(number % 1 != 0),
         "zeros": rows(text.re_search("^-?0[0-9]")),
-        "beyond": rows(is_whole & (number.abs() >= _LARGEST_WHOLE)),
+        "beyond": rows(is_whole & (number.abs() >= SEVERAL_WHOLE)),
         "brackets": rows(text.re_search(r"^\s*\[.*\]\s*$")),
         "times": rows(_is_time(text)),
         "digit_times": rows(text.re_search(_DIGIT_TIMES)),
@@ -254,12 +264,12 @@ def _summary(groups):
     }
 
 
-def _frequent(engine, groups, count=3):
+def _frequent(engine: Engine, groups: Table, count: int = 3) -> tuple[str, ...]:
     rows = _fetch(engine, groups.order_by([ibis.desc("n"), "value"]).limit(count).select("value"))
     return tuple(row["value"] for row in rows)
 
 
-def _split(engine, given, mark, rows):
+def _split(engine: Engine, given: Table, mark: str, rows: int) -> Split:
     cut = given.select("n", parts=given.value.split(mark).filter(lambda token: token != ""))
     longest = _fetch(engine, cut.agg(most=cut.parts.length().max()))[0]["most"] or 0
     tokens = cut.select("n", token=cut.parts).unnest("token")
@@ -285,13 +295,14 @@ def _split(engine, given, mark, rows):
 # what the column alone tells
 
 
-def _order(engine, groups):
+def _order(engine: Engine, groups: Table) -> tuple[float, float, float | None]:
     """(the AUC with what is missing, the one without it, the median)."""
     groups = groups.mutate(number=ibis.coalesce(groups.number, _moment(groups.value)))
     numbers = groups.group_by("number").agg(n=groups.n.sum(), clicks=groups.clicks.sum())
     found = engine.stream(numbers.order_by("number")).read_all()  # NULL is the first or the last
     is_missing = found["number"].is_null().to_numpy()
-    n, clicks = found["n"].to_numpy().astype(float), found["clicks"].to_numpy().astype(float)
+    n = found["n"].to_numpy().astype(float)
+    clicks = found["clicks"].to_numpy().astype(float)
     given = n[~is_missing], clicks[~is_missing]
     below = [np.append(values[is_missing], values[~is_missing]) for values in (n, clicks)]
     above = [np.append(values[~is_missing], values[is_missing]) for values in (n, clicks)]
@@ -300,7 +311,7 @@ def _order(engine, groups):
     return max(_auc(*below), _auc(*above)), _auc(*given), median
 
 
-def _token(engine, groups, rows, clicks):
+def _token(engine: Engine, groups: Table, rows: int, clicks: int) -> float:
     prior = clicks / rows
     keys = {
         "n0": groups["first"],
@@ -323,12 +334,12 @@ def _token(engine, groups, rows, clicks):
     return max(0.5, float(np.mean(halves)))  # below .5 is chance: rates were learnt with the right sign
 
 
-def _auc(n, clicks):
+def _auc(n: np.ndarray, clicks: np.ndarray) -> float:
     auc = _auc_of(n, clicks)
     return max(auc, 1 - auc)
 
 
-def _auc_of(n, clicks):
+def _auc_of(n: np.ndarray, clicks: np.ndarray) -> float:
     """The AUC of groups in ascending order, ties counted half; .5 where one class is absent."""
     others = n - clicks
     pairs = clicks.sum() * others.sum()

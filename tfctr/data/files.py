@@ -16,12 +16,15 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from tfctr.errors import ConfigError, StorageError, TfctrError
+from tfctr.types import StrPath
 
 # The separator of each kind; None where only its lines tell.
-SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": None, ".data": None, ".dat": None}
+SEPARATED: dict[str, str | None] = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": None, ".data": None, ".dat": None}
 SEPARATED |= dict.fromkeys((".inter", ".user", ".item"), "\t")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 KINDS = (*SEPARATED, *JSON_LINES, ".parquet")
@@ -39,12 +42,12 @@ _FIRST_BYTES = {b"PAR1": ".parquet", b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7
 _CORRUPT = (OSError, zipfile.BadZipFile, lzma.LZMAError, EOFError, zlib.error)
 
 
-def is_files(source):
+def is_files(source: object) -> bool:
     """Whether `source` names files; else it is a table."""
     return isinstance(source, str | Path | list | tuple)
 
 
-def find_files(source):
+def find_files(source: Any) -> list[Path]:
     """The files that a path, a glob, or a list of those names; a glob's files come in the order of their names."""
     if isinstance(source, list | tuple):
         if not source:
@@ -64,7 +67,7 @@ def find_files(source):
     return matches
 
 
-def kind_of(file):
+def kind_of(file: StrPath) -> str:
     """One of `KINDS`, by the ending of the file's name, or of the name in a zip file.
 
     Raises:
@@ -84,7 +87,7 @@ def kind_of(file):
 
 
 @contextlib.contextmanager
-def opened(file):
+def opened(file: StrPath) -> Iterator[IO[bytes]]:
     """The bytes of a file, decompressed as its ending says. Raises `StorageError` for what is cut or damaged."""
     file = Path(file)
     suffix = file.suffix.lower()
@@ -99,12 +102,12 @@ def opened(file):
         raise StorageError(f"{file} is not a whole {_NAMES[suffix]} file: {error}.", fix="write or fetch it again") from error
 
 
-def is_compressed(file):
+def is_compressed(file: StrPath) -> bool:
     """Whether `opened` decompresses it. An empty file is empty whatever its name."""
     return Path(file).suffix.lower() in _OPENERS and Path(file).stat().st_size > 0
 
 
-def refuse_another_kind(file, kind, start):
+def refuse_another_kind(file: StrPath, kind: str, start: bytes) -> None:
     """Raise `ConfigError` when the first bytes of what should be text are those of something else."""
     found = next((ending for magic, ending in _FIRST_BYTES.items() if start.startswith(magic)), None)
     if start.startswith(b"PK\x03\x04"):
@@ -113,7 +116,7 @@ def refuse_another_kind(file, kind, start):
         raise ConfigError(f"{file} holds a {found} file, not text as {kind} says.", fix=f"let its name end with {found}")
 
 
-def _zip_member(file):
+def _zip_member(file: Path) -> str:
     """The one file in a zip file."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -127,7 +130,7 @@ def _zip_member(file):
 
 
 @contextlib.contextmanager
-def _open_zip(file):
+def _open_zip(file: Path) -> Iterator[IO[bytes]]:
     with zipfile.ZipFile(file) as archive:
         try:
             stream = archive.open(_zip_member(file))
@@ -138,7 +141,7 @@ def _open_zip(file):
 
 
 @contextlib.contextmanager
-def _open_zstd(file):
+def _open_zstd(file: Path) -> Iterator[io.BufferedReader]:
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -147,5 +150,5 @@ def _open_zstd(file):
         yield io.BufferedReader(stream)
 
 
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _open_zstd, ".zip": _open_zip}
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _open_zstd, ".zip": _open_zip}
 _NAMES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}

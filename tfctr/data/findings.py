@@ -1,11 +1,14 @@
 """What a user should know of a split before anything is trained on it, a sentence each."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from tfctr.data.alone import alone_warnings
 from tfctr.data.profile import move_warnings
 from tfctr.data.shares import describe_jump, jumps, share_jumps
 
 
-def findings(name, manifest, examples=lambda feature: ""):
+def findings(name: str, manifest: dict[str, Any], examples: Callable[[str], str] = lambda feature: "") -> Iterator[str]:
     """The sentences about one split of a prepared dataset; none of what an older manifest lacks.
 
     Args:
@@ -13,9 +16,10 @@ def findings(name, manifest, examples=lambda feature: ""):
         manifest: the dataset's.
         examples: of tokens that the fit does not know, for a feature's name: the end of the sentence about them.
     """
-    entry, training = manifest["splits"][name], manifest.get("training")
+    entry = manifest["splits"][name]
+    training = manifest.get("training")
     where = f"the {name} split"
-    jumped = set()
+    jumped: set[str] = set()
     if name != "train" and training is not None and "counts" in entry:
         for jump in jumps(entry["counts"], training):
             jumped.add(jump[0])
@@ -29,7 +33,8 @@ def findings(name, manifest, examples=lambda feature: ""):
     yield from alone_warnings(manifest.get("alone"))
 
 
-def copies_of(name, manifest):
+def copies_of(name: str, manifest: dict[str, Any]) -> dict[str, float]:
     """The share of rows that equal a training row, and that expected: of training rows, those that equal another one."""
-    entry, train = manifest["splits"][name], manifest["splits"]["train"]
+    entry = manifest["splits"][name]
+    train = manifest["splits"]["train"]
     return {"share": entry["copies"] / entry["rows"], "expected": train["copies"] / train["rows"]}

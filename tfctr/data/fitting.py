@@ -10,6 +10,8 @@ import itertools
 import logging
 import math
 import reprlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import ibis
 import numpy as np
@@ -18,9 +20,12 @@ import pyarrow as pa
 from tfctr.data import log2_floor, quantiles
 from tfctr.data.canonical import canonical
 from tfctr.data.columns import feature_column
+from tfctr.data.engine import Engine, Table, Value
 from tfctr.errors import ConfigError, DataError
-from tfctr.features import FIRST_KNOWN, Numeric, Sequence
+from tfctr.features import FIRST_KNOWN, Feature, Numeric, Sequence, TokenFeature
+from tfctr.schema import Schema
 from tfctr.storage import sha256
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +33,7 @@ _MOST_ROWS = 2**31 - 1  # ids are int32
 _MOST_COMPARED = 10_000  # known tokens, with one that is not
 
 
-def fit(engine, schema, train, folder):
+def fit(engine: Engine, schema: Schema, train: Table, folder: Path) -> Schema:
     """The fitted schema. Writes each vocabulary twice: as a file below `folder`, and as a table of `engine`.
 
     Args:
@@ -59,12 +64,12 @@ def fit(engine, schema, train, folder):
 # tokens
 
 
-def vocabulary_table(index):
+def vocabulary_table(index: int) -> str:
     """The table (token, count, id) of the feature at `index` of the schema; of numbers (bucket, count)."""
     return f"vocabulary{index}"
 
 
-def tokens(table, index, feature):
+def tokens(table: Table, index: int, feature: TokenFeature) -> Table:
     """One row a token of a categorical or sequence feature: (row, position, token in its form). Missing ones have none."""
     column = table[feature_column(index)]
     if not isinstance(feature, Sequence):
@@ -74,12 +79,12 @@ def tokens(table, index, feature):
     return found.mutate(token=canonical(feature, found.token))
 
 
-def cut_rows(table, index, feature):
+def cut_rows(table: Table, index: int, feature: Sequence) -> Value:
     """How many rows of a sequence feature have more than the `max_length` tokens that are kept, as an expression."""
     return (_tokens_of_list(table[feature_column(index)], feature).length() > feature.max_length).sum()
 
 
-def known_by_their_row(engine, train, index, feature):
+def known_by_their_row(engine: Engine, train: Table, index: int, feature: Feature) -> int:
     """How many known tokens of the training table would be unknown if the row that each is in were not there."""
     vocabulary = engine.table(vocabulary_table(index))
     if not isinstance(feature, Sequence):  # one token a row
@@ -90,7 +95,7 @@ def known_by_their_row(engine, train, index, feature):
     return int(engine.fetch(found.agg(found=found.here.sum()))[0]["found"] or 0)
 
 
-def unseen_examples(engine, table, index, feature, number=3):
+def unseen_examples(engine: Engine, table: Table, index: int, feature: TokenFeature, number: int = 3) -> str:
     """The most frequent tokens that the vocabulary lacks, and known ones that look alike, or else the most frequent ones."""
     vocabulary = engine.table(vocabulary_table(index))
     seen = tokens(table, index, feature)
@@ -105,7 +110,7 @@ def unseen_examples(engine, table, index, feature, number=3):
     return f" Unknown are {unknown}; known are {known or 'none'}."
 
 
-def _bare(token):
+def _bare(token: str) -> float | str:
     """What is left of a token without how it is written: "9.0", "09" and " 9" are 9."""
     try:
         return float(token)
@@ -113,11 +118,11 @@ def _bare(token):
         return token.strip().casefold()
 
 
-def _tokens_of_list(column, feature):
+def _tokens_of_list(column: Value, feature: Sequence) -> Value:
     return column.split(feature.separator).filter(lambda token: token != "")
 
 
-def _fit_vocabulary(engine, train, index, feature, file):
+def _fit_vocabulary(engine: Engine, train: Table, index: int, feature: TokenFeature, file: StrPath) -> TokenFeature:
     seen = tokens(train, index, feature)
     counts = seen.group_by("token").agg(count=seen.count())
     # A vocabulary file has one token a line, so a token with a line break cannot be in it.
@@ -136,7 +141,7 @@ def _fit_vocabulary(engine, train, index, feature, file):
 # numbers
 
 
-def _values(engine, train, index):
+def _values(engine: Engine, train: Table, index: int) -> Iterator[np.ndarray]:
     """The finite values of a numeric feature, in float64 batches."""
     column = train[feature_column(index)]
     chosen = train.select(value=column).filter(column.notnull(), ~column.isnan(), ~column.isinf())
@@ -145,7 +150,7 @@ def _values(engine, train, index):
             yield batch["value"].to_numpy()
 
 
-def _fit_scaled(engine, train, index, feature):
+def _fit_scaled(engine: Engine, train: Table, index: int, feature: Numeric) -> Numeric:
     """Mean and population standard deviation; a constant column has scale 1."""
     count = sum(len(values) for values in _values(engine, train, index))
     if count == 0:
@@ -159,14 +164,15 @@ def _fit_scaled(engine, train, index, feature):
     return dataclasses.replace(feature, mean=mean, scale=scale or 1.0, size=FIRST_KNOWN + 1)
 
 
-def _sum(batches):
+def _sum(batches: Iterable[np.ndarray]) -> float:
     """The exact sum, rounded once: the same in whatever order the batches come."""
     with np.errstate(over="raise"):
         return math.fsum(itertools.chain.from_iterable(batch.tolist() for batch in batches))
 
 
-def _fit_quantile(engine, train, index, feature):
+def _fit_quantile(engine: Engine, train: Table, index: int, feature: Numeric) -> Numeric:
     """As many intervals as asked, or as there are distinct values: see `tfctr.data.quantiles`."""
+    assert feature.buckets is not None  # of a quantile
     column = train[feature_column(index)] + 0.0  # 0.0 for -0.0
     chosen = train.select(value=column).filter(column.notnull(), ~column.isnan(), ~column.isinf())
     counts = engine.create(f"counts{index}", chosen.group_by("value").agg(count=chosen.count()))
@@ -179,20 +185,21 @@ def _fit_quantile(engine, train, index, feature):
     return _fit_edges(engine, train, index, dataclasses.replace(feature, edges=edges))
 
 
-def _counted(engine, counts):
+def _counted(engine: Engine, counts: Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The distinct values, ascending, and how many rows have each: batches of (values, counts)."""
     for batch in engine.stream(counts.order_by("value")):
         if batch.num_rows:
             yield batch["value"].to_numpy(), batch["count"].to_numpy()
 
 
-def _fit_edges(engine, train, index, feature):
+def _fit_edges(engine: Engine, train: Table, index: int, feature: Numeric) -> Numeric:
+    assert feature.edges is not None  # given, or just found
     known = FIRST_KNOWN + len(feature.edges) + 1
     return dataclasses.replace(feature, interval_ids=tuple(range(FIRST_KNOWN, known)), size=known)
 
 
-def _fit_log2_floor(engine, train, index, feature):
-    counts = collections.Counter()
+def _fit_log2_floor(engine: Engine, train: Table, index: int, feature: Numeric) -> Numeric:
+    counts: collections.Counter[int] = collections.Counter()
     for values in _values(engine, train, index):
         seen, count = np.unique(log2_floor.buckets(values), return_counts=True)
         counts.update(dict(zip(map(int, seen), map(int, count), strict=True)))

@@ -1,11 +1,12 @@
 """TensorFlow's string hash, for training data: the op that the served graph runs, since no SQL engine has it."""
 
 import numpy as np
+import pyarrow as pa
 
 from tfctr.features import FIRST_KNOWN
 
 
-def hash_ids(tokens, buckets):
+def hash_ids(tokens: pa.Array, buckets: int) -> np.ndarray:
     """The ids of an Arrow array of tokens: `3 + to_hash_bucket_fast(token, buckets)`, each distinct token hashed once.
 
     >>> import pyarrow

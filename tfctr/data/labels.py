@@ -2,8 +2,12 @@
 
 import json
 import shlex
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 from tfctr.data.columns import as_label_number, label_text, read_positive
+from tfctr.data.engine import Engine, Table, Value
+from tfctr.data.parts import Part
 from tfctr.errors import DataError
 from tfctr.schema import Label
 
@@ -11,14 +15,16 @@ _SHOWN = 8
 _CLICKS = ("yes", "y", "t", "click", "clicked", "positive", "pos", "buy", "bought", "+")
 
 
-def label_columns(part, label):
+def label_columns(part: Part, label: str | Label) -> dict[str, Value]:
     """The staged column `label_text`, from which `refuse_absent_positives` tells what there is; none for other labels."""
     return {"label_text": label_text(part.columns[label.column])} if _has_positives(label) else {}
 
 
-def refuse_absent_positives(engine, table, label, what):
+def refuse_absent_positives(engine: Engine, table: Table, label: str | Label, what: str) -> None:
     """Raise `DataError` for a value that should count as a click, and that no row of a staged table has."""
-    for value in label.values if _has_positives(label) else ():
+    if not _has_positives(label):
+        return
+    for value in label.values:
         rows = engine.fetch(table.agg(rows=read_positive((value,), table.label_text)[0].sum()))[0]["rows"]
         if not rows:
             quoted = '; in YAML write positive: "yes" with its quotes, since a bare yes means true' if value is True else ""
@@ -26,11 +32,11 @@ def refuse_absent_positives(engine, table, label, what):
             raise DataError(problem, fix=f"the values are {_listed(_counted(engine, table, 'label_text'))}{quoted}")
 
 
-def _has_positives(label):
+def _has_positives(label: str | Label) -> TypeGuard[Label]:
     return isinstance(label, Label) and label.threshold is None
 
 
-def label_fix(engine, table, column, bad_role):
+def label_fix(engine: Engine, table: Table, column: str, bad_role: int) -> str | None:
     """How to mend labels that are neither 0 nor 1: the entry of a schema that says which are clicks. None if all are missing.
 
     Args:
@@ -56,7 +62,7 @@ def label_fix(engine, table, column, bad_role):
     )
 
 
-def _entry(counts):
+def _entry(counts: Mapping[str, int]) -> tuple[str, str | float]:
     """(key, value) of the likely entry: of two values what says yes, is greater, or rarer; of many numbers a high one."""
     numbers = sorted(number for number in map(as_label_number, counts) if number is not None)
     if len(numbers) == len(counts) > 2:
@@ -64,21 +70,21 @@ def _entry(counts):
     if len(numbers) == len(counts):
         return "positive", numbers[-1]
     likely = [text for text in counts if text.lower() in _CLICKS or text.startswith(">")]
-    return "positive", (likely or sorted(counts, key=counts.get))[0]
+    return "positive", (likely or sorted(counts, key=lambda text: counts[text]))[0]
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     """A raw value without the quotes that JSON gives it."""
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text.strip()
 
 
-def _counted(engine, table, column, most=1000):
+def _counted(engine: Engine, table: Table, column: str, most: int = 1000) -> dict[Any, int]:
     """{value: rows}, the frequent ones first."""
     counts = table.group_by(value=table[column]).agg(rows=lambda rows: rows.count())
     found = engine.fetch(counts.order_by(counts.rows.desc(), counts.value).limit(most))
     return {row["value"]: row["rows"] for row in found}
 
 
-def _listed(counts):
+def _listed(counts: Mapping[str, int]) -> str:
     shown = [f"{value!r} ({rows} row{'s' * (rows > 1)})" for value, rows in list(counts.items())[:_SHOWN]]
     return ", ".join(shown) + (", ..." if len(counts) > _SHOWN else "")

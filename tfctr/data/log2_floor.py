@@ -9,13 +9,14 @@ Source: the preprocessing of the Criteo challenge's winners, as described by
 
 import functools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from tfctr.features import OUT_OF_VOCABULARY
 
 
-def bucket(x):
+def bucket(x: float) -> int:
     """The rule itself, for one finite number.
 
     >>> [bucket(x) for x in (-1.5, 0, 1.9, 2, 2.5, 3, 1000)]
@@ -24,7 +25,7 @@ def bucket(x):
     return math.floor(math.log(x) ** 2) if x > 2 else int(x)
 
 
-def buckets(values):
+def buckets(values: np.ndarray) -> np.ndarray:
     """The rule for a float64 array of finite numbers, equal to `bucket` at every value; the result is float64."""
     result = np.trunc(values)
     large = values > 2
@@ -35,7 +36,7 @@ def buckets(values):
     return result
 
 
-def intervals(ids):
+def intervals(ids: Mapping[int, int]) -> tuple[list[float], list[int]]:
     """The ascending `edges` and the `interval_ids` of `{bucket: id}`; what lies in no such bucket is out of vocabulary.
 
     Interval k holds the x with `edges[k - 1] <= x < edges[k]`.
@@ -45,7 +46,8 @@ def intervals(ids):
     ([1.0, 2.0, 2.72, 4.11, 949.23, 1020.66], [2, 3, 2, 3, 2, 4, 2])
     """
     pieces = sorted((low, high, id) for number, id in ids.items() for low, high in _preimage(number))
-    edges, interval_ids = [], [OUT_OF_VOCABULARY]
+    edges: list[float] = []
+    interval_ids = [OUT_OF_VOCABULARY]
     for low, high, id in pieces:
         if edges and edges[-1] == low:
             interval_ids[-1] = id
@@ -58,7 +60,7 @@ def intervals(ids):
     return edges, interval_ids
 
 
-def _preimage(number):
+def _preimage(number: int) -> list[tuple[float, float]]:
     """The half-open intervals [low, high) whose doubles have this bucket."""
     if number < 0:
         # Beyond 2^53 each double is a bucket of its own: there `number - 1.0` may round back to it.
@@ -69,7 +71,7 @@ def _preimage(number):
 
 
 @functools.cache
-def _least(number):
+def _least(number: float) -> float:
     """The least double above 2 whose bucket is at least `number`: e^sqrt(number), corrected to the last bit."""
     least = math.nextafter(2.0, 3.0)
     if number <= 0:

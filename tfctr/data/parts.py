@@ -3,14 +3,16 @@
 import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import duckdb
-import ibis
 import pyarrow as pa
 from ibis.common.exceptions import IbisError
 
+from tfctr.data.engine import Table, Value
 from tfctr.data.files import SEPARATED
-from tfctr.errors import DataError, StorageError, suggest
+from tfctr.errors import DataError, StorageError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Part:
 
     Args:
         name: what errors call it.
-        table: the Ibis table.
+        table: the Ibis table; None where none of the columns that are needed can be read.
         columns: its columns, by their names in the source.
         duplicates: names that several columns have.
         unreadable: columns that no engine takes: name -> what each is, in words.
@@ -30,8 +32,8 @@ class Part:
     """
 
     name: str
-    table: ibis.Table
-    columns: dict[str, ibis.Value]
+    table: Table
+    columns: dict[str, Value]
     duplicates: frozenset[str] = frozenset()
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -40,13 +42,14 @@ class Part:
     all_names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name, table, names=None, **seen):
+    def of(cls, name: str, table: Table, names: Sequence[str] | None = None, **seen: Any) -> Self:
+        """The part of a table whose columns have these names in the source; `seen` are its other fields."""
         # By position: SQL engines rename columns that differ in case only.
-        names = list(table.columns) if names is None else names
+        names = list(table.columns if names is None else names)
         columns = {name: table[position] for position, name in enumerate(names)}
         return cls(name, table, columns, frozenset(name for name in columns if names.count(name) > 1), **seen)
 
-    def require(self, roles):
+    def require(self, roles: Mapping[str, str]) -> None:
         """Raise `DataError` when a column of `{name: role}` is not there, or there twice, or cannot be read."""
         for name, role in roles.items():
             if name in self.unreadable:
@@ -59,7 +62,7 @@ class Part:
             if name in self.duplicates:
                 raise DataError(f"{self.name} has several columns named {name!r} ({role}).", fix="rename all but one")
 
-    def _hint(self, name):
+    def _hint(self, name: str) -> str:
         names = list(self.all_names or self.columns)
         if self.is_headless:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
@@ -71,14 +74,14 @@ class Part:
         mark = next((mark for mark in ";\t|, " if mark in only), None) if self._has_cells() else None
         if mark:
             return f"its one name is {only[:80]!r}: is {mark!r} its separator? --separator (in Python separator={mark!r})"
-        return suggest(name, names)
+        return did_you_mean(name, names)
 
-    def _has_cells(self):
+    def _has_cells(self) -> bool:
         return bool(re.search(rf"({'|'.join((*_CELLS, re.escape('.zip')))})(\.[a-z0-9]+)?$", self.name, re.IGNORECASE))
 
 
 @contextlib.contextmanager
-def refuse_corrupt(part_name):
+def refuse_corrupt(part_name: str) -> Iterator[None]:
     """Turn what DuckDB and Arrow say about a file or stream that they cannot read into one error that names it."""
     try:
         yield
@@ -90,7 +93,7 @@ def refuse_corrupt(part_name):
         raise _unreadable(part_name, error) from error
 
 
-def _unreadable(name, error):
+def _unreadable(name: str, error: Exception) -> DataError | StorageError:
     line = re.search(r"in line (\d+)|on Line: (\d+)", str(error))
     is_lines = re.search(rf"({'|'.join(_LINE_FORMATS)})(\.[a-z0-9]+)?$", name, re.IGNORECASE)
     if is_lines and not isinstance(error, duckdb.IOException | OSError):
@@ -103,7 +106,7 @@ _CELLS = tuple(re.escape(kind) for kind in SEPARATED)
 _LINE_FORMATS = (*_CELLS, r"\.jsonl", r"\.ndjson", r"\.json", r"\.zip")
 
 
-def _line_fix(message):
+def _line_fix(message: str) -> str:
     if "Invalid unicode" in message:
         return "name its encoding, such as --encoding cp1252 (in Python encoding='cp1252'), or write it as UTF-8"
     if "UTF-8 encoding" in message:
@@ -115,7 +118,7 @@ def _line_fix(message):
     return "correct that line, or write the file again"
 
 
-def _reason(message):
+def _reason(message: str) -> str:
     """The sentence of a DuckDB message that says what is wrong; the rest quotes our SQL and DuckDB's own options."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     original = next((line.removeprefix("Original Line: ") for line in lines if line.startswith("Original Line: ")), None)

@@ -3,42 +3,47 @@
 import itertools
 import logging
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import tfctr
 from tfctr.data.alone import auc_alone
 from tfctr.data.dataset import FORMAT, Dataset, load_split
 from tfctr.data.encoding import group_codes, write_split
-from tfctr.data.engine import Engine, quiet, refuse_storage_failures
+from tfctr.data.engine import Engine, Table, quiet, refuse_storage_failures
 from tfctr.data.files import find_files, is_files
 from tfctr.data.findings import findings
 from tfctr.data.fitting import fit, known_by_their_row, unseen_examples
+from tfctr.data.profile import Profile
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.shares import expected_unseen, has_vocabulary
-from tfctr.data.staging import count_copies, split_by_hash, stage, staged_split
+from tfctr.data.staging import Staged, count_copies, split_by_hash, stage, staged_split
 from tfctr.data.token_types import choose_token_types
 from tfctr.errors import ConfigError
 from tfctr.features import Numeric
-from tfctr.schema import Schema
+from tfctr.schema import RawTable, Schema
 from tfctr.storage import atomic_folder, sha256, write_json
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
 
 def prepare(
-    schema,
+    schema: Schema,
     *,
-    train,
-    out,
-    valid=None,
-    test=None,
-    memory_limit="1GB",
-    threads=None,
-    seed=0,
-    separator=None,
-    columns=None,
-    missing=(),
-    encoding=None,
-):
+    train: RawTable,
+    out: StrPath,
+    valid: RawTable | float | None = None,
+    test: RawTable | float | None = None,
+    memory_limit: str = "1GB",
+    threads: int | None = None,
+    seed: int = 0,
+    separator: str | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+    encoding: str | None = None,
+) -> Dataset:
     """Fit a schema on the training table, and write every split as ids.
 
     A table is one of: a path, a glob or a list of those (`.csv`, `.tsv`, `.txt`, `.parquet`, `.jsonl`, also `.csv.gz` and the
@@ -86,7 +91,15 @@ def prepare(
     return Dataset.load(out, verify=False)
 
 
-def _write(schema, tables, out, memory_limit, threads, seed, layout):
+def _write(
+    schema: Schema,
+    tables: Mapping[str, Any],
+    out: StrPath,
+    memory_limit: str,
+    threads: int | None,
+    seed: int,
+    layout: Layout,
+) -> None:
     with atomic_folder(out) as folder:
         work = folder / "work"
         work.mkdir()
@@ -107,18 +120,25 @@ def _write(schema, tables, out, memory_limit, threads, seed, layout):
         _LOG.warning(warning)
 
 
-def _entries(engine, schema, splits, written):
+def _entries(
+    engine: Engine, schema: Schema, splits: Mapping[str, Staged], written: Mapping[str, tuple[dict[str, Any], Profile]]
+) -> dict[str, dict[str, Any]]:
     """What the manifest says of each split."""
-    copies, training = count_copies(engine, schema, splits), written["train"][1]
+    copies = count_copies(engine, schema, splits)
+    training = written["train"][1]
     return {
         name: {**entry, "copies": copies[name], "profile": profile.describe(schema, training if name != "train" else None)}
         for name, (entry, profile) in written.items()
     }
 
 
-def _training(engine, schema, train, counts):
+def _training(
+    engine: Engine, schema: Schema, train: Table, counts: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, float | None]]:
     """`{feature: {"rows", "missing"[, "unseen"]}}`: the shares that new rows are expected to have, and of how many we know."""
-    training = {name: {"rows": found["rows"], "missing": found["missing"] / found["rows"]} for name, found in counts.items()}
+    training: dict[str, dict[str, float | None]] = {
+        name: {"rows": found["rows"], "missing": found["missing"] / found["rows"]} for name, found in counts.items()
+    }
     for index, feature in enumerate(schema.features):
         if has_vocabulary(feature):
             by_row = known_by_their_row(engine, train, index, feature)
@@ -126,10 +146,10 @@ def _training(engine, schema, train, counts):
     return training
 
 
-def _findings(engine, schema, split, manifest):
+def _findings(engine: Engine, schema: Schema, split: Staged, manifest: dict[str, Any]) -> Iterator[str]:
     """The sentences about a split, with tokens that show why."""
 
-    def examples(name):
+    def examples(name: str) -> str:
         index = next(index for index, feature in enumerate(schema.features) if feature.name == name)
         feature = schema.features[index]
         return "" if isinstance(feature, Numeric) else unseen_examples(engine, split.table, index, feature)
@@ -137,7 +157,7 @@ def _findings(engine, schema, split, manifest):
     return findings(split.name, manifest, examples)
 
 
-def _check_arguments(schema, tables, seed, layout):
+def _check_arguments(schema: Schema, tables: Mapping[str, Any], seed: int, layout: Layout) -> None:
     if not isinstance(schema, Schema):
         raise ConfigError(f"`schema` is {schema!r}.", fix="pass a tfctr.Schema, for example tfctr.Schema.load('schema.yaml')")
     if not isinstance(seed, int):
@@ -156,11 +176,13 @@ def _check_arguments(schema, tables, seed, layout):
     refuse_idle(layout, [table for name, table in tables.items() if name not in fractions])
 
 
-def _fractions(tables):
+def _fractions(tables: Mapping[str, Any]) -> dict[str, float]:
     return {name: table for name, table in tables.items() if isinstance(table, int | float)}
 
 
-def _stage_splits(engine, schema, tables, seed, layout):
+def _stage_splits(
+    engine: Engine, schema: Schema, tables: Mapping[str, Any], seed: int, layout: Layout
+) -> tuple[Schema, dict[str, Staged]]:
     fractions = _fractions(tables)
     whats = {name: f"the {name} table" for name in tables}
     for name, table in tables.items():
@@ -174,14 +196,14 @@ def _stage_splits(engine, schema, tables, seed, layout):
     return schema, {name: staged_split(engine, name, _describe(name, tables)) for name in tables}
 
 
-def _describe(name, tables):
+def _describe(name: str, tables: Mapping[str, Any]) -> str:
     table = tables[name]
     if isinstance(table, float):
         return f"{name} (a fraction of {table} of the train table)"
     return f"{name} ({', '.join(map(str, find_files(table)))})" if is_files(table) else f"the {name} table"
 
 
-def _manifest(schema, folder, entries, tables):
+def _manifest(schema: Schema, folder: Path, entries: dict[str, dict[str, Any]], tables: Mapping[str, Any]) -> dict[str, Any]:
     vocabularies = sorted((folder / "vocabulary").iterdir())
     return {
         "format": FORMAT,
@@ -194,7 +216,7 @@ def _manifest(schema, folder, entries, tables):
     }
 
 
-def _source(table):
+def _source(table: Any) -> Any:
     if isinstance(table, float):
         return table
     if not is_files(table):

@@ -10,12 +10,16 @@ quantile here is one of the column, or is up to 1.6 % closer to 0.
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from tfctr.features import FIRST_KNOWN, OUT_OF_VOCABULARY, Numeric
+from tfctr.features import FIRST_KNOWN, OUT_OF_VOCABULARY, Feature, Numeric, TokenFeature
+from tfctr.schema import Schema
 
-_TOLD, _WARNED = 0.04, 0.2  # distances from which on one is said, and is a warning
+_TOLD = 0.04  # distances from which on one is said,
+_WARNED = 0.2  # and is a warning
 _ERRORS = 5  # standard errors of a share, more than which no chance is credible
 _DROPPED = 46  # bits of a double's 64
 _ZERO = 1 << (63 - _DROPPED)
@@ -33,25 +37,27 @@ class Histogram:
     ([2, 7], [1, 2])
     """
 
-    def __init__(self):
-        self.codes, self.counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    def __init__(self) -> None:
+        self.codes = np.empty(0, np.int64)
+        self.counts = np.empty(0, np.int64)
 
-    def add(self, codes):
+    def add(self, codes: np.ndarray) -> None:
         """Count some more."""
         here = np.bincount(codes)
         seen = np.flatnonzero(here)
         self.codes, places = np.unique(np.concatenate([self.codes, seen]), return_inverse=True)
-        counts, self.counts = np.concatenate([self.counts, here[seen]]), np.zeros(len(self.codes), np.int64)
+        counts = np.concatenate([self.counts, here[seen]])
+        self.counts = np.zeros(len(self.codes), np.int64)
         np.add.at(self.counts, places, counts)
 
-    def of(self, codes):
+    def of(self, codes: np.ndarray) -> np.ndarray:
         """The counts of some ascending codes, which hold all of its own."""
         counts = np.zeros(len(codes), np.int64)
         counts[np.searchsorted(codes, self.codes)] = self.counts
         return counts
 
 
-def number_codes(values):
+def number_codes(values: np.ndarray) -> np.ndarray:
     """A whole number for each double that is no NaN, in their order; equal for those that agree in sign, exponent and 6 bits.
 
     >>> codes = number_codes(np.array([-2.0, -0.0, 0.0, 3.0, 3.01, 4.0]))
@@ -63,7 +69,7 @@ def number_codes(values):
     return _ZERO + np.where(bits < 0, -size, size)
 
 
-def _number(code):
+def _number(code: int) -> float:
     """The number of a code that is closest to 0."""
     size = np.int64(abs(int(code) - _ZERO) << _DROPPED)
     return math.copysign(float(size.view(np.float64)), int(code) - _ZERO)
@@ -72,24 +78,25 @@ def _number(code):
 class Profile:
     """What one split holds, counted while it is written."""
 
-    def __init__(self):
-        self.histograms, self.rows = {}, {}  # by feature; rows with a finite number, or with a token
+    def __init__(self) -> None:
+        self.histograms: dict[str, Histogram] = {}  # by feature
+        self.rows: dict[str, int] = {}  # with a finite number, or with a token, by feature
 
-    def add_numbers(self, feature, values):
+    def add_numbers(self, feature: Feature, values: np.ndarray) -> None:
         """Count the finite ones of some doubles."""
         values = values[np.isfinite(values)]
         self._add(feature, number_codes(values), len(values))
 
-    def add_tokens(self, feature, ids):
+    def add_tokens(self, feature: Feature, ids: np.ndarray) -> None:
         """Count the tokens of some rows, ids `(rows, tokens)` without the offset of the field; all unknown ones are one."""
         is_token = ids >= OUT_OF_VOCABULARY
         self._add(feature, np.minimum(ids[is_token], _RAREST), int(is_token.any(axis=1).sum()))
 
-    def _add(self, feature, codes, rows):
+    def _add(self, feature: Feature, codes: np.ndarray, rows: int) -> None:
         self.histograms.setdefault(feature.name, Histogram()).add(codes)
         self.rows[feature.name] = self.rows.get(feature.name, 0) + rows
 
-    def describe(self, schema, training=None):
+    def describe(self, schema: Schema, training: "Profile | None" = None) -> dict[str, dict[str, Any]]:
         """What the manifest keeps.
 
         Args:
@@ -103,30 +110,38 @@ class Profile:
         """
         return {feature.name: self._describe(schema, feature, training) for feature in schema.features}
 
-    def _describe(self, schema, feature, training):
-        name, is_number = feature.name, isinstance(feature, Numeric)
+    def _describe(self, schema: Schema, feature: Feature, training: "Profile | None") -> dict[str, Any]:
+        name = feature.name
         own = self.histograms[name]
-        said = {"quantiles": _quantiles(own)} if is_number else {"frequent": _frequent(own, schema, feature)}
+        said: dict[str, Any] = {}
+        if isinstance(feature, Numeric):
+            said["quantiles"] = _quantiles(own)
+        else:
+            said["frequent"] = _frequent(own, schema, feature)
         if training is None or not self.rows[name] or not training.rows[name]:
             return said
-        before, error = training.histograms[name], math.sqrt(1 / self.rows[name] + 1 / training.rows[name])
-        return said | (_distance(own, before, error) if is_number else _token_distance(own, before, error, schema, feature))
+        before = training.histograms[name]
+        error = math.sqrt(1 / self.rows[name] + 1 / training.rows[name])
+        if isinstance(feature, Numeric):
+            return said | _distance(own, before, error)
+        return said | _token_distance(own, before, error, schema, feature)
 
 
-def _distance(own, before, error):
+def _distance(own: Histogram, before: Histogram, error: float) -> dict[str, Any]:
     codes = np.union1d(own.codes, before.codes)
     share, in_training = (np.cumsum(found.of(codes)) / found.counts.sum() for found in (own, before))
     return {"distance": float(np.abs(share - in_training).max()), "by_chance": _ERRORS / 2 * error}
 
 
-def _token_distance(own, before, error, schema, feature):
+def _token_distance(own: Histogram, before: Histogram, error: float, schema: Schema, feature: TokenFeature) -> dict[str, Any]:
     codes = np.union1d(own.codes, before.codes)
     shares, training = (found.of(codes) / found.counts.sum() for found in (own, before))
     is_one = (codes >= FIRST_KNOWN) & (codes < _RAREST)
     if not is_one.any():
         return {}
     place = np.argmax(np.where(is_one, np.abs(shares - training), -1))
-    share, in_training = float(shares[place]), float(training[place])
+    share = float(shares[place])
+    in_training = float(training[place])
     middle = (share + in_training) / 2
     return {
         "distance": abs(share - in_training),
@@ -137,20 +152,20 @@ def _token_distance(own, before, error, schema, feature):
     }
 
 
-def _quantiles(histogram):
+def _quantiles(histogram: Histogram) -> dict[str, float]:
     below = np.cumsum(histogram.counts)
     ranks = {name: max(1, math.ceil(share * below[-1])) for name, share in _QUANTILES.items()} if len(below) else {}
     return {name: _number(histogram.codes[np.searchsorted(below, rank)]) for name, rank in ranks.items()}
 
 
-def _frequent(histogram, schema, feature):
+def _frequent(histogram: Histogram, schema: Schema, feature: TokenFeature) -> dict[str, float]:
     order = np.argsort(-histogram.counts, kind="stable")[: _FREQUENT + 2]
     places = [place for place in order if FIRST_KNOWN <= histogram.codes[place] < _RAREST][:_FREQUENT]
     shares = histogram.counts[places] / histogram.counts.sum()
     return dict(zip(_texts(schema, feature, histogram.codes[places]), shares.tolist(), strict=True))
 
 
-def _texts(schema, feature, ids):
+def _texts(schema: Schema, feature: TokenFeature, ids: Iterable[int]) -> list[str]:
     """The tokens of some ids below `_RAREST`."""
     if feature.hash_buckets is not None:
         return [f"bucket {number - FIRST_KNOWN}" for number in ids]
@@ -159,7 +174,7 @@ def _texts(schema, feature, ids):
     return [tokens[number].removesuffix("\n") for number in ids]
 
 
-def moved(profile, from_distance=_TOLD):
+def moved(profile: Mapping[str, dict[str, Any]], from_distance: float = _TOLD) -> dict[str, dict[str, Any]]:
     """The features of a described profile that are so far from training's, and further than by chance: `{feature: found}`."""
     return {
         name: found
@@ -168,7 +183,7 @@ def moved(profile, from_distance=_TOLD):
     }
 
 
-def move_warnings(where, profile, training):
+def move_warnings(where: str, profile: Mapping[str, dict[str, Any]], training: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     """A sentence for each feature that is far from what training's profile has of it."""
     for name, found in moved(profile, _WARNED).items():
         if "token" in found:

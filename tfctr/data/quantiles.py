@@ -9,6 +9,7 @@ that is nearest to an equal share of what is left of the run, the lower one of t
 
 import dataclasses
 import heapq
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Run:
     buckets: int
 
 
-def plan(values, counts, batches, buckets):
+def plan(values: np.ndarray, counts: np.ndarray, batches: Iterable[tuple[np.ndarray, np.ndarray]], buckets: int) -> list[Run]:
     """How many intervals each run of values gets: a list of `Run`, ascending.
 
     Args:
@@ -37,21 +38,25 @@ def plan(values, counts, batches, buckets):
     """
     order = np.argsort(values)
     ascending = values[order]
-    indices, belows = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
-    distinct = rows = 0
+    indices = np.empty(len(values), np.int64)
+    belows = np.empty(len(values), np.int64)
+    distinct = 0
+    rows = 0
     for batch, count in batches:
         here = order[np.searchsorted(ascending, batch[0]) : np.searchsorted(ascending, batch[-1], side="right")]
         at = np.searchsorted(batch, values[here])
-        indices[here], belows[here] = distinct + at, rows + (np.cumsum(count) - count)[at]
-        distinct, rows = distinct + len(batch), rows + int(count.sum())
+        indices[here] = distinct + at
+        belows[here] = rows + (np.cumsum(count) - count)[at]
+        distinct += len(batch)
+        rows += int(count.sum())
     buckets = min(buckets, distinct)
-    for alone in range(_frequent(counts, rows, buckets), -1, -1):
-        runs = _runs(indices[:alone], belows[:alone], counts[:alone], distinct, rows)
-        if len(runs) <= buckets:
-            return _shared(runs, buckets)
+    alone = _frequent(counts, rows, buckets)
+    while len(runs := _runs(indices[:alone], belows[:alone], counts[:alone], distinct, rows)) > buckets:
+        alone -= 1  # without any there is one run
+    return _shared(runs, buckets)
 
 
-def _frequent(counts, rows, buckets):
+def _frequent(counts: np.ndarray, rows: int, buckets: int) -> int:
     """How many of the most frequent values have no less than an equal share of what the ones before leave."""
     frequent = 0
     while frequent < min(len(counts), buckets) and counts[frequent] * (buckets - frequent) >= rows > 0:
@@ -60,23 +65,30 @@ def _frequent(counts, rows, buckets):
     return frequent
 
 
-def _runs(indices, belows, counts, distinct, rows):
+def _runs(
+    indices: np.ndarray, belows: np.ndarray, counts: np.ndarray, distinct: int, rows: int
+) -> list[tuple[int, int, int, int, bool]]:
     """(end, below its end, distinct values, rows, whether it is one frequent value) of each run, ascending."""
-    runs, start, below = [], 0, 0
+    runs = []
+    start = 0
+    below = 0
     for at in np.argsort(indices):
-        index, before, count = int(indices[at]), int(belows[at]), int(counts[at])
+        index = int(indices[at])
+        before = int(belows[at])
+        count = int(counts[at])
         if index > start:
             runs.append((index, before, index - start, before - below, False))
         runs.append((index + 1, before + count, 1, count, True))
-        start, below = index + 1, before + count
+        start = index + 1
+        below = before + count
     if distinct > start:
         runs.append((distinct, rows, distinct - start, rows - below, False))
     return runs
 
 
-def _shared(runs, buckets):
+def _shared(runs: Sequence[tuple[int, int, int, int, bool]], buckets: int) -> list[Run]:
     shares = [1] * len(runs)
-    heap = [(-rows, at) for at, (_, _, distinct, rows, _) in enumerate(runs) if distinct > 1]
+    heap: list[tuple[float, int]] = [(-rows, at) for at, (_, _, distinct, rows, _) in enumerate(runs) if distinct > 1]
     heapq.heapify(heap)
     for _ in range(buckets - len(runs)):
         at = heapq.heappop(heap)[1]
@@ -87,7 +99,7 @@ def _shared(runs, buckets):
     return [Run(end, below_end, share) for (end, below_end, *_), share in zip(runs, shares, strict=True)]
 
 
-def cut(batches, runs):
+def cut(batches: Iterable[tuple[np.ndarray, np.ndarray]], runs: Sequence[Run]) -> list[float]:
     """The edges between the intervals of `runs`, ascending: an edge is the least value of the interval on its right.
 
     >>> everything = [(np.array([0.0, 1.0, 2.0, 3.0]), np.array([7, 1, 1, 1]))]
@@ -95,27 +107,35 @@ def cut(batches, runs):
     [1.0, 2.0]
     """
     cuts = _Cuts(runs)
-    edges, start, rows = [], 0, 0  # of the batch: index and rows below its first value
+    edges = []
+    start = 0  # of the batch: the index of its first value,
+    rows = 0  # and the rows below that
     last = None  # value and rows below of the value before it
     for values, counts in batches:
         belows = rows + np.cumsum(counts) - counts
         rows += int(counts.sum())
         if last is not None:
-            values, belows, start = np.append(last[0], values), np.append(last[1], belows), start - 1
+            values = np.append(last[0], values)
+            belows = np.append(last[1], belows)
+            start -= 1
         while (at := cuts.find(start, belows)) is not None:
             edges.append(float(values[at - start]))
-        last, start = (values[-1], belows[-1]), start + len(values)
+        last = (values[-1], belows[-1])
+        start += len(values)
     return edges
 
 
 class _Cuts:
     """Where the next edge lies, one after the other."""
 
-    def __init__(self, runs):
-        self.runs, self.run, self.made = runs, 0, 0
-        self.index = self.below = 0  # of the edge before
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        self.run = 0
+        self.made = 0
+        self.index = 0  # this and the next are of the edge before
+        self.below = 0
 
-    def find(self, start, belows):
+    def find(self, start: int, belows: np.ndarray) -> int | None:
         """The index of the value at the next edge; None while it cannot be told yet, and after the last one.
 
         Args:
@@ -139,7 +159,10 @@ class _Cuts:
         at = min(max(at, self.index + 1), most)
         if at >= stop:
             return None
-        self.index, self.below, self.made = at, int(belows[at - start]), self.made + 1
+        self.index = at
+        self.below = int(belows[at - start])
+        self.made += 1
         if left == 1:
-            self.run, self.made = self.run + 1, 0
+            self.run += 1
+            self.made = 0
         return at

@@ -15,22 +15,29 @@ of separated cells show of its layout is logged: see `tfctr.data.separated`.
 import contextlib
 import logging
 import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import ibis
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as parquet
 
+from tfctr.data.engine import Engine, Table, Value
 from tfctr.data.files import SEPARATED, find_files, is_compressed, is_files, kind_of, opened
 from tfctr.data.parts import Part, refuse_corrupt
 from tfctr.data.separated import Layout, as_utf8, read_separated
 from tfctr.data.short_floats import is_half, widened_half
 from tfctr.data.tables import read_table
 from tfctr.errors import ConfigError, DataError
+from tfctr.schema import RawTable
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
 
-def read_parts(engine, source, what, roles, whole=False, layout=None):
+def read_parts(
+    engine: Engine, source: RawTable, what: str, roles: Mapping[str, str], whole: bool = False, layout: Layout | None = None
+) -> Iterator[Part]:
     """Yield one `Part` a file or table of `source`; use each before the next one is taken.
 
     Args:
@@ -59,10 +66,10 @@ def read_parts(engine, source, what, roles, whole=False, layout=None):
     yield part
 
 
-def _read_files(engine, source, roles, layout):
+def _read_files(engine: Engine, source: RawTable, roles: Mapping[str, str], layout: Layout) -> Iterator[Part]:
     files = find_files(source)
     kinds = [kind_of(file) for file in files]
-    noted = set()
+    noted: set[str] = set()
     for file, kind in zip(files, kinds, strict=True):
         with _plain_file(engine, file, kind) as path:
             part = _read_file(engine, str(file), path, layout)
@@ -75,7 +82,7 @@ def _read_files(engine, source, roles, layout):
 _HEADLESS = "some of its names look like values: if its first line is a row, name the columns (`columns`)"
 
 
-def _say(file, notes, noted):
+def _say(file: StrPath, notes: Collection[str], noted: set[str]) -> None:
     """Log what is not among `noted` yet, and add it there."""
     for note in notes:
         if note not in noted:
@@ -83,14 +90,14 @@ def _say(file, notes, noted):
     noted.update(notes)
 
 
-def _read_file(engine, name, path, layout):
+def _read_file(engine: Engine, name: str, path: Path, layout: Layout) -> Part:
     if path.suffix in SEPARATED:
         return read_separated(engine, name, path, layout)
     return _read_parquet(engine, name, path) if path.suffix == ".parquet" else _read_json(engine, name, path)
 
 
 @contextlib.contextmanager
-def _plain_file(engine, file, kind):
+def _plain_file(engine: Engine, file: Path, kind: str) -> Iterator[Path]:
     """The file under a short name in the engine's folder, so that DuckDB takes no character of its name for a pattern.
 
     It is decompressed: Python checks its checksum, where DuckDB would read a truncated one silently short.
@@ -110,7 +117,7 @@ def _plain_file(engine, file, kind):
         path.unlink(missing_ok=True)
 
 
-def _needed(table, roles, whole):
+def _needed(table: Table, roles: Collection[str], whole: bool) -> Table:
     """The columns of an Ibis table that are read: with `whole` also those others that a Parquet file can hold."""
     kinds = table.schema()
     others = [name for name in kinds if name not in roles and not (kinds[name].is_unknown() or kinds[name].is_interval())]
@@ -118,7 +125,7 @@ def _needed(table, roles, whole):
 
 
 @contextlib.contextmanager
-def _computed(engine, table, what):
+def _computed(engine: Engine, table: Table, what: str) -> Iterator[Path]:
     """The table as a Parquet file of ours: its own engine computes it once, and then it can be read many times."""
     path = engine.new_path(".parquet")
     fix = "let it write Parquet files, and give them: 'FOLDER/*.parquet'"
@@ -138,7 +145,7 @@ def _computed(engine, table, what):
 _WRITE_FOLDERS = ("pyspark", "databricks")
 
 
-def _read_json(engine, name, path):
+def _read_json(engine: Engine, name: str, path: Path) -> Part:
     path, _ = as_utf8(engine, name, path)
     with refuse_corrupt(name):
         # Depth 1 finds the keys of all lines, and leaves each value as JSON.
@@ -149,9 +156,9 @@ def _read_json(engine, name, path):
     return Part.of(name, table)
 
 
-def _read_parquet(engine, name, path):
+def _read_parquet(engine: Engine, name: str, path: Path) -> Part:
     with refuse_corrupt(name):
-        schema = pa.parquet.read_schema(path)
+        schema = parquet.read_schema(path)
         part = Part.of(name, engine.connection.read_parquet(str(path)), schema.names)
     for column, kind in zip(schema.names, schema.types, strict=True):
         if pa.types.is_floating(kind):
@@ -165,7 +172,7 @@ def _read_parquet(engine, name, path):
     return part
 
 
-def _of_unknown_range(column):
+def _of_unknown_range(column: Value) -> Value:
     """The same values, of which DuckDB knows no least and greatest one: those of a Parquet file are not of its NaNs, and so
     DuckDB would compute that none is NaN.
     """

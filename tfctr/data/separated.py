@@ -9,10 +9,15 @@ import csv
 import dataclasses
 import re
 import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+from tfctr.data.engine import Engine
 from tfctr.data.files import JSON_LINES, LIBSVM_FIX, SEPARATED, find_files, is_files, kind_of, refuse_another_kind
 from tfctr.data.parts import Part, refuse_corrupt
-from tfctr.errors import ConfigError, DataError
+from tfctr.errors import ConfigError, DataError, require
+from tfctr.schema import RawTable
 
 _MARKS = (",", ";", "\t", "|")
 _FIRST_LINES = 20
@@ -45,28 +50,30 @@ class Layout:
     """
 
     separator: str | None = None
-    columns: tuple[str, ...] | None = None
-    missing: tuple[str, ...] = ()
+    columns: Sequence[str] | None = None
+    missing: Sequence[str] = ()
     encoding: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.separator is not None:
             separator = {r"\t": "\t"}.get(self.separator, self.separator)  # as a shell passes it
             is_text = isinstance(separator, str) and 1 <= len(separator.encode()) <= 4 and not set(separator) & set('"\r\n')
-            _require(is_text, "separator", self.separator, "give one to four characters, such as ';'; no quote, no line end")
+            fix = "give one to four characters, such as ';'; no quote, no line end"
+            require(is_text, f"`separator` is {self.separator!r}.", fix=fix)
             object.__setattr__(self, "separator", separator)
         if self.columns is not None:
             fix = "list all columns of the file in their order, each name once: ['user', 'item', 'click']"
-            _require(_are_texts(self.columns) and all(self.columns), "columns", self.columns, fix)
-            _require(len(set(self.columns)) == len(self.columns) > 0, "columns", self.columns, fix)
+            require(_are_texts(self.columns) and all(self.columns), f"`columns` is {self.columns!r}.", fix=fix)
+            require(len(set(self.columns)) == len(self.columns) > 0, f"`columns` is {self.columns!r}.", fix=fix)
             object.__setattr__(self, "columns", tuple(self.columns))
-        _require(_are_texts(self.missing), "missing", self.missing, "give a list of texts: ['NA']")
+        require(_are_texts(self.missing), f"`missing` is {self.missing!r}.", fix="give a list of texts: ['NA']")
         object.__setattr__(self, "missing", tuple(self.missing))
         if self.encoding is not None:
-            _require(_is_encoding(self.encoding), "encoding", self.encoding, "name one that Python knows: 'cp1252', 'utf-16'")
+            fix = "name one that Python knows: 'cp1252', 'utf-16'"
+            require(_is_encoding(self.encoding), f"`encoding` is {self.encoding!r}.", fix=fix)
 
 
-def refuse_idle(layout, sources):
+def refuse_idle(layout: Layout, sources: Iterable[RawTable]) -> None:
     """Raise `ConfigError` where a layout is given, and no source is a file of separated cells."""
     given = [field.name for field in dataclasses.fields(layout) if getattr(layout, field.name) != field.default]
     files = [file for source in sources if is_files(source) for file in find_files(source)]
@@ -79,23 +86,18 @@ def refuse_idle(layout, sources):
         raise ConfigError(f"`{given[0]}` is for files of separated cells, and there is none.", fix=fix)
 
 
-def _are_texts(values):
+def _are_texts(values: object) -> bool:
     return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
 
 
-def _is_encoding(name):
+def _is_encoding(name: Any) -> bool:
     try:
         return codecs.lookup(name)._is_text_encoding  # "hex" and the like are none
     except (LookupError, TypeError, ValueError):
         return False
 
 
-def _require(condition, argument, value, fix):
-    if not condition:
-        raise ConfigError(f"`{argument}` is {value!r}.", fix=fix)
-
-
-def read_separated(engine, name, path, layout):
+def read_separated(engine: Engine, name: str, path: Path, layout: Layout) -> Part:
     """The `Part` of a file of separated cells: every cell as text, an empty one as NULL.
 
     Raises:
@@ -112,7 +114,7 @@ def read_separated(engine, name, path, layout):
     separator = layout.separator or (said and said[1]) or _separator(lines, SEPARATED[kind])
     header = _header(name, lines, separator)
     names = _given_names(name, layout.columns, header) if layout.columns else [cell.strip() for cell in header]
-    sequences = []
+    sequences: list[str] = []
     plain = [found[1] for found in map(_RECBOLE.fullmatch, names) if found]
     seen = {
         f"it is read as {encoding}": encoding,
@@ -123,7 +125,7 @@ def read_separated(engine, name, path, layout):
         f"RecBole's types are no part of the names: {names[0]!r} is {plain[0] if plain else ''!r}": len(plain) == len(names),
     }
     if len(plain) == len(names):
-        sequences = [found[1] for found in map(_RECBOLE.fullmatch, names) if found[2].endswith("_seq")]
+        sequences = [found[1] for found in map(_RECBOLE.fullmatch, names) if found and found[2].endswith("_seq")]
         seen[f"lists, with spaces between their values: {', '.join(sequences)} (sequences, `separator: ' '`)"] = bool(sequences)
         names = plain
     columns = {f"column{position}": "string" for position in range(len(names))}
@@ -140,7 +142,7 @@ def read_separated(engine, name, path, layout):
     return Part.of(name, table, names, notes=notes, is_headless=is_headless, sequences=frozenset(sequences))
 
 
-def as_utf8(engine, name, path, encoding=None):
+def as_utf8(engine: Engine, name: str, path: Path, encoding: str | None = None) -> tuple[Path, str | None]:
     """(the file as UTF-8, its encoding if it had another one). Raises `DataError` if its text cannot be decoded."""
     with open(path, "rb") as file:
         start = file.read(8)
@@ -167,7 +169,7 @@ def as_utf8(engine, name, path, encoding=None):
     return copy, encoding
 
 
-def _first_lines(name, path):
+def _first_lines(name: str, path: Path) -> list[str]:
     """The first lines, of which the first is not empty."""
     # Only what is wrong with the header is told here; DuckDB tells the rest with its line.
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -187,7 +189,7 @@ def _first_lines(name, path):
     return lines
 
 
-def _refuse_preamble(name, lines, usual):
+def _refuse_preamble(name: str, lines: Sequence[str], usual: str | None) -> None:
     """Raise `DataError` for lines of one cell, or of comments, before a header of several cells."""
     numbered = [(number, line) for number, line in enumerate(lines) if line.strip("\r\n")]
     texts = [line for _, line in numbered]
@@ -205,19 +207,19 @@ def _refuse_preamble(name, lines, usual):
             raise DataError(f"{name}: {stand} before its header, beginning with {texts[0].strip()[:60]!r}.", fix=fix)
 
 
-def _separator(lines, usual):
+def _separator(lines: Sequence[str], usual: str | None) -> str:
     """What cuts all first lines into the same number of cells: the usual one of this kind of file before others."""
     marks = _MARKS if usual else (*_MARKS, "::")
     widths = {mark: _even_width(lines, mark) for mark in marks}
     if usual is None and max(widths.values()) == 1:
         widths[" "] = _even_width(lines, " ")
-    best = max(widths, key=widths.get)
-    if widths[best] == 1 or widths.get(usual, 1) > 1:
+    best = max(widths, key=lambda mark: widths[mark])
+    if widths[best] == 1 or (usual is not None and widths.get(usual, 1) > 1):
         best = usual or ","
     return f"{best} " if best in _MARKS and all(_is_spaced(line, best) for line in lines) else best
 
 
-def _even_width(lines, separator):
+def _even_width(lines: Sequence[str], separator: str) -> int:
     """How many cells each of the first lines has; 1 where they differ."""
     try:
         widths = [len(cells) for cells in _rows(lines, separator)]
@@ -228,26 +230,26 @@ def _even_width(lines, separator):
     return widths[0] if len(set(widths)) == 1 else 1
 
 
-def _header(name, lines, separator):
+def _header(name: str, lines: Sequence[str], separator: str) -> list[str]:
     try:
         return next(_rows(lines, separator))
     except csv.Error as error:
         raise DataError(f"{name}: its header line cannot be read: {error}.", fix="close every quote in it") from error
 
 
-def _rows(lines, separator):
+def _rows(lines: Sequence[str], separator: str) -> Iterator[list[str]]:
     """The cells of each row."""
     if separator[1:] not in ("", " "):  # Python's reader takes one character
         return (line.rstrip("\r\n").split(separator) for line in lines)
     return csv.reader(lines, delimiter=separator[0], skipinitialspace=separator[1:] == " ")
 
 
-def _is_spaced(line, mark):
+def _is_spaced(line: str, mark: str) -> bool:
     bare = re.sub('"[^"]*"', '""', line)
     return bare.count(mark) == bare.count(f"{mark} ") > 0
 
 
-def _given_names(name, columns, header):
+def _given_names(name: str, columns: Sequence[str], header: Sequence[str]) -> list[str]:
     if list(columns) == [cell.strip() for cell in header]:
         raise ConfigError(f"{name}: its first line holds the names that `columns` gives.", fix="leave `columns` out")
     if len(columns) != len(header):

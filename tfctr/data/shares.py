@@ -11,10 +11,15 @@ Reference: [Good, 1953](https://doi.org/10.1093/biomet/40.3-4.237), eq. 2: of `n
 import collections
 import logging
 import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfctr.features import MISSING, OUT_OF_VOCABULARY, Numeric
+from tfctr.features import MISSING, OUT_OF_VOCABULARY, Feature, Numeric
+
+if TYPE_CHECKING:  # a client counts shares, too, and does without what a schema is made of
+    from tfctr.schema import Schema
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,14 +27,14 @@ _FLOOR = 0.05  # a share that is above the expected one by less is no jump,
 _FACTOR = 1.5  # nor one that is not so many times as large
 
 
-def has_vocabulary(feature):
+def has_vocabulary(feature: Feature) -> bool:
     """Whether a token of the feature can be out of vocabulary: hashed ones and intervals without gaps never are."""
     if isinstance(feature, Numeric):
         return feature.transform == "log2_floor"
     return feature.hash_buckets is None
 
 
-def count_ids(schema, ids):
+def count_ids(schema: "Schema", ids: np.ndarray) -> dict[str, collections.Counter[str]]:
     """What a prepared matrix holds of each feature: `{feature: {"rows", "missing"[, "tokens", "unseen"]}}`.
 
     >>> from tfctr import Categorical, Schema
@@ -38,7 +43,8 @@ def count_ids(schema, ids):
     """
     counts = {}
     for field in schema.fields:
-        feature, cells = field.feature, ids[:, field.columns]
+        feature = field.feature
+        cells = ids[:, field.columns]
         if isinstance(feature, Numeric) and feature.transform == "scaled":
             missing = np.isnan(np.ascontiguousarray(cells).view(np.float32)).sum()
         else:
@@ -50,13 +56,13 @@ def count_ids(schema, ids):
     return counts
 
 
-def add(counts, more):
+def add(counts: dict[str, collections.Counter[str]], more: Mapping[str, Mapping[str, int]]) -> None:
     """Add the counts of a part of a split to those before it."""
     for name, found in more.items():
         counts.setdefault(name, collections.Counter()).update(found)
 
 
-def expected_unseen(counts, by_row):
+def expected_unseen(counts: Mapping[str, int], by_row: int) -> float | None:
     """The share of tokens of new rows that the fit will not know; None where there is no token.
 
     Args:
@@ -69,14 +75,17 @@ def expected_unseen(counts, by_row):
     return (counts["unseen"] + by_row) / counts["tokens"] if counts["tokens"] else None
 
 
-def shares_of(counts, training):
+def shares_of(
+    counts: Mapping[str, Mapping[str, int]], training: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, dict[str, float | None]]:
     """What is said of a split: `{feature: {"missing", "missing_in_training"[, "unseen", "expected"][, "cut"]}}`, all shares.
 
     Args:
         counts: of the split, `{feature: {"rows", "missing"[, "tokens", "unseen"][, "cut"]}}`.
         training: `{feature: {"missing"[, "unseen"][, "rows"]}}`, the shares that so many training rows let expect.
     """
-    shares, unseen = {}, unseen_shares(counts, training)
+    shares: dict[str, dict[str, float | None]] = {}
+    unseen = unseen_shares(counts, training)
     for name, found in counts.items():
         missing = {
             "missing": found.get("missing", 0) / found["rows"],
@@ -88,7 +97,9 @@ def shares_of(counts, training):
     return shares
 
 
-def unseen_shares(counts, training):
+def unseen_shares(
+    counts: Mapping[str, Mapping[str, int]], training: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, dict[str, float | None]]:
     """`{feature: {"unseen", "expected"}}` of the features of which there are tokens.
 
     >>> unseen_shares({"user": {"tokens": 4, "unseen": 1}, "item": {"tokens": 0, "unseen": 0}}, {"user": {"unseen": 0.5}})
@@ -101,9 +112,10 @@ def unseen_shares(counts, training):
     }
 
 
-def told_shares(counted, where):
+def told_shares(counted: Mapping[str, np.ndarray], where: str) -> dict[str, dict[str, float | None]]:
     """`unseen_shares` of what the signature `unseen` has answered, `{feature: (rows, 3)}`. Warns where a share jumps."""
-    counts, training = {}, {}
+    counts: dict[str, dict[str, int]] = {}
+    training: dict[str, dict[str, float | None]] = {}
     for name, rows in counted.items():
         tokens, unseen, _ = rows.sum(axis=0, dtype=np.float64)
         missing = int(np.sum(rows[:, 0] == 0))
@@ -114,14 +126,17 @@ def told_shares(counted, where):
     return unseen_shares(counts, training)
 
 
-def jumps(counts, training):
+def jumps(
+    counts: Mapping[str, Mapping[str, int]], training: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, float, float]]:
     """The features of which much more is unseen, or missing, than training lets expect: `(feature, what, share, expected)`.
 
     Much more is .05 more, and three standard errors of such a share and of what is expected, and half as much again. Tokens of
     one row are no independent draws, so that the rows which have any are what counts.
     """
     for name, found in counts.items():
-        rows, missing = found["rows"], found.get("missing", 0)
+        rows = found["rows"]
+        missing = found.get("missing", 0)
         for what, of, number in (("unseen", found.get("tokens"), rows - missing), ("missing", rows, rows)):
             expected = training.get(name, {}).get(what)
             known_of = training.get(name, {}).get("rows", math.inf)
@@ -129,7 +144,7 @@ def jumps(counts, training):
                 yield name, what, found.get(what, 0) / of, expected
 
 
-def share_jumps(share, expected, number, training_rows=math.inf):
+def share_jumps(share: float, expected: float, number: int, training_rows: float = math.inf) -> bool:
     """Whether a share of `number` rows is much more than `training_rows` let expect."""
     usual = max(expected, _FLOOR)
     # Good's estimate has a variance of (n[1] + 2 n[2]) / n^2 at most, which is no more than 1 / n.
@@ -137,7 +152,7 @@ def share_jumps(share, expected, number, training_rows=math.inf):
     return share > max(expected + _FLOOR + 3 * error, _FACTOR * expected)
 
 
-def describe_jump(where, feature, what, share, expected):
+def describe_jump(where: str, feature: str, what: str, share: float, expected: float) -> str:
     """A sentence for people."""
     if what == "missing":
         return f"{where}: {feature!r} is missing in {share:.1%} of the rows, in training in {expected:.1%}."

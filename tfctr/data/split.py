@@ -7,20 +7,27 @@ have seen.
 import functools
 import itertools
 import mmap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfctr.data.findings import copies_of, findings
 from tfctr.data.shares import shares_of
 from tfctr.errors import ConfigError, DataError
 from tfctr.metrics import click_rate, group_codes
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 DTYPES = {"ids": np.int32, "labels": np.float32, "groups": np.int64, "weights": np.float32}
 
 # A split of up to so many bytes of ids is shuffled in memory as one matrix. A larger one is read in blocks, in a permuted
 # order, and shuffled within windows of blocks: 128 MiB. To change these constants is to change the order.
 MEMORY_LIMIT = 2 << 30
-BLOCK_BYTES, WINDOW_BLOCKS = 2 << 20, 64
+BLOCK_BYTES = 2 << 20
+WINDOW_BLOCKS = 64
 
 
 class Split:
@@ -50,14 +57,37 @@ class Split:
     [(2, 1), (1, 1)]
     """
 
-    def __init__(self, name, shards, labels, groups=None, weights=None, digest=None):
-        self.name, self.labels, self.groups, self.weights, self.digest = name, labels, groups, weights, digest
-        self.shares, self.profile, self.copies, self.findings, self.memory_limit = None, None, None, (), MEMORY_LIMIT
+    def __init__(
+        self,
+        name: str,
+        shards: Sequence[np.ndarray],
+        labels: np.ndarray,
+        groups: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        digest: str | None = None,
+    ) -> None:
+        self.name = name
+        self.labels = labels
+        self.groups = groups
+        self.weights = weights
+        self.digest = digest
+        self.shares: dict[str, dict[str, float | None]] | None = None
+        self.profile: dict[str, dict[str, Any]] | None = None
+        self.copies: dict[str, float] | None = None
+        self.findings: tuple[str, ...] = ()
+        self.memory_limit = MEMORY_LIMIT
         self._shards = shards
         self._begins = list(itertools.accumulate((len(shard) for shard in shards[:-1]), initial=0))
 
     @classmethod
-    def from_arrays(cls, ids, labels, groups=None, weights=None, name="train"):
+    def from_arrays(
+        cls,
+        ids: ArrayLike,
+        labels: ArrayLike,
+        groups: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        name: str = "train",
+    ) -> Self:
         """A split of arrays in memory: integers `(rows, columns)`, and one value a row each for the others.
 
         Raises:
@@ -67,61 +97,71 @@ class Split:
         ids = _array("ids", ids)
         if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
             raise DataError(f"`ids` has the shape {ids.shape} and type {ids.dtype}.", fix="give integers, (rows, columns)")
-        _require_values("ids", (ids >= -(2**31)) & (ids < 2**31), "do not fit int32")
+        _require_all("ids", (ids >= -(2**31)) & (ids < 2**31), "do not fit int32")
         columns = {"labels": labels, "groups": groups, "weights": weights}
         columns = {name: _array(name, values) for name, values in columns.items() if values is not None or name == "labels"}
         for column, values in columns.items():
             if values.shape != (len(ids),):
                 raise DataError(f"`{column}` has the shape {values.shape}.", fix=f"give one value a row, ({len(ids)},)")
-        _require_values("labels", np.isin(columns["labels"], (0, 1)), "are neither 0 nor 1")
+        _require_all("labels", np.isin(columns["labels"], (0, 1)), "are neither 0 nor 1")
         if "weights" in columns:
             if columns["weights"].dtype.kind not in "biuf":
                 raise DataError(f"`weights` has the type {columns['weights'].dtype}.", fix="give numbers")
             with np.errstate(over="ignore"):
                 columns["weights"] = columns["weights"].astype(np.float32)
             finite = np.isfinite(columns["weights"]) & (columns["weights"] >= 0)
-            _require_values("weights", finite, "are negative or not finite")
+            _require_all("weights", finite, "are negative or not finite")
         if "groups" in columns:
-            _require_values("groups", columns["groups"] == columns["groups"], "are missing")  # only NaN is not itself
+            _require_all("groups", columns["groups"] == columns["groups"], "are missing")  # only NaN is not itself
             columns["groups"] = group_codes(columns["groups"])
         columns = {column: np.ascontiguousarray(values, DTYPES[column]) for column, values in columns.items()}
-        return cls(name, [np.ascontiguousarray(ids, np.int32)], **columns)
+        shards = [np.ascontiguousarray(ids, np.int32)]
+        return cls(name, shards, columns["labels"], columns.get("groups"), columns.get("weights"))
 
-    def describe(self, manifest):
+    def describe(self, manifest: dict[str, Any]) -> None:
         """Set what `prepare` has counted of this split, as far as the manifest has it."""
-        entry, training = manifest["splits"][self.name], manifest.get("training")
+        entry = manifest["splits"][self.name]
+        training = manifest.get("training")
         if "counts" in entry and training is not None:
             self.shares = shares_of(entry["counts"], training)
         if "copies" in entry:
-            self.profile, self.copies = entry["profile"], copies_of(self.name, manifest)
+            self.profile = entry["profile"]
+            self.copies = copies_of(self.name, manifest)
         self.findings = tuple(findings(self.name, manifest))
 
     @property
-    def rows(self):
+    def rows(self) -> int:
         return len(self.labels)
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self._shards[0].shape[1]
 
     @property
-    def click_rate(self):
+    def click_rate(self) -> float:
         """The share of clicks, of the weights where there are any."""
         return click_rate(self.labels, self.weights)
 
     @functools.cached_property
-    def ids(self):
+    def ids(self) -> np.ndarray:
         """All ids, int32, `(rows, width)`: the file itself where there is only one, else read into memory."""
         ids = self._read(0, self.rows)
         self._release()
         return ids
 
-    def ids_of(self, rows):
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
         """The ids of some rows, whose numbers ascend: int32, `(len(rows), width)`."""
         parts = np.split(rows, np.searchsorted(rows, self._begins[1:]))
         return np.concatenate([shard[some - at] for shard, at, some in zip(self._shards, self._begins, parts, strict=True)])
 
-    def batches(self, batch_size, shuffle=None, seed=0, drop_remainder=False, first_epoch=0):
+    def batches(
+        self,
+        batch_size: int,
+        shuffle: bool | None = None,
+        seed: int = 0,
+        drop_remainder: bool = False,
+        first_epoch: int = 0,
+    ) -> "tf.data.Dataset":
         """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.
 
         An iteration that reaches its last batch ends an epoch, and the next iteration has the order of the next epoch,
@@ -145,7 +185,7 @@ class Split:
             raise ConfigError(f"the split has {self.rows} rows, fewer than one batch of {batch_size}.", fix="use a smaller one")
         shuffle = self.name == "train" if shuffle is None else shuffle
 
-        def pieces(epoch):
+        def pieces(epoch: int) -> Iterator[list[np.ndarray]]:
             return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
 
         batches = _to_tensorflow(
@@ -158,10 +198,10 @@ class Split:
         return batches
 
     @property
-    def _fits_memory(self):
+    def _fits_memory(self) -> bool:
         return 4 * self.rows * self.width <= self.memory_limit
 
-    def _in_order(self, size):
+    def _in_order(self, size: int) -> Iterator[list[np.ndarray]]:
         read = 0  # bytes
         for start in range(0, self.rows, size):
             yield self._columns(start, start + size)
@@ -170,14 +210,14 @@ class Split:
                 self._release()
                 read = 0
 
-    def _shuffled(self, size, seed, epoch):
+    def _shuffled(self, size: int, seed: int, epoch: int) -> Iterator[list[np.ndarray]]:
         rng = np.random.default_rng([seed, epoch])
         for window in self._windows(rng):
             order = rng.permutation(len(window[0]))
             for start in range(0, len(order), size):
                 yield [column.take(order[start : start + size], axis=0) for column in window]
 
-    def _windows(self, rng):
+    def _windows(self, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
         if self._fits_memory:
             yield [self.ids, *self._targets(0, self.rows)]
             return
@@ -189,21 +229,21 @@ class Split:
             self._release()
             yield window
 
-    def _release(self):
+    def _release(self) -> None:
         """Unmap the pages of the files that were read, so that they are the system's cache, not this process's memory."""
         for shard in self._shards:
             mapped = getattr(shard.base, "_mmap", None)
-            if hasattr(mapped, "madvise"):  # not on Windows, nor for arrays in memory
+            if mapped is not None and hasattr(mapped, "madvise"):  # not on Windows, nor for arrays in memory
                 mapped.madvise(mmap.MADV_DONTNEED)
 
-    def _columns(self, start, stop):
+    def _columns(self, start: int, stop: int) -> list[np.ndarray]:
         return [self._read(start, stop), *self._targets(start, stop)]
 
-    def _targets(self, start, stop):
+    def _targets(self, start: int, stop: int) -> list[np.ndarray]:
         values = [self.labels] if self.weights is None else [self.labels, self.weights]
         return [column[start:stop, None] for column in values]
 
-    def _read(self, start, stop):
+    def _read(self, start: int, stop: int) -> np.ndarray:
         parts = [
             shard[max(start - begin, 0) : stop - begin]
             for shard, begin in zip(self._shards, self._begins, strict=True)
@@ -212,7 +252,7 @@ class Split:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _cut(pieces, size):
+def _cut(pieces: Iterable[list[np.ndarray]], size: int) -> Iterator[tuple[np.ndarray, ...]]:
     """The same rows in batches of exactly `size`; the last one may be smaller."""
     rest = None
     for piece in pieces:
@@ -226,16 +266,21 @@ def _cut(pieces, size):
         yield tuple(rest)
 
 
-def _to_tensorflow(batches_of, shapes, number, first_epoch):
+def _to_tensorflow(
+    batches_of: Callable[[int], Iterable[tuple[np.ndarray, ...]]],
+    shapes: Sequence[tuple[int | None, int]],
+    number: int,
+    first_epoch: int,
+) -> "tf.data.Dataset":
     """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration."""
     import tensorflow as tf  # only here: to prepare or to inspect data does not need it
 
     epoch = first_epoch
 
-    def generate():
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
         yield from batches_of(epoch)
 
-    def count_steps():
+    def count_steps() -> Iterator[int]:
         nonlocal epoch
         yield from range(number - 1)
         epoch += 1
@@ -255,19 +300,19 @@ def _to_tensorflow(batches_of, shapes, number, first_epoch):
     return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
 
 
-def _array(name, values):
+def _array(name: str, values: ArrayLike | None) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:
         raise DataError(f"`{name}` is no array: {error}", fix="give rows of equal length") from error
 
 
-def _require_values(name, good, problem):
+def _require_all(name: str, good: np.ndarray, problem: str) -> None:
     if not good.all():
         row = int(np.argmin(good.reshape(len(good), -1).all(axis=1)))
         raise DataError(f"`{name}` holds values that {problem}, first in row {row}.", fix="correct or drop such rows")
 
 
-def _require_least(argument, value, least):
+def _require_least(argument: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"`{argument}` must be at least {least}. Received: {value}.")

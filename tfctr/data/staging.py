@@ -6,15 +6,19 @@ Staged columns: `f0`, `f1`, ... (features in the order of the schema), `label`, 
 import dataclasses
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 
 import ibis
 
-from tfctr.data.columns import feature_column, read_label, read_number, roles_of
+from tfctr.data.columns import Role, feature_column, read_label, read_number, roles_of
+from tfctr.data.engine import Engine, Table, Value
 from tfctr.data.files import MISSING_MARKS
 from tfctr.data.labels import label_columns, label_fix, refuse_absent_positives
-from tfctr.data.parts import refuse_corrupt
+from tfctr.data.parts import Part, refuse_corrupt
 from tfctr.data.reading import read_parts
+from tfctr.data.separated import Layout
 from tfctr.errors import DataError
+from tfctr.schema import RawTable, Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +26,21 @@ class Staged:
     """A checked split, ready to be encoded: an Ibis table with `row` = 0 .. rows - 1."""
 
     name: str
-    table: ibis.Table
+    table: Table
     rows: int
     positives: int
 
 
-def stage(engine, schema, source, name, what, digest=False, layout=None, is_train=False):
+def stage(
+    engine: Engine,
+    schema: Schema,
+    source: RawTable,
+    name: str,
+    what: str,
+    digest: bool = False,
+    layout: Layout | None = None,
+    is_train: bool = False,
+) -> None:
     """Read files or a table into the new table `name`, and check every value.
 
     Args:
@@ -44,7 +57,8 @@ def stage(engine, schema, source, name, what, digest=False, layout=None, is_trai
     """
     roles = roles_of(schema)
     needed = {role.column: role.what for role in reversed(roles)}
-    starts, rows = [], 0
+    starts: list[tuple[int, str]] = []
+    rows = 0
     for part in read_parts(engine, source, what, needed, whole=digest, layout=layout):
         with refuse_corrupt(part.name):
             columns = {**staged_columns(part, roles, digest), **label_columns(part, schema.label)}
@@ -58,11 +72,12 @@ def stage(engine, schema, source, name, what, digest=False, layout=None, is_trai
         refuse_absent_positives(engine, engine.table(name), schema.label, what)
 
 
-def staged_split(engine, name, what):
+def staged_split(engine: Engine, name: str, what: str) -> Staged:
     """The checked table `name` as a split. Raises `DataError` when it is empty, or its labels are all equal."""
     table = engine.table(name)
     found = engine.fetch(table.agg(rows=table.count(), positives=table.label.sum()))[0]
-    rows, positives = found["rows"], int(found["positives"] or 0)
+    rows = found["rows"]
+    positives = int(found["positives"] or 0)
     if rows == 0:
         raise DataError(f"{what} has no rows.", fix="give more rows, or a larger fraction")
     if positives in (0, rows):
@@ -73,11 +88,11 @@ def staged_split(engine, name, what):
     return Staged(name, table, rows, positives)
 
 
-def count_copies(engine, schema, splits):
+def count_copies(engine: Engine, schema: Schema, splits: Mapping[str, Staged]) -> dict[str, int]:
     """`{split: rows that equal a row of train, in all that the schema reads but the weight}`; of train itself: another one."""
     columns = [feature_column(index) for index in range(len(schema.features))] + ["label"] + ["group"] * bool(schema.group)
 
-    def keys(table):
+    def keys(table: Table) -> Table:
         return table.select(key=ibis.struct({column: table[column] for column in columns}).hash())
 
     train = keys(splits["train"].table)
@@ -87,7 +102,7 @@ def count_copies(engine, schema, splits):
     return {name: int(engine.fetch(count.name("rows").as_table())[0]["rows"] or 0) for name, count in counts.items()}
 
 
-def split_by_hash(engine, table, fractions, seed):
+def split_by_hash(engine: Engine, table: Table, fractions: Mapping[str, float], seed: int) -> None:
     """Give each row of a staged table to one split, by a seeded hash of its content.
 
     The draw is the MD5 of (seed, digest of the row, how many equal rows came before), read as a number in [0, 1): the first
@@ -99,7 +114,8 @@ def split_by_hash(engine, table, fractions, seed):
     """
     copies = table.select("row", copy=ibis.row_number().over(group_by=table.digest, order_by=table.row), digest=table.digest)
     draw = (f"{seed}/" + copies.digest + "/" + copies.copy.cast("string")).hexdigest("md5")
-    split, start = [], 0.0
+    split = []
+    start = 0.0
     for name, fraction in fractions.items():
         start += fraction
         split.append((draw < f"{round(start * 2**32):08x}", name))
@@ -111,9 +127,11 @@ def split_by_hash(engine, table, fractions, seed):
         engine.create(name, chosen.rename(row="position"))
 
 
-def staged_columns(part, roles, digest=False):
+def staged_columns(part: Part, roles: Sequence[Role], digest: bool = False) -> dict[str, Value]:
     """The columns of `part` as their roles read them, and for each row the first bad value and its role, -1 for none."""
-    columns, bad_roles, bad_values = {}, [], []
+    columns: dict[str, Value] = {}
+    bad_roles = []
+    bad_values = []
     for index, role in enumerate(roles):
         columns[role.staged], is_bad, raw = role.read(part)
         bad_roles.append((is_bad, index))
@@ -122,11 +140,12 @@ def staged_columns(part, roles, digest=False):
     columns["bad_value"] = ibis.cases(*bad_values, else_=None)
     if digest:
         texts = [ibis.coalesce(part.columns[name].cast("string"), "\x02") for name in sorted(part.columns)]
-        columns["digest"] = ibis.literal("\x1f").join(texts).hexdigest("md5")
+        separator: Value = ibis.literal("\x1f")
+        columns["digest"] = separator.join(texts).hexdigest("md5")
     return columns
 
 
-def refuse_bad_values(engine, table, roles, starts):
+def refuse_bad_values(engine: Engine, table: Table, roles: Sequence[Role], starts: Sequence[tuple[int, str]]) -> None:
     """Raise `DataError` for the first row with a bad value; `starts` are the first row and the name of each part."""
     first = engine.fetch(table.filter(table.bad_role >= 0).agg(row=lambda bad: bad.row.min()))[0]["row"]
     if first is None:
@@ -136,11 +155,12 @@ def refuse_bad_values(engine, table, roles, starts):
     alike = table.filter(table.bad_role == bad["bad_role"])
     count = engine.fetch(alike.agg(rows=alike.count()))[0]["rows"]
     start, part = max(start for start in starts if start[0] <= first)
-    value = "null" if bad["bad_value"] is None else repr(bad["bad_value"][:80])
+    bad_value = bad["bad_value"]
+    value = "null" if bad_value is None else repr(bad_value[:80])
     if role.rule is read_label:
         fix = label_fix(engine, table, role.column, bad["bad_role"])
     else:
-        fix = _number_fix(bad["bad_value"]) if role.rule is read_number else None
+        fix = _number_fix(bad_value) if role.rule is read_number and bad_value is not None else None
     raise DataError(
         f"{part}: column {role.column!r}, row {first - start + 1}: found {value}; {role.what} takes {role.expected} "
         f"({count} such row{'s' * (count > 1)}).",
@@ -148,7 +168,7 @@ def refuse_bad_values(engine, table, roles, starts):
     )
 
 
-def _number_fix(value):
+def _number_fix(value: str) -> str | None:
     """What to do about a text in a column of numbers that stands for a missing one, or has a decimal comma; else None."""
     text = value.strip().strip('"')
     if text.lower() in MISSING_MARKS:

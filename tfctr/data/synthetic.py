@@ -25,15 +25,17 @@ from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.metrics import auc, group_auc, log_loss
 from tfctr.schema import Schema
 from tfctr.storage import atomic_file
+from tfctr.types import StrPath
 
-USERS, ITEMS = 400, 200
+USERS = 400
+ITEMS = 200
 GENRES = np.array(["action", "comedy", "drama", "documentary", "family", "film noir", "science fiction", "театр"])
 CITIES = np.array(["Köln", "Lagos", "São Paulo", "Zürich", "東京", "القاهرة"])
 SIDES = {"device": ["desktop", "phone"], "daypart": ["evening", "morning"], "weekend": ["no", "yes"]}
 SHARPNESS = {"top": 4.0, "middle": 1.5, "footer": 0.4}
 
 
-def synthetic(rows, seed=0):
+def synthetic(rows: int, seed: int = 0) -> pa.Table:
     """A `pyarrow.Table` of raw columns with the label `click`, and the true `probability`, which is no feature.
 
     The seed draws the hidden numbers too: tables of two seeds are two worlds. To split one world, slice one table.
@@ -47,8 +49,10 @@ def synthetic(rows, seed=0):
     taste, style = (rng.uniform(0, 2 * np.pi, size) for size in (USERS, ITEMS))
     habit, charm, mood, appeal = (rng.normal(size=size) for size in (USERS, ITEMS, len(CITIES), len(GENRES)))
 
-    user, item = _draw_zipf(rng, USERS, rows), _draw_zipf(rng, ITEMS, rows)
-    city, slot = rng.integers(len(CITIES), size=rows), rng.integers(len(SHARPNESS), size=rows)
+    user = _draw_zipf(rng, USERS, rows)
+    item = _draw_zipf(rng, ITEMS, rows)
+    city = rng.integers(len(CITIES), size=rows)
+    slot = rng.integers(len(SHARPNESS), size=rows)
     sides = rng.integers(2, size=(len(SIDES), rows))
     genres = _draw_subsets(rng, len(GENRES), rows)
     price = np.round(20 * np.exp(rng.normal(size=rows)), 2)
@@ -80,14 +84,14 @@ def synthetic(rows, seed=0):
     )
 
 
-def synthetic_schema():
+def synthetic_schema() -> Schema:
     """The schema of `synthetic` tables, one feature of each kind; gAUC groups by user."""
     tokens = [Categorical(name) for name in ("user", "item", "city", *SIDES, "slot")]
     features = [*tokens, Sequence("genres", max_length=3), Numeric("price", "quantile", buckets=10)]
     return Schema(features=features, label="click", group="user")
 
 
-def best_possible(table):
+def best_possible(table: pa.Table) -> dict[str, float]:
     """What a model that knows the true probabilities gets on these rows: `auc`, `group_auc` and `log_loss`.
 
     No model can do better, but for the luck of the rows.
@@ -103,14 +107,15 @@ def best_possible(table):
     }
 
 
-def write_synthetic(folder, rows, seed=0):
+def write_synthetic(folder: StrPath, rows: int, seed: int = 0) -> dict[str, Path]:
     """Write `train.parquet`, `valid.parquet` and `test.parquet` (8 : 1 : 1 of one table) and `schema.yaml` into `folder`.
 
     Each file is written atomically. Returns `{"train": path, "valid": path, "test": path}`.
     """
     if rows < 10:
         raise ConfigError(f"`rows` must be at least 10, so that each table has some. Received: {rows}.")
-    table, folder = synthetic(rows, seed), Path(folder)
+    table = synthetic(rows, seed)
+    folder = Path(folder)
     edges = [0, rows * 8 // 10, rows * 9 // 10, rows]
     paths = {name: folder / f"{name}.parquet" for name in ("train", "valid", "test")}
     for path, (start, stop) in zip(paths.values(), itertools.pairwise(edges), strict=True):
@@ -120,13 +125,13 @@ def write_synthetic(folder, rows, seed=0):
     return paths
 
 
-def _draw_zipf(rng, number, rows):
+def _draw_zipf(rng: np.random.Generator, number: int, rows: int) -> np.ndarray:
     """`rows` of 0 .. number - 1, the k-th as often as 1 / (k + 5)."""
     frequency = 1 / (np.arange(number) + 5)
     return rng.choice(number, size=rows, p=frequency / frequency.sum())
 
 
-def _draw_subsets(rng, number, rows):
+def _draw_subsets(rng: np.random.Generator, number: int, rows: int) -> np.ndarray:
     """Boolean `(rows, number)`: none, one, two or three of `number`, each set of a size equally likely."""
     sizes = rng.choice(4, size=(rows, 1), p=[0.05, 0.35, 0.35, 0.25])
     return rng.random((rows, number)).argsort(axis=1) < sizes

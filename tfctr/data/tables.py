@@ -5,7 +5,8 @@ intervals, complex numbers or objects of several types, is named when something 
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -16,24 +17,31 @@ from tfctr.data.parts import Part
 from tfctr.data.short_floats import is_half, widened_half
 from tfctr.data.values import exact_array
 from tfctr.errors import DataError
+from tfctr.schema import RawTable
 
 _FIX = "give a file, an Ibis table, a pandas, polars or pyarrow table, or a dictionary with a list for each column"
 _CANNOT = (pa.ArrowException, IbisError, TypeError, ValueError, KeyError, OverflowError)
 _SIMPLER = {pa.float16(): pa.float32(), pa.binary_view(): pa.binary()}  # what DuckDB does not take: what holds the same
 
 
-def read_table(source, what, roles, whole=False):
+def read_table(source: RawTable, what: str, roles: Collection[str], whole: bool = False) -> Part:
     """The `Part` of a table in memory: the columns of `roles`, or all with `whole`. Raises `DataError` if it is no table."""
     names, column_at = _columns(source, what)
     needed = [position for position, name in enumerate(names) if whole or name in roles]
-    arrays, halves, unreadable, rows, first = {}, set(), {}, None, None
+    arrays: dict[int, Any] = {}
+    halves: set[str] = set()
+    unreadable: dict[str, str] = {}
+    rows = None
+    first = None
     order = {name: number for number, name in enumerate(roles)}
     for position in sorted(needed, key=lambda position: order.get(names[position], len(order))):  # the first says how many rows
         values = column_at(position)
         try:
             given = _arrow(values)
             array = _simpler(given)
-            rows, first = (len(array), names[position]) if rows is None else (rows, first)
+            if rows is None:
+                rows = len(array)
+                first = names[position]
             if len(array) == rows:
                 arrays[position] = array
                 halves |= {names[position]} if is_half(given.type) else set()
@@ -42,7 +50,7 @@ def read_table(source, what, roles, whole=False):
         except _CANNOT as error:
             reason = " ".join(str(error).split())[:160]
             unreadable[names[position]] = f"is of type {_type_of(values)}, which cannot be read ({reason})"
-    seen = {"unreadable": unreadable, "all_names": tuple(names)}
+    seen: dict[str, Any] = {"unreadable": unreadable, "all_names": tuple(names)}
     if not arrays:  # a column that is needed is not there, or cannot be read
         return Part(what, None, {}, **seen)
     positions = sorted(arrays)
@@ -52,12 +60,12 @@ def read_table(source, what, roles, whole=False):
     return part
 
 
-def _columns(source, what):
+def _columns(source: RawTable, what: str) -> tuple[list[str], Callable[[int], Any]]:
     """The names of a table's columns, and a function that gives the values of the one at a position."""
-    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
+    pandas = sys.modules.get("pandas")
+    polars = sys.modules.get("polars")
     if isinstance(source, Mapping):
-        names, values = list(source), list(source.values())
-        return list(map(str, names)), values.__getitem__
+        return list(map(str, source)), list(source.values()).__getitem__
     if pandas and isinstance(source, pandas.DataFrame):
         return list(map(str, source.columns)), lambda position: source.iloc[:, position]
     if polars and isinstance(source, polars.DataFrame | polars.LazyFrame):
@@ -70,14 +78,14 @@ def _columns(source, what):
     return table.column_names, table.column
 
 
-def _simpler(array):
+def _simpler(array: Any) -> Any:
     """An Arrow array as one of a type that DuckDB takes."""
     kind = _simple(array.type)
     PyArrowType.to_ibis(kind)
     return array if kind == array.type else array.cast(kind)
 
 
-def _arrow(values):
+def _arrow(values: Any) -> Any:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if hasattr(values, "to_arrow"):  # of polars
@@ -90,7 +98,7 @@ def _arrow(values):
     return pa.array(values, from_pandas=True) if is_typed else exact_array(values)
 
 
-def _simple(kind):
+def _simple(kind: Any) -> pa.DataType:
     """The type of Arrow that holds the same for DuckDB and Ibis. Raises `TypeError` if there is none."""
     if isinstance(kind, pa.BaseExtensionType) or pa.types.is_decimal256(kind):
         raise TypeError("no type of DuckDB holds it")
@@ -108,7 +116,7 @@ def _simple(kind):
     return _SIMPLER.get(kind, kind)
 
 
-def _type_of(values):
+def _type_of(values: Any) -> str:
     """The type of a column in the words of its library; of objects, all their types."""
     kind = getattr(values, "dtype", getattr(values, "type", None))
     if kind is not None and str(kind) != "object":

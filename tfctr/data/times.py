@@ -2,6 +2,11 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfctr.data.evidence import Evidence
 
 _EPOCHS = {"s": (1e8, 4.2e9), "ms": (1e11, 4.2e12), "us": (1e14, 4.2e15), "ns": (1e17, 4.2e18)}
 _OUR_SECONDS = (1e9, 2.2e9)  # 2001 to 2039
@@ -25,19 +30,19 @@ class Times:
         doubt: what is not to be seen in the values.
     """
 
-    parts: tuple = ("hour", "weekday")
+    parts: tuple[str, ...] = ("hour", "weekday")
     arguments: str = ""
     width: int | None = None
     doubt: str | None = None
 
-    def recipe(self, column, name):
+    def recipe(self, column: str, name: str) -> str:
         """The lines of Python that add the parts to a pandas table, under names that begin with `name`."""
         digits = f".astype('Int64').astype('string').str.zfill({self.width})" if self.width else ""
         made = "; ".join(f"table['{name}_{part}'] = time.dt.{_PARTS[part]}" for part in self.parts)
         return f"time = pandas.to_datetime(table[{column!r}]{digits}{self.arguments}); {made}"
 
 
-def find_times(seen, is_named):
+def find_times(seen: "Evidence", is_named: bool) -> Times | None:
     """The `Times` of a column, None if it holds none; `is_named`: whether its name says that it does."""
     if seen.is_list:
         return None
@@ -50,7 +55,7 @@ def find_times(seen, is_named):
     return _epoch(seen, _EPOCHS) if is_named else None
 
 
-def suspect_times(seen):
+def suspect_times(seen: "Evidence") -> tuple[str | None, Times | None]:
     """(in words what values look like whose name does not say that they are times, the `Times`); None for both otherwise."""
     if seen.is_list or not seen.numbers == seen.given > 0:
         return None, None
@@ -60,26 +65,27 @@ def suspect_times(seen):
     return ("times, counted since 1970" if found else None), found
 
 
-def _epoch(seen, bounds):
+def _epoch(seen: "Evidence", bounds: Mapping[str, tuple[float, ...]]) -> Times | None:
     if seen.numbers != seen.given or seen.least is None:
         return None
     unit = next((unit for unit, (low, high) in bounds.items() if low <= seen.least and seen.most <= high), None)
     return Times(arguments=f", unit={unit!r}") if unit else None
 
 
-def _digits(form, width):
+def _digits(form: str, width: int) -> Times:
     return Times(("hour", "weekday") if width > 8 else ("weekday",), f", format={form[: width - 2]!r}", width)
 
 
 _HOURS = Times(arguments=", format='%y%m%d%H'", width=8)
 
 
-def _written(seen):
+def _written(seen: "Evidence") -> Times:
     """Of texts: by one example of each form that they have."""
     examples = [text.strip() for text in seen.forms]
     coerce = ", errors='coerce'" if seen.times < seen.given else ""
-    if all(map(_CLOCK.fullmatch, examples)):
-        return Times(("hour",), _formats(map(_clock_format, examples)) + coerce)
+    clocks = [found for found in map(_CLOCK.fullmatch, examples) if found]
+    if len(clocks) == len(examples):
+        return Times(("hour",), _formats(map(_clock_format, clocks)) + coerce)
     parts = ("hour", "weekday") if any(":" in text for text in examples) else ("weekday",)
     zone = ", utc=True" if any(":" in text and _ZONE.search(text) for text in examples) else ""
     if all(map(_ISO.fullmatch, examples)):
@@ -95,13 +101,13 @@ def _written(seen):
     return Times(parts, f"{forms}{zone}{coerce}", doubt=doubt)
 
 
-def _formats(formats, otherwise=""):
+def _formats(formats: Iterable[str | None], otherwise: str = "") -> str:
     """The arguments that read texts of these formats."""
     found = set(formats)
     return f", format={found.pop()!r}" if len(found) == 1 and None not in found else f", format='mixed'{otherwise}"
 
 
-def _format(text, day_first):
+def _format(text: str, day_first: bool) -> str | None:
     """What `strptime` calls the form of a date, with a clock or without; None if there is no word for it."""
     if found := _DAY_OR_MONTH.fullmatch(text):
         mark, year, rest = found.groups()
@@ -115,12 +121,12 @@ def _format(text, day_first):
     if not rest:
         return date
     between = re.match("[T ,]+", rest)
-    clock = between and _CLOCK.fullmatch(rest[between.end() :])
-    return f"{date}{between[0]}{_clock_format(clock[0])}" if clock else None
+    clock = _CLOCK.fullmatch(rest[between.end() :]) if between else None
+    return f"{date}{between[0]}{_clock_format(clock)}" if between and clock else None
 
 
-def _clock_format(text):
-    found = _CLOCK.fullmatch(text)
+def _clock_format(found: re.Match[str]) -> str:
+    """What `strptime` calls the form of a time that `_CLOCK` matches."""
     hour = "%I" if found[4] else "%H"
     form = f"{hour}:%M" + (":%S" if found[2] else "") + (".%f" if found[3] else "")
     return form + (found[4][:-2] + "%p" if found[4] else "")

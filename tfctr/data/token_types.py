@@ -6,14 +6,16 @@ import logging
 import ibis
 
 from tfctr.data.canonical import canonical, rewritten
+from tfctr.data.engine import Engine, Table, Value
 from tfctr.data.fitting import tokens
-from tfctr.features import Numeric
-from tfctr.token_text import IS_BLANK, IS_NUMBER, IS_TRUTH, IS_WHOLE, IS_WORD, NO_CODE, SMALL
+from tfctr.features import Numeric, TokenFeature
+from tfctr.schema import Schema
+from tfctr.token_text import IS_BLANK, IS_NUMBER, IS_TRUTH, IS_WHOLE, IS_WORD, NO_CODE, SMALL, TokenType
 
 _LOG = logging.getLogger(__name__)
 
 
-def choose_token_types(engine, schema, train):
+def choose_token_types(engine: Engine, schema: Schema, train: Table) -> Schema:
     """The schema, each feature of tokens with its `token_type`: the one it has, or else what its tokens in `train` are."""
     features = [
         feature
@@ -24,18 +26,20 @@ def choose_token_types(engine, schema, train):
     return dataclasses.replace(schema, features=features)
 
 
-def _choose(engine, train, index, feature):
+def _choose(engine: Engine, train: Table, index: int, feature: TokenFeature) -> TokenType:
     seen = tokens(train, index, feature).select("token")
     seen = seen.filter(~seen.token.re_search(IS_BLANK))
-    is_number, is_word = seen.token.re_search(IS_NUMBER), seen.token.re_search(IS_WORD)
+    is_number = seen.token.re_search(IS_NUMBER)
+    is_word = seen.token.re_search(IS_WORD)
     if engine.fetch(seen.filter(~is_number & ~is_word).limit(1)):  # most columns of text end here, after a few rows
         return "text"
+    is_whole: Value = is_word | seen.token.re_search(IS_WHOLE)
     found = engine.fetch(
         seen.agg(
             words=is_word.any(),
             numbers=is_number.any(),
             truths=seen.token.re_search(IS_TRUTH).all(),
-            whole=(is_word | seen.token.re_search(IS_WHOLE)).all(),
+            whole=is_whole.all(),
         )
     )[0]
     if found["words"]:
@@ -50,7 +54,7 @@ def _choose(engine, train, index, feature):
     return token_type
 
 
-def _codes(engine, seen, feature):
+def _codes(engine: Engine, seen: Table, feature: TokenFeature) -> tuple[str, str] | None:
     """Two tokens that are one number, and still not the same; None if there are no such."""
     distinct = seen.distinct()
     written = distinct.select(

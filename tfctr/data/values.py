@@ -2,14 +2,18 @@
 
 import decimal
 import numbers
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-_SHORT, _LISTS, _SETS = {np.float32, np.float16}, {list, tuple, np.ndarray}, {set, frozenset}
+_SHORT = {np.float32, np.float16}
+_LISTS = {list, tuple, np.ndarray}
+_SETS = {set, frozenset}
 
 
-def exact_array(values):
+def exact_array(values: Iterable[Any]) -> pa.Array:
     """Values of any kinds, None among them, as an Arrow array that DuckDB takes.
 
     Numbers that no type of Arrow holds exactly beside each other become text, as a CSV file holds them. A float32 or float16
@@ -35,7 +39,7 @@ def exact_array(values):
             raise error from None
 
 
-def _of_one_width(values):
+def _of_one_width(values: list[Any]) -> list[Any]:
     kinds = set(map(type, values))
     if kinds & _SETS:
         raise TypeError("a set has no order: give lists")
@@ -46,24 +50,24 @@ def _of_one_width(values):
     return values if len(kinds) == 1 or not kinds & _SHORT else list(map(_with_doubles, values))
 
 
-def _types(several):
+def _types(several: Any) -> set[type]:
     kind = getattr(several, "dtype", None)
     return {kind.type} if kind is not None and not kind.hasobject else set(map(type, several))
 
 
-def _with_doubles(value):
+def _with_doubles(value: Any) -> Any:
     if type(value) in _LISTS:
         return list(map(_with_doubles, value))
     return float(str(value)) if type(value) in _SHORT else value
 
 
-def _texts(value):
+def _texts(value: Any) -> Any:
     if isinstance(value, list | tuple | np.ndarray):
         return [_text(None if _is_absent(each) else each) for each in value]
     return _text(value)
 
 
-def _text(value):
+def _text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool | np.bool_):
@@ -73,7 +77,7 @@ def _text(value):
     raise TypeError(f"a value of type {type(value).__name__} stands beside numbers, or lists")
 
 
-def _number_text(value):
+def _number_text(value: Any) -> str:
     if isinstance(value, decimal.Decimal):
         return f"{value:f}"
     if isinstance(value, numbers.Integral):
@@ -84,5 +88,5 @@ def _number_text(value):
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def _is_absent(value):
+def _is_absent(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)

@@ -2,17 +2,23 @@
 
 import logging
 import math
+from typing import Any
 
 from tfctr import metrics
+from tfctr.data.split import Split
 from tfctr.errors import ConfigError, choose
+from tfctr.models import CTRModel
 from tfctr.training import Run
+from tfctr.types import StrPath, Tensor
 
 _LOG = logging.getLogger(__name__)
 
 SPLITS = {name: name for name in ("train", "valid", "test")}
 
 
-def evaluate(model, split="test", batch_size=10_000, data=None):
+def evaluate(
+    model: Run | CTRModel, split: Split | str | None = "test", batch_size: int = 10_000, data: StrPath | None = None
+) -> dict[str, Any]:
     """Exact AUC, gAUC, log loss and calibration of a run or model on one split of a prepared dataset.
 
     Rows count by their weight where the dataset has weights. A metric that is not defined is NaN, never 0, and `undefined`
@@ -49,7 +55,7 @@ def evaluate(model, split="test", batch_size=10_000, data=None):
     return {**values, "shares": getattr(split, "shares", None)}
 
 
-def score(labels, probabilities, groups=None, weights=None):
+def score(labels: Tensor, probabilities: Tensor, groups: Tensor | None = None, weights: Tensor | None = None) -> dict[str, Any]:
     """The metrics of `evaluate` for given probabilities.
 
     >>> scores = score([0, 1, 1], [0.1, 0.5, 0.2], groups=["a", "a", "b"])

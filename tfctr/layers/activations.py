@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -26,7 +27,7 @@ class Dice(ViewLayer):
 
     takes = (UNITS, VIEW)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         units = self.view_shape(input_shape)[-1]
         self.normalization = keras.layers.BatchNormalization(
             momentum=0.9, epsilon=1e-8, center=False, scale=False, dtype=self.dtype_policy
@@ -34,7 +35,7 @@ class Dice(ViewLayer):
         self.normalization.build(input_shape)
         self.alpha = self.add_weight(name="alpha", shape=(units,), initializer="zeros")
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         p = ops.sigmoid(self.normalization(x))
         return (p + (1.0 - p) * self.alpha) * x
 

@@ -1,5 +1,7 @@
 """Bilinear interactions, and the weighing of fields before them."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,6 +9,7 @@ from tfctr.errors import require_count, require_one_of
 from tfctr.layers.interactions import require_pairs, rows_of_pairs
 from tfctr.layers.mlp import linear
 from tfctr.layers.views import ViewLayer
+from tfctr.types import Shape, Tensor
 
 # How many matrices there are, a list entry for each first field that has its own.
 KINDS = {
@@ -38,20 +41,21 @@ class SqueezeExcitation(ViewLayer):
     Reference: [Huang et al., 2019](https://arxiv.org/abs/1905.09433), eq. 1-3.
     """
 
-    def __init__(self, reduction=3, **kwargs):
+    def __init__(self, reduction: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_count("reduction", reduction)
         self.reduction = reduction
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, _ = self.view_shape(input_shape)
         reduced = max(1, fields // self.reduction)
         options = {"activation": "relu", "use_bias": False, "dtype": self.dtype_policy}
-        self.squeeze, self.excite = linear(reduced, **options), linear(fields, **options)
+        self.squeeze = linear(reduced, **options)
+        self.excite = linear(fields, **options)
         self.squeeze.build((None, fields))
         self.excite.build((None, reduced))
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         weights = self.excite(self.squeeze(ops.mean(fields, axis=-1)))  # (batch, fields)
         return fields * weights[..., None]
 
@@ -78,14 +82,15 @@ class BilinearInteraction(ViewLayer):
     Reference: [Huang et al., 2019](https://arxiv.org/abs/1905.09433), eq. 4-6.
     """
 
-    def __init__(self, kind="interaction", **kwargs):
+    def __init__(self, kind: str = "interaction", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_one_of(KINDS, kind, "kind of bilinear interaction")
         self.kind = kind
 
-    def build(self, input_shape):
-        _, fields, dim = self.view_shape(input_shape)
-        require_pairs(input_shape)
+    def build(self, input_shape: Shape) -> None:
+        view_shape = self.view_shape(input_shape)
+        require_pairs(view_shape)
+        _, fields, dim = view_shape
         self.matrices = [
             self.add_weight(
                 name=f"matrix_{row}",
@@ -96,15 +101,15 @@ class BilinearInteraction(ViewLayer):
         ]
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         rows = [self.turn(i, first) * rest for i, (first, rest) in enumerate(rows_of_pairs(fields))]
         return self.flatten(ops.concatenate(rows, axis=1))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, fields * (fields - 1) // 2 * dim
 
-    def turn(self, i, first):
+    def turn(self, i: int, first: Tensor) -> Tensor:
         """Field `i` as it meets the fields behind it: `(batch, 1, dim)`, or `(batch, fields - 1 - i, dim)`, one for each."""
         if self.kind == "hadamard":
             return first

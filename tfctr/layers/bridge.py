@@ -1,22 +1,26 @@
 """Cross layers and dense layers that meet at every depth (EDCN)."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from tfctr.errors import require_count, require_one_of, require_positive
 from tfctr.layers.mlp import batch_normalization, linear
-from tfctr.layers.views import ViewLayer
+from tfctr.layers.views import UnitsShape, ViewLayer
+from tfctr.types import Shape, Tensor
 
 
 class ConcatenationBridge(keras.layers.Layer):
     """`relu(W [x, h] + b)`: `[(batch, units), (batch, units)] -> (batch, units)`."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         units = input_shape[0][-1]
         self.project = linear(units, activation="relu", dtype=self.dtype_policy)
         self.project.build((None, 2 * units))
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         return self.project(ops.concatenate(inputs, axis=-1))
 
 
@@ -27,13 +31,14 @@ class AttentionBridge(keras.layers.Layer):
     each side has one weight: `[a_x, a_h] = softmax([p . relu(W_x x + b_x), p . relu(W_h h + b_h)])`.
     """
 
-    def __init__(self, attention="units", **kwargs):
+    def __init__(self, attention: str = "units", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_one_of(ATTENTIONS, attention, "attention")
         self.attention = attention
 
-    def build(self, input_shape):
-        units, policy = input_shape[0][-1], self.dtype_policy
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
+        units = input_shape[0][-1]
+        policy = self.dtype_policy
         self.hidden = [linear(units, activation="relu", dtype=policy) for _ in input_shape]
         if self.attention == "units":
             self.scores = [linear(units, use_bias=False, dtype=policy) for _ in input_shape]
@@ -43,7 +48,7 @@ class AttentionBridge(keras.layers.Layer):
         for layer in {id(layer): layer for layer in [*self.hidden, *self.scores]}.values():
             layer.build((None, units))
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         scores = [score(hidden(x)) for score, hidden, x in zip(self.scores, self.hidden, inputs, strict=True)]
         if self.attention == "units":
             weights = [ops.softmax(score) for score in scores]  # (batch, units) each
@@ -84,19 +89,20 @@ class Regulation(ViewLayer):
     Reference: [Chen et al., 2021](https://doi.org/10.1145/3459637.3481915), regulation module.
     """
 
-    def __init__(self, temperature=1.0, batch_norm=False, **kwargs):
+    def __init__(self, temperature: float = 1.0, batch_norm: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_positive("temperature", temperature)
-        self.temperature, self.batch_norm = temperature, batch_norm
+        self.temperature = temperature
+        self.batch_norm = batch_norm
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, dim = self.view_shape(input_shape)
         self.gates = self.add_weight(name="gates", shape=(2, fields), initializer="ones")
         self.norms = [batch_normalization(dtype=self.dtype_policy) for _ in range(2 * self.batch_norm)]
         for norm in self.norms:
             norm.build((None, fields * dim))
 
-    def call(self, fields, training=False):
+    def call(self, fields: Tensor, training: bool = False) -> tuple[Tensor, ...]:
         gates = ops.softmax(self.gates / self.temperature)  # (2, fields)
         flat = (-1, fields.shape[1] * fields.shape[2])
         views = [ops.reshape(gates[view][:, None] * fields, flat) for view in range(2)]
@@ -104,7 +110,7 @@ class Regulation(ViewLayer):
             views = [norm(view, training=training) for norm, view in zip(self.norms, views, strict=True)]
         return tuple(views)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> tuple[Shape, Shape]:
         batch, fields, dim = self.view_shape(input_shape)
         return (batch, fields * dim), (batch, fields * dim)
 
@@ -146,25 +152,31 @@ class BridgedCross(ViewLayer):
 
     def __init__(
         self,
-        num_layers=3,
-        bridge="hadamard",
-        temperature=1.0,
-        dropout=0.0,
-        batch_norm=True,
-        attention="units",
-        **kwargs,
-    ):
+        num_layers: int = 3,
+        bridge: str = "hadamard",
+        temperature: float = 1.0,
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        attention: str = "units",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_count("num_layers", num_layers)
         require_one_of(BRIDGES, bridge, "bridge")
         require_one_of(ATTENTIONS, attention, "attention")
-        self.num_layers, self.bridge, self.temperature = num_layers, bridge, temperature
-        self.dropout, self.batch_norm, self.attention = dropout, batch_norm, attention
+        self.num_layers = num_layers
+        self.bridge = bridge
+        self.temperature = temperature
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.attention = attention
         self.regulations = [Regulation(temperature, batch_norm, dtype=self.dtype_policy) for _ in range(num_layers)]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, dim = self.view_shape(input_shape)
-        policy, units, layers = self.dtype_policy, fields * dim, range(self.num_layers)
+        policy = self.dtype_policy
+        units = fields * dim
+        layers = range(self.num_layers)
         self.crosses = [linear(1, use_bias=False, dtype=policy) for _ in layers]
         self.biases = [self.add_weight(name=f"bias_{layer}", shape=(units,), initializer="zeros") for layer in layers]
         self.denses = [linear(units, activation="relu", dtype=policy) for _ in layers]
@@ -177,8 +189,9 @@ class BridgedCross(ViewLayer):
             self.denses[layer].build((None, units))
             self.bridges[layer].build([(None, units), (None, units)])
 
-    def call(self, fields, training=False):
-        start, bridged = None, fields
+    def call(self, fields: Tensor, training: bool = False) -> Tensor:
+        start = cross = deep = None
+        bridged = fields
         for layer in range(self.num_layers):
             cross, deep = self.regulations[layer](ops.reshape(bridged, ops.shape(fields)), training=training)
             start = cross if start is None else start  # (batch, fields * dim)
@@ -187,14 +200,14 @@ class BridgedCross(ViewLayer):
             bridged = self.bridges[layer]([cross, deep])
         return ops.concatenate([cross, deep, bridged], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, 3 * fields * dim
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         arguments = ("num_layers", "bridge", "temperature", "dropout", "batch_norm", "attention")
         return {**super().get_config(), **{name: getattr(self, name) for name in arguments}}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return super().from_config({"attention": "sides", **config})  # what "attention" was before there was a choice

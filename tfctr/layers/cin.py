@@ -1,10 +1,14 @@
 """The compressed interaction network."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_count
 from tfctr.layers.views import ViewLayer
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -31,7 +35,7 @@ class CIN(ViewLayer):
     no activation, as the paper finds best.
     """
 
-    def __init__(self, units=(100, 100, 100), **kwargs):
+    def __init__(self, units: Sequence[int] = (100, 100, 100), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(units, list | tuple) or not units:
             raise ConfigError(f"`units` is {units!r}.", fix="list the feature maps of each layer: [100, 100]")
@@ -39,7 +43,7 @@ class CIN(ViewLayer):
             require_count(f"units[{layer}]", maps)
         self.units = tuple(units)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, _ = self.view_shape(input_shape)
         before = fields
         self.kernels = []
@@ -48,7 +52,7 @@ class CIN(ViewLayer):
             self.kernels.append(self.add_weight(name=f"kernel_{layer}", shape=shape, initializer="glorot_normal"))
             before = units
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         count = fields.shape[1]
         maps = ops.transpose(fields, (0, 2, 1))  # (batch, dim, fields)
         firsts = ops.split(maps, count, axis=-1)  # (batch, dim, 1) each
@@ -59,13 +63,13 @@ class CIN(ViewLayer):
             pooled.append(ops.sum(maps, axis=1))  # (batch, maps)
         return ops.concatenate(pooled, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _, _ = self.view_shape(input_shape)
         return batch, sum(self.units)
 
 
 # Computed again in the backward pass: kept for it, each layer's `fields` products would fill as much as all `i` and `j`.
 @keras.remat
-def _cross(first, maps, weight):
+def _cross(first: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
     """The products of one field with all weighted sums of the maps: `(batch, dim, maps)`."""
     return first * ops.matmul(maps, weight)

@@ -1,13 +1,15 @@
 """Cross networks: every step multiplies what there is by the first input once more."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from tfctr.errors import require_count, require_one_of
 from tfctr.layers.mlp import linear
-from tfctr.layers.views import UNITS, VIEW, ViewLayer
+from tfctr.layers.views import UNITS, VIEW, UnitsShape, ViewLayer
+from tfctr.types import Shape, Tensor
 
 NONLINEARITIES = {"hard_tanh": ops.hard_tanh, "linear": lambda x: x, "relu": ops.relu, "tanh": ops.tanh}
 
@@ -26,30 +28,30 @@ class CrossSteps(ViewLayer):
 
     takes = (VIEW, UNITS)
 
-    def __init__(self, num_layers=3, **kwargs):
+    def __init__(self, num_layers: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_count("num_layers", num_layers)
         self.num_layers = num_layers
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, self.units = self.compute_output_shape(input_shape)
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         x0 = x = self.flatten(fields)  # (batch, fields * dim)
         for step in range(self.num_layers):
             x = self.cross(step, x0, x) + x
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> UnitsShape:
         batch, *sizes = self.view_shape(input_shape)
         return batch, math.prod(sizes)
 
-    def cross(self, step, x0, x):
+    def cross(self, step: int, x0: Tensor, x: Tensor) -> Tensor:
         """The new crosses of one step, `(batch, fields * dim)`."""
         raise NotImplementedError
 
-    def linears(self, units, inputs, **options):
+    def linears(self, units: int, inputs: int, **options: Any) -> list[keras.layers.Dense]:
         """A built linear layer for each step."""
         layers = [linear(units, dtype=self.dtype_policy, **options) for _ in range(self.num_layers)]
         for layer in layers:
@@ -78,14 +80,14 @@ class VectorCrossNetwork(CrossSteps):
     Reference: [Wang et al., 2017](https://arxiv.org/abs/1708.05123), eq. 3.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.products = self.linears(1, self.units, use_bias=False)
         self.biases = [
             self.add_weight(name=f"bias_{step}", shape=(self.units,), initializer="zeros") for step in range(self.num_layers)
         ]
 
-    def cross(self, step, x0, x):
+    def cross(self, step: int, x0: Tensor, x: Tensor) -> Tensor:
         return x0 * self.products[step](x) + self.biases[step]
 
 
@@ -110,11 +112,11 @@ class CrossNetwork(CrossSteps):
     Reference: [Wang et al., 2021](https://arxiv.org/abs/2008.13535), eq. 1.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.crosses = self.linears(self.units, self.units)
 
-    def cross(self, step, x0, x):
+    def cross(self, step: int, x0: Tensor, x: Tensor) -> Tensor:
         return x0 * self.crosses[step](x)
 
 
@@ -139,12 +141,12 @@ class GatedCrossNetwork(CrossSteps):
     Reference: [Wang et al., 2023](https://arxiv.org/abs/2311.04635), eq. 1.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.crosses = self.linears(self.units, self.units)
         self.gates = self.linears(self.units, self.units, use_bias=False)
 
-    def cross(self, step, x0, x):
+    def cross(self, step: int, x0: Tensor, x: Tensor) -> Tensor:
         return x0 * self.crosses[step](x) * ops.sigmoid(self.gates[step](x))
 
 
@@ -173,14 +175,18 @@ class LowRankCrossNetwork(CrossSteps):
     Reference: [Wang et al., 2021](https://arxiv.org/abs/2008.13535), eq. 2-4.
     """
 
-    def __init__(self, num_layers=3, rank=32, num_experts=4, activation="tanh", **kwargs):
+    def __init__(
+        self, num_layers: int = 3, rank: int = 32, num_experts: int = 4, activation: str = "tanh", **kwargs: Any
+    ) -> None:
         super().__init__(num_layers, **kwargs)
         require_count("rank", rank)
         require_count("num_experts", num_experts)
         require_one_of(NONLINEARITIES, activation, "activation")
-        self.rank, self.num_experts, self.activation = rank, num_experts, activation
+        self.rank = rank
+        self.num_experts = num_experts
+        self.activation = activation
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         width = self.num_experts * self.rank
         self.downs = self.linears(width, self.units, use_bias=False)  # V of all experts
@@ -195,7 +201,7 @@ class LowRankCrossNetwork(CrossSteps):
         self.ups = self.linears(self.units, width)  # U of all experts, and b
         self.gates = self.linears(self.num_experts, self.units) if self.num_experts > 1 else []
 
-    def cross(self, step, x0, x):
+    def cross(self, step: int, x0: Tensor, x: Tensor) -> Tensor:
         bend = NONLINEARITIES[self.activation]
         experts = ops.reshape(bend(self.downs[step](x)), (-1, self.num_experts, self.rank))
         experts = bend(ops.einsum("bir,irs->bis", experts, self.cores[step]))  # (batch, experts, rank)

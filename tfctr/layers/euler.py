@@ -1,11 +1,15 @@
 """Feature interactions of learned orders in the complex plane (EulerNet)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers.normalization import layer_normalization
-from tfctr.layers.views import ViewLayer
+from tfctr.layers.views import ViewLayer, ViewShape
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -32,7 +36,7 @@ class EulerInteraction(ViewLayer):
         `(batch, fields, dim) -> (batch, num_orders * dim)`
 
     Raises:
-        ConfigError: `num_layers` or `num_orders` is below 1, or a dropout out of range.
+        ConfigError: `num_layers` or `num_orders` is below 1, or a dropout is out of range.
 
     >>> tuple(EulerInteraction(num_orders=5)(ops.ones((8, 3, 4))).shape)
     (8, 20)
@@ -42,14 +46,14 @@ class EulerInteraction(ViewLayer):
 
     def __init__(
         self,
-        num_layers=2,
-        num_orders=None,
-        dropout=0.0,
-        layer_norm=True,
-        explicit_dropout=None,
-        implicit_dropout=None,
-        **kwargs,
-    ):
+        num_layers: int = 2,
+        num_orders: int | None = None,
+        dropout: float = 0.0,
+        layer_norm: bool = True,
+        explicit_dropout: float | None = None,
+        implicit_dropout: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         rates = {"dropout": dropout, "explicit_dropout": explicit_dropout, "implicit_dropout": implicit_dropout}
         for name, rate in rates.items():
@@ -57,11 +61,14 @@ class EulerInteraction(ViewLayer):
                 require_number(name, rate, 0, 0.99)
         if num_layers < 1 or (num_orders is not None and num_orders < 1):
             raise ConfigError(f"`num_layers` is {num_layers}, `num_orders` {num_orders}.", fix="use at least 1")
-        self.num_layers, self.num_orders, self.dropout, self.layer_norm = num_layers, num_orders, dropout, layer_norm
+        self.num_layers = num_layers
+        self.num_orders = num_orders
+        self.dropout = dropout
+        self.layer_norm = layer_norm
         self.explicit_dropout = dropout if explicit_dropout is None else explicit_dropout
         self.implicit_dropout = dropout if implicit_dropout is None else implicit_dropout
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, dim = self.view_shape(input_shape)
         orders = self.num_orders or fields
         self.modulus = self.add_weight(name="modulus", shape=(fields, 1), initializer="ones")
@@ -72,7 +79,7 @@ class EulerInteraction(ViewLayer):
             self.steps.append(step)
             fields = orders
 
-    def call(self, fields, training=False):
+    def call(self, fields: Tensor, training: bool = False) -> Tensor:
         fields = ops.cast(fields, "float32")
         modulus = ops.cast(self.modulus, "float32")
         pair = [modulus * ops.cos(fields), modulus * ops.sin(fields)]  # (batch, fields, dim) each
@@ -81,7 +88,7 @@ class EulerInteraction(ViewLayer):
         sums = ops.reshape(pair[0] + pair[1], (-1, pair[0].shape[1] * pair[0].shape[2]))
         return ops.cast(sums, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, (self.num_orders or fields) * dim
 
@@ -90,15 +97,19 @@ class EulerInteraction(ViewLayer):
 class EulerStep(keras.layers.Layer):
     """One layer: `[(batch, fields, dim), (batch, fields, dim)] -> [(batch, orders, dim), (batch, orders, dim)]`.
 
-    `dropout` is of the explicit part, and of the implicit one, too, where `implicit_dropout` is None.
+    `dropout` is that of the explicit part, and that of the implicit one, too, where `implicit_dropout` is None.
     """
 
-    def __init__(self, orders, dropout, layer_norm, implicit_dropout=None, **kwargs):
+    def __init__(
+        self, orders: int, dropout: float, layer_norm: bool, implicit_dropout: float | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.orders, self.dropout, self.layer_norm = orders, dropout, layer_norm
+        self.orders = orders
+        self.dropout = dropout
+        self.layer_norm = layer_norm
         self.implicit_dropout = dropout if implicit_dropout is None else implicit_dropout
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[ViewShape]) -> None:
         _, fields, dim = input_shape[0]
         # The authors' start: each product is one field, or nearly so where there are not as many products as fields.
         start = "identity" if fields == self.orders else _one_field_each
@@ -117,7 +128,7 @@ class EulerStep(keras.layers.Layer):
         for norm in self.norms:
             norm.build((None, self.orders, dim))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Sequence[Tensor], training: bool = False) -> list[Tensor]:
         real, imaginary = inputs
         explicit = self.multiply(real, imaginary, training)
         _, fields, dim = real.shape
@@ -127,7 +138,7 @@ class EulerStep(keras.layers.Layer):
             outputs.append(ops.reshape(self.implicit(flat), (-1, self.orders, dim)) + product)
         return [norm(x) for norm, x in zip(self.norms, outputs, strict=True)] if self.layer_norm else outputs
 
-    def multiply(self, real, imaginary, training):
+    def multiply(self, real: Tensor, imaginary: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """Real and imaginary part of the products of powers, `(batch, orders, dim)` each."""
         logarithm = 0.5 * ops.log(ops.square(real) + ops.square(imaginary) + 1e-8)
         # The angle of 0 is 0, and so must its gradient be finite.
@@ -138,5 +149,5 @@ class EulerStep(keras.layers.Layer):
         return ops.exp(logarithm) * ops.cos(angle), ops.exp(logarithm) * ops.sin(angle)
 
 
-def _one_field_each(shape, dtype=None):
+def _one_field_each(shape: Shape, dtype: str | None = None) -> Tensor:
     return ops.softmax(100.0 * keras.random.normal(shape, dtype=dtype), axis=0)

@@ -1,11 +1,15 @@
 """Dense layers that multiply: a stack doubles the degree of the interactions with each layer (FinalNet)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.mlp import ACTIVATIONS, batch_normalization, linear
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
+from tfctr.types import Shape, Tensor
 
 RESIDUALS = {"sum": sum, "concatenation": lambda terms: ops.concatenate(terms, axis=-1)}
 
@@ -40,15 +44,15 @@ class FinalBlock(ViewLayer):
 
     def __init__(
         self,
-        hidden_units,
-        order=2,
-        gate_activation="linear",
-        residual="sum",
-        activation="linear",
-        dropout=0.0,
-        batch_norm=False,
-        **kwargs,
-    ):
+        hidden_units: Sequence[int],
+        order: int = 2,
+        gate_activation: str = "linear",
+        residual: str = "sum",
+        activation: str = "linear",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_one_of(RESIDUALS, residual, "residual")
         for name in (gate_activation, activation):
@@ -58,15 +62,21 @@ class FinalBlock(ViewLayer):
             raise ConfigError(
                 f"`hidden_units` is {hidden_units}, `order` {order}.", fix="list widths that are multiples of the order"
             )
-        self.hidden_units, self.order, self.gate_activation = tuple(hidden_units), order, gate_activation
-        self.residual, self.activation = residual, activation
-        self.dropout, self.batch_norm = dropout, batch_norm
+        self.hidden_units = tuple(hidden_units)
+        self.order = order
+        self.gate_activation = gate_activation
+        self.residual = residual
+        self.activation = activation
+        self.dropout = dropout
+        self.batch_norm = batch_norm
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         policy = self.dtype_policy
         self.flatten = keras.layers.Flatten(dtype=policy)
         shape = self.flatten.compute_output_shape(self.view_shape(input_shape))
-        self.projections, self.gates, self.rests = [], [], []
+        self.projections = []
+        self.gates = []
+        self.rests = []
         for units in self.hidden_units:
             width = units // self.order if self.residual == "concatenation" else units
             projection = linear(width * self.order, dtype=policy)
@@ -86,7 +96,7 @@ class FinalBlock(ViewLayer):
             self.rests.append(rest)
             shape = (None, units)
 
-    def call(self, view, training=False):
+    def call(self, view: Tensor, training: bool = False) -> Tensor:
         x = self.flatten(view)
         for projection, gate, rest in zip(self.projections, self.gates, self.rests, strict=True):
             first, *factors = ops.split(projection(x), self.order, axis=-1)
@@ -96,6 +106,6 @@ class FinalBlock(ViewLayer):
             x = rest(RESIDUALS[self.residual](terms), training=training)
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *_ = self.view_shape(input_shape)
         return batch, self.hidden_units[-1]

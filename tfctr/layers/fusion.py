@@ -1,12 +1,16 @@
 """From the representations of a simple and a complex encoder to the named logits (TF4CTR's Dynamic Fusion Module)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import require_positive
 from tfctr.layers.mlp import linear
-from tfctr.layers.nested import Nested
-from tfctr.layers.views import require_floats, require_representations, shapes_of
+from tfctr.layers.nested import DTypeLike, Nested
+from tfctr.layers.views import UnitsShape, require_floats, require_representations, shapes_of
+from tfctr.types import Shape, Tensor
 
 
 class Fusion(Nested):
@@ -22,36 +26,36 @@ class Fusion(Nested):
         ConfigError: not two representations of rank 2 with the same rows.
     """
 
-    def __init__(self, dtype="float32", **kwargs):
+    def __init__(self, dtype: DTypeLike = "float32", **kwargs: Any) -> None:
         super().__init__(dtype=dtype, **kwargs)
 
-    def __call__(self, representations, *args, **kwargs):
+    def __call__(self, representations: Sequence[Tensor], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         require_floats(self, *keras.tree.flatten(representations))
         require_representations(self, shapes_of(representations), count=2, needs=())
         return super().__call__(representations, *args, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         require_representations(self, input_shape, count=2)
         self.heads = [self.head(shape) for shape in input_shape]
 
-    def call(self, representations, training=False):
+    def call(self, representations: Sequence[Tensor], training: bool = False) -> dict[str, Tensor]:
         simple, complex_ = (head(representation) for head, representation in zip(self.heads, representations, strict=True))
         logits = ops.concatenate([simple, complex_], axis=-1)  # (batch, 2)
         return {"logit": self.fuse(logits, representations, training), "simple": simple, "complex": complex_}
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[UnitsShape]) -> dict[str, Shape]:
         (batch, _), _ = require_representations(self, input_shape, count=2)
         return dict.fromkeys(("logit", "simple", "complex"), (batch, 1))
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         """The prediction's logit `(batch, 1)` from both heads' logits `(batch, 2)` and the representations."""
         raise NotImplementedError
 
-    def head(self, input_shape):
+    def head(self, input_shape: Shape) -> keras.layers.Layer:
         """The layer from one representation to its logit."""
         return keras.layers.Identity(dtype=self.dtype_policy) if input_shape[1] == 1 else self.linear(1, input_shape)
 
-    def linear(self, units, input_shape):
+    def linear(self, units: int, input_shape: Shape) -> keras.layers.Dense:
         """A built linear layer."""
         layer = linear(units, dtype=self.dtype_policy)
         layer.build(input_shape)
@@ -66,7 +70,7 @@ class SumFusion(Fusion):
     [[3.0]]
     """
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         return ops.sum(logits, axis=-1, keepdims=True)
 
 
@@ -79,14 +83,14 @@ class WeightedSumFusion(Fusion):
 
     explains = "fusion_weights"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         super().build(input_shape)
         self.shares = self.add_weight(name="shares", shape=(2,), initializer=keras.initializers.Constant(0.5))
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         return ops.sum(self.shares * logits, axis=-1, keepdims=True)
 
-    def weigh(self, representations):
+    def weigh(self, representations: Sequence[Tensor]) -> Tensor:
         """The weight of each encoder, `(batch, 2)`, the same for every sample."""
         return ops.broadcast_to(self.shares, (ops.shape(representations[0])[0], 2))
 
@@ -100,11 +104,11 @@ class StackedFusion(WeightedSumFusion):
     Reference: [AFN](https://arxiv.org/abs/1909.03276), section "Ensemble AFN with DNN".
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         super().build(input_shape)
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         return super().fuse(ops.stop_gradient(logits), representations, training) + self.bias
 
 
@@ -126,20 +130,21 @@ class VotingFusion(Fusion):
 
     explains = "fusion_weights"
 
-    def __init__(self, temperature=0.8, seed=None, **kwargs):
+    def __init__(self, temperature: float = 0.8, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_positive("temperature", temperature)
-        self.temperature, self.seed = temperature, seed
+        self.temperature = temperature
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         super().build(input_shape)
         self.votes = [self.linear(1, shape) for shape in input_shape]
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         return ops.sum(self.weigh(representations, training) * logits, axis=-1, keepdims=True)
 
-    def weigh(self, representations, training=False):
+    def weigh(self, representations: Sequence[Tensor], training: bool = False) -> Tensor:
         """The weight of each encoder, `(batch, 2)`."""
         # Eq. 9 takes the log of the vote, which may be negative; the authors' code takes the vote itself, and so do we.
         votes = ops.concatenate([vote(x) for vote, x in zip(self.votes, representations, strict=True)], axis=-1)
@@ -157,11 +162,11 @@ class ConcatenationFusion(Fusion):
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 10.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         super().build(input_shape)
         self.joint_head = self.linear(1, (None, sum(shape[1] for shape in input_shape)))
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         return self.joint_head(ops.concatenate(representations, axis=-1))
 
 
@@ -176,15 +181,16 @@ class ExpertFusion(Fusion):
 
     explains = "fusion_weights"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         super().build(input_shape)
         shape = (None, sum(shape[1] for shape in input_shape))
-        self.gate, self.experts = self.linear(2, shape), self.linear(2, shape)
+        self.gate = self.linear(2, shape)
+        self.experts = self.linear(2, shape)
 
-    def fuse(self, logits, representations, training):
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
         experts = self.experts(ops.concatenate(representations, axis=-1))  # (batch, 2)
         return ops.sum(self.weigh(representations) * experts, axis=-1, keepdims=True)
 
-    def weigh(self, representations):
+    def weigh(self, representations: Sequence[Tensor]) -> Tensor:
         """The weight of each expert, `(batch, 2)`."""
         return ops.softmax(self.gate(ops.concatenate(representations, axis=-1)), axis=-1)

@@ -1,5 +1,8 @@
 """Views of the fields by learned gates: FinalMLP's feature selection, FinalNet's field gate."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -7,6 +10,8 @@ from tfctr.errors import choose
 from tfctr.layers.mlp import MLP, linear
 from tfctr.layers.selection import Selection
 from tfctr.layers.views import ViewLayer
+from tfctr.schema import Schema
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -40,16 +45,17 @@ class FeatureGating(Selection):
 
     def __init__(
         self,
-        schema,
-        embedding_dim,
-        simple_context=(),
-        complex_context=(),
-        hidden_units=(64,),
-        separate_contexts=True,
-        **kwargs,
-    ):
+        schema: Schema | Mapping[str, Any],
+        embedding_dim: int,
+        simple_context: Sequence[str] = (),
+        complex_context: Sequence[str] = (),
+        hidden_units: Sequence[int] = (64,),
+        separate_contexts: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(schema, embedding_dim, **kwargs)
-        self.simple_context, self.complex_context = tuple(simple_context), tuple(complex_context)
+        self.simple_context = tuple(simple_context)
+        self.complex_context = tuple(complex_context)
         self.hidden_units = tuple(hidden_units)
         index = {field.feature.name: position for position, field in enumerate(self.schema.fields)}
         contexts = (self.simple_context, self.complex_context)
@@ -58,9 +64,11 @@ class FeatureGating(Selection):
         self.context_tables = [self.table(embedding_dim, names) if names and separate_contexts else None for names in contexts]
         self.embeddings = [*self.embeddings, *filter(None, self.context_tables)]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
-        fields, dim, policy = len(self.schema.fields), self.embedding_dim, self.dtype_policy
+        fields = len(self.schema.fields)
+        dim = self.embedding_dim
+        policy = self.dtype_policy
         start = keras.initializers.RandomNormal(stddev=1e-4)
         self.learned_contexts = [
             None if positions else self.add_weight(name="context", shape=(1, 1, dim), initializer=start)
@@ -73,7 +81,7 @@ class FeatureGating(Selection):
             gate.build((None, max(1, names), dim))
             self.gates.append(gate)
 
-    def call(self, ids):
+    def call(self, ids: Tensor) -> tuple[Tensor, ...]:
         fields = self.embeddings[0](ids)  # (batch, fields, dim)
         views = []
         for number, gate in enumerate(self.gates):
@@ -81,20 +89,20 @@ class FeatureGating(Selection):
             views.append(fields * ops.reshape(weights, (-1, *fields.shape[1:])))
         return tuple(views)
 
-    def _context(self, number, ids, fields):
+    def _context(self, number: int, ids: Tensor, fields: Tensor) -> Tensor:
         """What a gate reads: `(batch or 1, names, dim)`."""
         if not self.positions[number]:
             return self.learned_contexts[number]
         table = self.context_tables[number]
         return ops.take(fields, self.positions[number], axis=1) if table is None else table(ids)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         contexts = {"simple_context": self.simple_context, "complex_context": self.complex_context}
         others = {"hidden_units": self.hidden_units, "separate_contexts": self.separate_contexts}
         return {**super().get_config(), **contexts, **others}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return super().from_config({"separate_contexts": False, **config})  # as it was before there was a choice
 
 
@@ -113,15 +121,15 @@ class FieldGate(ViewLayer):
     Reference: [Zhu et al., 2023](https://doi.org/10.1145/3539618.3591988); the form is the released code's.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, _ = self.view_shape(input_shape)
         self.gate = keras.layers.Dense(fields, kernel_initializer="zeros", bias_initializer="ones", dtype=self.dtype_policy)
         self.gate.build((None, None, fields))
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         gates = ops.transpose(self.gate(ops.transpose(fields, (0, 2, 1))), (0, 2, 1))  # (batch, fields, dim)
         return ops.concatenate([fields, fields * gates], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, 2 * fields, dim

@@ -1,6 +1,8 @@
 """Encoders that take the fields for the nodes of a graph."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,8 +10,10 @@ from keras import ops
 from tfctr.errors import ConfigError, require_count, require_one_of
 from tfctr.layers.interactions import require_pairs
 from tfctr.layers.mlp import linear
+from tfctr.layers.nested import DTypeLike
 from tfctr.layers.normalization import FieldNormalization
-from tfctr.layers.views import UNITS, ViewLayer
+from tfctr.layers.views import UNITS, ViewLayer, ViewShape
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -49,14 +53,14 @@ class FieldGraph(ViewLayer):
 
     def __init__(
         self,
-        num_steps=3,
-        state_dim=16,
-        num_heads=2,
-        shared_steps=True,
-        edges="sent",
-        reset_after=False,
-        **kwargs,
-    ):
+        num_steps: int = 3,
+        state_dim: int = 16,
+        num_heads: int = 2,
+        shared_steps: bool = True,
+        edges: str = "sent",
+        reset_after: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if min(num_steps, state_dim) < 1 or num_heads < 0 or (num_heads and state_dim % num_heads):
             raise ConfigError(
@@ -64,13 +68,19 @@ class FieldGraph(ViewLayer):
                 fix="use at least 1 each, and heads that divide the state, or 0 heads",
             )
         require_one_of(EDGES, edges, "edges")
-        self.num_steps, self.state_dim, self.num_heads = num_steps, state_dim, num_heads
-        self.shared_steps, self.edges, self.reset_after = shared_steps, edges, reset_after
+        self.num_steps = num_steps
+        self.state_dim = state_dim
+        self.num_heads = num_heads
+        self.shared_steps = shared_steps
+        self.edges = edges
+        self.reset_after = reset_after
 
-    def build(self, input_shape):
-        _, fields, dim = self.view_shape(input_shape)
-        require_pairs(input_shape)
-        policy, state = self.dtype_policy, self.state_dim
+    def build(self, input_shape: Shape) -> None:
+        view_shape = self.view_shape(input_shape)
+        require_pairs(view_shape)
+        _, fields, dim = view_shape
+        policy = self.dtype_policy
+        state = self.state_dim
         if not self.num_heads and dim != state:
             raise ConfigError(
                 f"`state_dim` is {state}, and the fields are {dim} wide.", fix=f"use `state_dim={dim}`, or attention heads"
@@ -90,7 +100,7 @@ class FieldGraph(ViewLayer):
         self.update = keras.layers.GRUCell(state, **options)
         self.update.build((None, state))
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         states = first = self.attend(fields) if self.num_heads else fields  # (batch, fields, state)
         edges = EDGES[self.edges](self, first)  # (batch or 1, fields, fields): what each row's node hears of each other
         for step in range(self.num_steps):
@@ -102,11 +112,11 @@ class FieldGraph(ViewLayer):
             states = ops.reshape(self.update(*flat)[0], ops.shape(first)) + first
         return ops.reshape(states, (-1, first.shape[1] * self.state_dim))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, _ = self.view_shape(input_shape)
         return batch, fields * self.state_dim
 
-    def attend(self, fields):
+    def attend(self, fields: Tensor) -> Tensor:
         """The first states, by multi-head self-attention: `(batch, fields, state_dim)`."""
         heads = (-1, fields.shape[1], self.num_heads, self.state_dim // self.num_heads)
         queries, keys, values = (ops.reshape(projection(fields), heads) for projection in self.projections)
@@ -114,14 +124,14 @@ class FieldGraph(ViewLayer):
         mixed = ops.einsum("bhij,bjhc->bihc", ops.softmax(scores), values)
         return ops.relu(ops.reshape(mixed, (-1, fields.shape[1], self.state_dim)))
 
-    def weigh(self, states):
+    def weigh(self, states: Tensor) -> Tensor:
         """The weight of the edge from each node to each other: `(batch, fields, fields)`, 0 on the diagonal."""
         scores = self.edge_scores(states)  # (batch, fields, 2): w . [h_i, h_j] is a sum of two parts
         scores = ops.leaky_relu(scores[:, :, :1] + ops.transpose(scores[:, :, 1:], (0, 2, 1)), negative_slope=0.01)
         return masked_softmax(scores, ops.logical_not(ops.eye(states.shape[1], dtype="bool")))
 
 
-def _all_others(graph, states):
+def _all_others(graph: "FieldGraph", states: Tensor) -> Tensor:
     return (1.0 - ops.eye(states.shape[1], dtype=states.dtype))[None]
 
 
@@ -141,7 +151,7 @@ class AttentiveScore(ViewLayer):
 
     Args:
         num_fields: how many nodes lie side by side in the input.
-        use_bias: whether to add `b`, which the paper and the authors' code have not.
+        use_bias: whether to add `b`, which the paper and the authors' code do not have.
 
     Shapes:
         `(batch, num_fields * state) -> (batch, 1)`
@@ -158,12 +168,13 @@ class AttentiveScore(ViewLayer):
 
     takes = (UNITS,)
 
-    def __init__(self, num_fields, use_bias=False, dtype="float32", **kwargs):
+    def __init__(self, num_fields: int, use_bias: bool = False, dtype: DTypeLike = "float32", **kwargs: Any) -> None:
         super().__init__(dtype=dtype, **kwargs)
         require_count("num_fields", num_fields)
-        self.num_fields, self.use_bias = num_fields, use_bias
+        self.num_fields = num_fields
+        self.use_bias = use_bias
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, units = self.view_shape(input_shape)
         if units % self.num_fields:
             raise ConfigError(f"{units} units are no {self.num_fields} nodes of one width.", fix="give the nodes side by side")
@@ -173,12 +184,12 @@ class AttentiveScore(ViewLayer):
         self.weight.build((None, units))
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros") if self.use_bias else None
 
-    def call(self, states):
+    def call(self, states: Tensor) -> Tensor:
         nodes = ops.reshape(states, (-1, self.num_fields, states.shape[1] // self.num_fields))
         logit = ops.sum(self.weight(states) * self.score(nodes)[:, :, 0], axis=-1, keepdims=True)
         return logit if self.bias is None else logit + self.bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _ = self.view_shape(input_shape)
         return batch, 1
 
@@ -226,25 +237,29 @@ class FactorizationGraph(ViewLayer):
 
     def __init__(
         self,
-        hidden_units=(64, 64, 64),
-        kept=(1.0, 0.5, 0.125),
-        num_heads=2,
-        selection_units=16,
-        form="paper",
-        **kwargs,
-    ):
+        hidden_units: Sequence[int] = (64, 64, 64),
+        kept: Sequence[float] = (1.0, 0.5, 0.125),
+        num_heads: int = 2,
+        selection_units: int = 16,
+        form: str = "paper",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_one_of(FORMS, form, "form")
         if not hidden_units or len(kept) != len(hidden_units) or not all(0 < share <= 1 for share in kept):
             raise ConfigError(f"`hidden_units` is {hidden_units}, `kept` {kept}.", fix="give one share in (0, 1] a layer")
         if num_heads < 1 or selection_units < 1 or any(units < 1 or units % num_heads for units in hidden_units):
             raise ConfigError(f"{num_heads} heads do not divide {hidden_units}.", fix="use multiples of `num_heads`")
-        self.hidden_units, self.kept = tuple(hidden_units), tuple(kept)
-        self.num_heads, self.selection_units, self.form = num_heads, selection_units, form
+        self.hidden_units = tuple(hidden_units)
+        self.kept = tuple(kept)
+        self.num_heads = num_heads
+        self.selection_units = selection_units
+        self.form = form
 
-    def build(self, input_shape):
-        _, fields, dim = self.view_shape(input_shape)
-        require_pairs(input_shape)
+    def build(self, input_shape: Shape) -> None:
+        view_shape = self.view_shape(input_shape)
+        require_pairs(view_shape)
+        _, fields, dim = view_shape
         self.steps = []
         for units, share in zip(self.hidden_units, self.kept, strict=True):
             step = FORMS[self.form](
@@ -254,14 +269,14 @@ class FactorizationGraph(ViewLayer):
             self.steps.append(step)
             dim = units
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         pooled = []
         for step in self.steps:
             fields = step(fields)  # (batch, fields, units)
             pooled.append(ops.mean(fields, axis=1))
         return ops.concatenate(pooled, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _, _ = self.view_shape(input_shape)
         return batch, sum(self.hidden_units)
 
@@ -270,12 +285,16 @@ class FactorizationGraph(ViewLayer):
 class FactorizationStep(keras.layers.Layer):
     """One layer of `FactorizationGraph`: `(batch, fields, dim) -> (batch, fields, units)`."""
 
-    def __init__(self, units, neighbors, num_heads, selection_units, **kwargs):
+    def __init__(self, units: int, neighbors: int, num_heads: int, selection_units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units, self.neighbors, self.num_heads, self.selection_units = units, neighbors, num_heads, selection_units
+        self.units = units
+        self.neighbors = neighbors
+        self.num_heads = num_heads
+        self.selection_units = selection_units
 
-    def build(self, input_shape):
-        dim, selection = input_shape[-1], self.selection_units
+    def build(self, input_shape: ViewShape) -> None:
+        dim = input_shape[-1]
+        selection = self.selection_units
         self.products = self.add_weight(name="products", shape=(selection, dim), initializer="glorot_normal")
         self.products_bias = self.add_weight(name="products_bias", shape=(selection,), initializer="zeros")
         self.score = self.add_weight(name="score", shape=(selection, 1), initializer="glorot_normal")
@@ -283,7 +302,7 @@ class FactorizationStep(keras.layers.Layer):
         self.attention = self.add_weight(name="attention", shape=(self.num_heads, dim), initializer="glorot_normal")
         self.build_aggregation(input_shape)
 
-    def build_aggregation(self, input_shape):
+    def build_aggregation(self, input_shape: ViewShape) -> None:
         shape = (self.num_heads, input_shape[-1], self.units // self.num_heads)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_normal")
         self.residual = linear(self.units, dtype=self.dtype_policy)
@@ -291,7 +310,7 @@ class FactorizationStep(keras.layers.Layer):
         self.residual.build(input_shape)
         self.norm.build((*input_shape[:2], self.units))
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         edges = self.edges(fields)  # (batch, fields, fields)
         heads = []
         for attention, kernel in zip(ops.unstack(self.attention), ops.unstack(self.kernel), strict=True):
@@ -300,7 +319,7 @@ class FactorizationStep(keras.layers.Layer):
             heads.append(ops.matmul(fields * ops.matmul(weights, fields), kernel))  # (batch, fields, units / heads)
         return self.norm(ops.relu(ops.concatenate(heads, axis=-1) + self.residual(fields)))
 
-    def edges(self, fields):
+    def edges(self, fields: Tensor) -> Tensor:
         """`p_ij` where `j` is a kept neighbour of `i`, else 0: `(batch, fields, fields)`."""
         scores = self.score_bias
         units = zip(ops.unstack(self.products), ops.unstack(self.products_bias), ops.unstack(self.score), strict=True)
@@ -314,9 +333,10 @@ class FactorizationStep(keras.layers.Layer):
 class ReleasedFactorizationStep(FactorizationStep):
     """One layer of `FactorizationGraph` as in the authors' code: shapes as above."""
 
-    def build_aggregation(self, input_shape):
+    def build_aggregation(self, input_shape: ViewShape) -> None:
         _, fields, dim = input_shape
-        heads, units = self.num_heads, self.units
+        heads = self.num_heads
+        units = self.units
         start = keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / (dim + units)))  # Glorot's, of one field's matrix
         self.attention_bias = self.add_weight(name="attention_bias", shape=(heads,), initializer="zeros")
         self.kernel = self.add_weight(name="kernel", shape=(heads, fields, dim, units // heads), initializer=start)
@@ -325,9 +345,10 @@ class ReleasedFactorizationStep(FactorizationStep):
         self.norm = FieldNormalization(epsilon=1e-8, dtype=self.dtype_policy)
         self.norm.build((*input_shape[:2], units))
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         edges = self.edges(fields)  # (batch, fields, fields)
-        heads, weights_of_heads = [], (self.attention, self.attention_bias, self.kernel)
+        heads = []
+        weights_of_heads = (self.attention, self.attention_bias, self.kernel)
         for attention, bias, kernel in zip(*map(ops.unstack, weights_of_heads), strict=True):
             scores = edges * ops.relu(products_of_pairs(fields, attention) + bias)
             weights = masked_softmax(scores, True)  # (batch, fields, fields)
@@ -339,22 +360,22 @@ class ReleasedFactorizationStep(FactorizationStep):
 FORMS = {"paper": FactorizationStep, "released": ReleasedFactorizationStep}
 
 
-def products_of_pairs(fields, vector):
+def products_of_pairs(fields: Tensor, vector: Tensor) -> Tensor:
     """`vector . (e_i * e_j)` of all pairs: `(batch, fields, dim), (dim,) -> (batch, fields, fields)`."""
     return ops.matmul(fields * vector, ops.transpose(fields, (0, 2, 1)))
 
 
-def by_field(fields, kernel):
+def by_field(fields: Tensor, kernel: Tensor) -> Tensor:
     """Each field times its own matrix: `(batch, fields, dim), (fields, dim, units) -> (batch, fields, units)`."""
     return ops.einsum("bfd,fdu->bfu", fields, kernel)
 
 
-def _orthogonal(shape, dtype=None):
+def _orthogonal(shape: Shape, dtype: str | None = None) -> Tensor:
     """Keras' start of a GRU, in float32 first: TensorFlow has no QR decomposition in bfloat16."""
     return ops.cast(keras.initializers.Orthogonal()(shape, dtype="float32"), dtype)
 
 
-def masked_softmax(scores, mask):
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the last axis of what `mask` keeps, 0 elsewhere; in float32."""
     weights = ops.softmax(ops.where(mask, ops.cast(scores, "float32"), -1e9))
     return ops.cast(weights, scores.dtype)

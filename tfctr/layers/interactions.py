@@ -1,10 +1,15 @@
 """Encoders without weights of their own, but for a bias: first order, second order."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError
-from tfctr.layers.views import ViewLayer
+from tfctr.layers.nested import DTypeLike
+from tfctr.layers.views import ViewLayer, ViewShape
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -22,17 +27,17 @@ class LinearTerms(ViewLayer):
 
     needs = ()
 
-    def __init__(self, dtype="float32", **kwargs):
+    def __init__(self, dtype: DTypeLike = "float32", **kwargs: Any) -> None:
         super().__init__(dtype=dtype, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.view_shape(input_shape)
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         return ops.sum(fields, axis=(1, 2))[:, None] + self.bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _, _ = self.view_shape(input_shape)
         return batch, 1
 
@@ -55,15 +60,15 @@ class BiInteraction(ViewLayer):
 
     needs = ()
 
-    def __init__(self, dtype="float32", **kwargs):
+    def __init__(self, dtype: DTypeLike = "float32", **kwargs: Any) -> None:
         super().__init__(dtype=dtype, **kwargs)
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         square_of_sum = ops.square(ops.sum(fields, axis=1))  # (batch, dim)
         sum_of_squares = ops.sum(ops.square(fields), axis=1)  # (batch, dim)
         return 0.5 * (square_of_sum - sum_of_squares)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _, dim = self.view_shape(input_shape)
         return batch, dim
 
@@ -84,21 +89,22 @@ class FactorizationMachine(BiInteraction):
     Reference: [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127).
     """
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         return ops.sum(super().call(fields), axis=-1, keepdims=True)  # (batch, 1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _, _ = self.view_shape(input_shape)
         return batch, 1
 
 
-def require_pairs(input_shape):
+def require_pairs(view_shape: ViewShape) -> None:
     """Refuse a view without a pair of fields."""
-    if input_shape[1] < 2:
-        raise ConfigError(f"{input_shape[1]} field has no pairs.", fix="use a model without interactions, or two fields")
+    _, fields, _ = view_shape
+    if fields < 2:
+        raise ConfigError(f"{fields} field has no pairs.", fix="use a model without interactions, or two fields")
 
 
-def rows_of_pairs(fields):
+def rows_of_pairs(fields: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Each field but the last, and all fields behind it: `(batch, 1, dim)` and `(batch, fields - 1 - i, dim)`, one by one.
 
     Splits what the last split left: the gradient of a split is one concatenation, that of a slice is as large as all fields.

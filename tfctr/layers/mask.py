@@ -1,12 +1,16 @@
 """Feed-forward blocks that multiply by a mask made from the instance (MaskNet)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.mlp import linear
 from tfctr.layers.normalization import FieldNormalization, layer_normalization
-from tfctr.layers.views import ViewLayer
+from tfctr.layers.views import UnitsShape, ViewLayer
+from tfctr.types import Shape, Tensor
 
 ARRANGEMENTS = {"serial": lambda outputs: outputs[-1], "parallel": lambda outputs: ops.concatenate(outputs, axis=-1)}
 
@@ -43,7 +47,15 @@ class MaskBlocks(ViewLayer):
     Reference: [Wang et al., 2021](https://arxiv.org/abs/2102.07619), eq. 5-15.
     """
 
-    def __init__(self, hidden_units, arrangement="serial", reduction_ratio=2.0, dropout=0.0, field_norms=False, **kwargs):
+    def __init__(
+        self,
+        hidden_units: Sequence[int],
+        arrangement: str = "serial",
+        reduction_ratio: float = 2.0,
+        dropout: float = 0.0,
+        field_norms: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_one_of(ARRANGEMENTS, arrangement, "arrangement")
         if not hidden_units or min(hidden_units) < 1 or reduction_ratio <= 0:
@@ -51,24 +63,28 @@ class MaskBlocks(ViewLayer):
                 f"`hidden_units` is {hidden_units}, `reduction_ratio` {reduction_ratio}.",
                 fix="list the width of each block, and use a ratio above 0",
             )
-        self.hidden_units, self.arrangement = tuple(hidden_units), arrangement
-        self.reduction_ratio, self.dropout, self.field_norms = reduction_ratio, dropout, field_norms
+        self.hidden_units = tuple(hidden_units)
+        self.arrangement = arrangement
+        self.reduction_ratio = reduction_ratio
+        self.dropout = dropout
+        self.field_norms = field_norms
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, dim = self.view_shape(input_shape)
         policy = self.dtype_policy
         self.flatten = keras.layers.Flatten(dtype=policy)
         # Eq. 9 normalizes each field by itself.
         self.norm = FieldNormalization(dtype=policy) if self.field_norms else layer_normalization(dtype=policy)
         self.norm.build(input_shape)
-        self.blocks, width = [], fields * dim
+        self.blocks = []
+        width = fields * dim
         for units in self.hidden_units:
             block = MaskBlock(units, self.reduction_ratio, self.dropout, dtype=policy)
             block.build([(None, fields * dim), (None, width)])
             self.blocks.append(block)
             width = units if self.arrangement == "serial" else width
 
-    def call(self, fields, training=False):
+    def call(self, fields: Tensor, training: bool = False) -> Tensor:
         instance = self.flatten(fields)  # (batch, fields * dim)
         normalized = hidden = self.flatten(self.norm(fields))
         outputs = []
@@ -77,7 +93,7 @@ class MaskBlocks(ViewLayer):
             hidden = outputs[-1] if self.arrangement == "serial" else normalized
         return ARRANGEMENTS[self.arrangement](outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, _, _ = self.view_shape(input_shape)
         return batch, self.hidden_units[-1] if self.arrangement == "serial" else sum(self.hidden_units)
 
@@ -86,11 +102,13 @@ class MaskBlocks(ViewLayer):
 class MaskBlock(keras.layers.Layer):
     """One block: `[(batch, instance), (batch, width)] -> (batch, units)`."""
 
-    def __init__(self, units, reduction_ratio, dropout, **kwargs):
+    def __init__(self, units: int, reduction_ratio: float, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units, self.reduction_ratio, self.dropout = units, reduction_ratio, dropout
+        self.units = units
+        self.reduction_ratio = reduction_ratio
+        self.dropout = dropout
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[UnitsShape]) -> None:
         instance, (_, width) = input_shape
         policy = self.dtype_policy
         aggregated = max(1, int(self.reduction_ratio * width))
@@ -104,7 +122,7 @@ class MaskBlock(keras.layers.Layer):
         self.feed_forward.build((None, width))
         self.norm.build((None, self.units))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Sequence[Tensor], training: bool = False) -> Tensor:
         instance, hidden = inputs
         mask = self.project(self.aggregate(instance))  # (batch, width)
         return self.drop(ops.relu(self.norm(self.feed_forward(mask * hidden))), training=training)

@@ -1,18 +1,22 @@
 """The multilayer perceptron, and the papers' settings of a dense layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from tfctr.errors import ConfigError, require_number, require_one_of
 from tfctr.layers.activations import ACTIVATIONS
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
+from tfctr.types import Shape, Tensor
 
 
-def linear(units, **kwargs):
+def linear(units: int, **kwargs: Any) -> keras.layers.Dense:
     """A dense layer without activation, as the papers' code starts it: Glorot normal kernel, zero bias."""
     return keras.layers.Dense(units, kernel_initializer="glorot_normal", **kwargs)
 
 
-def batch_normalization(**kwargs):
+def batch_normalization(**kwargs: Any) -> keras.layers.BatchNormalization:
     """Batch normalization with the momentum and epsilon of the papers' code, which are PyTorch's defaults.
 
     The running variance is that of Keras, which divides by the rows n of a batch; PyTorch's divides by n - 1. They are 1e-4 of
@@ -46,16 +50,27 @@ class MLP(ViewLayer):
 
     takes = (VIEW, UNITS)
 
-    def __init__(self, hidden_units, activation="relu", dropout=0.0, batch_norm=False, use_bias=True, **kwargs):
+    def __init__(
+        self,
+        hidden_units: Sequence[int],
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not isinstance(hidden_units, list | tuple) or not hidden_units or not all(map(_is_width, hidden_units)):
             raise ConfigError(f"`hidden_units` is {hidden_units!r}.", fix="list the width of each hidden layer: [400, 400]")
         require_number("dropout", dropout, 0, 0.99)
         require_one_of(ACTIVATIONS, activation, "activation")
-        self.hidden_units, self.activation = tuple(hidden_units), activation
-        self.dropout, self.batch_norm, self.use_bias = dropout, batch_norm, use_bias
+        self.hidden_units = tuple(hidden_units)
+        self.activation = activation
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.use_bias = use_bias
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         policy = self.dtype_policy
         self.steps = [keras.layers.Flatten(dtype=policy)]
         for units in self.hidden_units:
@@ -70,15 +85,15 @@ class MLP(ViewLayer):
             step.build(shape)
             shape = step.compute_output_shape(shape)
 
-    def call(self, view):
+    def call(self, view: Tensor) -> Tensor:
         for step in self.steps:
             view = step(view)
         return view
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *_ = self.view_shape(input_shape)
         return batch, self.hidden_units[-1]
 
 
-def _is_width(units):
+def _is_width(units: object) -> bool:
     return isinstance(units, int) and not isinstance(units, bool) and units >= 1

@@ -1,22 +1,37 @@
 """What a config of constructor arguments does not say of the layers within: names, frozen or not, precision, settings."""
 
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 
 from tfctr.errors import ConfigError
 
+# What `dtype` takes: the name of a dtype or of a policy, a policy, or None, which is the policy of Keras.
+DTypeLike: TypeAlias = str | keras.DTypePolicy | None
+
+if TYPE_CHECKING:
+
+    class LayerOfInputs(keras.layers.Layer):
+        """A layer whose `build` takes the shape of each argument of `call`; Keras' source names only one."""
+
+        def build(self, *args: Any, **kwargs: Any) -> None: ...
+
+else:
+    LayerOfInputs = keras.layers.Layer
+
 _SAID_APART = ("name", "trainable", "dtype", "activity_regularizer")  # in each state, and not in its "changed"
 
 
-def remember(layer):
+def remember(layer: keras.layers.Layer) -> None:
     """Keep what the config of `layer`, and of each layer within, says: what is changed by hand later is found by it."""
     for inner in (layer, *_within(layer)):
         if "_made_as" not in vars(inner):
-            vars(inner)["_made_as"] = _config_of(inner)
+            inner.__dict__["_made_as"] = _config_of(inner)
 
 
-def nested_states(layer):
+def nested_states(layer: keras.layers.Layer) -> list[dict[str, Any]]:
     """The state of each layer within `layer`, as plain data, for `restore_nested`.
 
     Raises:
@@ -41,11 +56,11 @@ def nested_states(layer):
     ]
 
 
-def restore_nested(layer, states):
+def restore_nested(layer: keras.layers.Layer, states: Sequence[Mapping[str, Any]]) -> None:
     """Give the layers within `layer`, made from the same arguments, the states that `nested_states` has found.
 
     Raises:
-        ConfigError: they are others than those that had these states.
+        ConfigError: they are not the layers that had these states.
     """
     inner = _within(layer)
     if [type(one).__name__ for one in inner] != [state["class"] for state in states]:
@@ -63,19 +78,19 @@ def restore_nested(layer, states):
             _change(one, state["changed"])
 
 
-class Nested(keras.layers.Layer):
+class Nested(LayerOfInputs):
     """The base of all layers with layers within: Keras saves their states with the shapes that it builds from."""
 
-    def _post_build(self):
+    def _post_build(self) -> None:
         super()._post_build()
         remember(self)
 
-    def get_build_config(self):
+    def get_build_config(self) -> dict[str, Any] | None:
         config = super().get_build_config()
         states = nested_states(self)
         return {**config, **_changed_by_hand(self), "nested": states} if config else config
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         super().build_from_config(config)
         if config and "changed" in config:
             _change(self, config["changed"])
@@ -83,24 +98,29 @@ class Nested(keras.layers.Layer):
             restore_nested(self, config["nested"])
 
 
-def _within(layer):
+def _plain_data(value: object) -> Any:
+    """What Keras makes of an object for a file: of a layer, and of a dictionary, a dictionary."""
+    return keras.saving.serialize_keras_object(value)
+
+
+def _within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return layer._flatten_layers(include_self=False)
 
 
-def _config_of(layer):
+def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
     """What Keras would save of the layer alone, as plain data; nothing of one that has no config, or of a model as a layer."""
     if isinstance(layer, keras.Model):
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a lambda: only who saves it need know
-            config = keras.saving.serialize_keras_object({**layer.get_config(), **_arguments_now(layer)})
+            config = _plain_data({**layer.get_config(), **_arguments_now(layer)})
     except Exception:  # a layer of a user's, which need not be saved by itself
         return {}
     return {key: _without_sharing(value) for key, value in config.items() if key not in _SAID_APART}
 
 
-def _arguments_now(layer):
+def _arguments_now(layer: keras.layers.Layer) -> dict[str, Any]:
     """The plain arguments of a layer of ours as they are: its config says what they were."""
     if not isinstance(layer, Nested):
         return {}
@@ -108,19 +128,19 @@ def _arguments_now(layer):
     return {key: value for key, value in own.items() if isinstance(value, bool | int | float | str | None)}
 
 
-def _without_sharing(value):
+def _without_sharing(value: Any) -> Any:
     """A value of a config without the numbers that Keras adds within a file, for objects that stand in it twice."""
     if isinstance(value, dict):
         return {key: _without_sharing(inner) for key, inner in value.items() if key != "shared_object_id"}
     return [_without_sharing(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _differences(layer):
+def _differences(layer: keras.layers.Layer) -> dict[str, Any]:
     made = vars(layer).get("_made_as")
     return {key: value for key, value in _config_of(layer).items() if made.get(key) != value} if made else {}
 
 
-def _changed_by_hand(layer):
+def _changed_by_hand(layer: keras.layers.Layer) -> dict[str, Any]:
     """`{"changed": {key of its config: value}}`, or nothing. Raises `ConfigError` for what cannot be set again."""
     found = _differences(layer)
     if "lora_rank" in found:
@@ -143,11 +163,11 @@ def _changed_by_hand(layer):
     return {"changed": changed} if changed else {}
 
 
-def _change(layer, changed):
+def _change(layer: keras.layers.Layer, changed: Mapping[str, Any]) -> None:
     """Set these keys of its config in a layer that is built, to what Keras makes of them in a new layer."""
     if all(_config_of(layer).get(key) == value for key, value in changed.items()):
         return
-    described = keras.saving.serialize_keras_object(layer)
+    described = _plain_data(layer)
     described.pop("build_config", None)
     described["config"] = {**described["config"], **changed}
     anew = keras.saving.deserialize_keras_object(described)
@@ -161,7 +181,7 @@ def _change(layer, changed):
         raise ConfigError(problem, fix="use the version of the code that wrote it")
 
 
-def _change_variable(layer, key, value):
+def _change_variable(layer: keras.layers.Layer, key: str, value: object) -> None:
     """What a layer hands on to its variables when it is built."""
     for role in ("regularizer", "constraint"):
         variable = getattr(layer, key.removesuffix(f"_{role}"), None) if key.endswith(f"_{role}") else None
@@ -169,7 +189,7 @@ def _change_variable(layer, key, value):
             setattr(variable, role, value)
 
 
-def _attribute(layer, key):
+def _attribute(layer: keras.layers.Layer, key: str) -> str | None:
     """Where a layer keeps what its config calls `key`, or None."""
     for name in (key, f"_{key}"):
         own = getattr(type(layer), name, None)
@@ -178,5 +198,5 @@ def _attribute(layer, key):
     return None
 
 
-def _holds_layers(value):
+def _holds_layers(value: object) -> bool:
     return any(isinstance(leaf, keras.layers.Layer) for leaf in keras.tree.flatten(value))

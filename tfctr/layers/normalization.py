@@ -1,9 +1,13 @@
 """Layer normalization, of vectors and of fields."""
 
+from typing import Any
+
 import keras
 
+from tfctr.types import Shape, Tensor
 
-def layer_normalization(**kwargs):
+
+def layer_normalization(**kwargs: Any) -> keras.layers.LayerNormalization:
     """Layer normalization with PyTorch's epsilon."""
     return keras.layers.LayerNormalization(epsilon=1e-5, **kwargs)
 
@@ -21,16 +25,16 @@ class FieldNormalization(keras.layers.Layer):
     [[[-1.0, 1.0], [0.0, 0.0]]]
     """
 
-    def __init__(self, epsilon=1e-5, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, fields, dim = input_shape
         self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, center=False, scale=False, dtype=self.dtype_policy)
         self.norm.build(input_shape)
         self.gain = self.add_weight(name="gain", shape=(fields, dim), initializer="ones")
         self.bias = self.add_weight(name="bias", shape=(fields, dim), initializer="zeros")
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         return self.norm(fields) * self.gain + self.bias

@@ -5,6 +5,7 @@ from keras import ops
 
 from tfctr.layers.interactions import require_pairs
 from tfctr.layers.views import ViewLayer
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -26,15 +27,15 @@ class ProductLayer(ViewLayer):
     Reference: [Qu et al., 2016](https://arxiv.org/abs/1611.00144), section III-B.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         require_pairs(self.view_shape(input_shape))
         self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         products = ops.matmul(fields, ops.transpose(fields, (0, 2, 1)))  # (batch, fields, fields)
         rows = ops.unstack(products, axis=1)  # (batch, fields) each
         return ops.concatenate([self.flatten(fields), *(row[:, i + 1 :] for i, row in enumerate(rows[:-1]))], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, fields * dim + fields * (fields - 1) // 2

@@ -1,6 +1,8 @@
 """From ids to one view for each of two encoders (TF4CTR's Sample Selection Embedding Module)."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,6 +12,7 @@ from tfctr.layers.embedding import FeatureEmbedding
 from tfctr.layers.mlp import MLP, linear
 from tfctr.layers.views import IdsLayer
 from tfctr.schema import Schema
+from tfctr.types import Shape, Tensor
 
 
 class Selection(IdsLayer):
@@ -19,25 +22,26 @@ class Selection(IdsLayer):
         `(batch, schema.width)` int32 `-> (batch, fields, dim), (batch, fields, dim)`, the easy view and the hard view
     """
 
-    def __init__(self, schema, embedding_dim, **kwargs):
+    def __init__(self, schema: Schema | Mapping[str, Any], embedding_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.schema, self.embedding_dim = Schema.from_config(schema), embedding_dim
+        self.schema = Schema.from_config(schema)
+        self.embedding_dim = embedding_dim
         self.embeddings = [self.table(embedding_dim)]
 
-    def table(self, dim, features=None):
+    def table(self, dim: int, features: Sequence[str] | None = None) -> FeatureEmbedding:
         """A `FeatureEmbedding` of this schema, `dim` wide."""
         return FeatureEmbedding(self.schema, dim, features, dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for embedding in self.embeddings:
             embedding.build(input_shape)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> tuple[Shape, ...]:
         batch, _ = self.ids_shape(input_shape)
         view = batch, len(self.schema.fields), self.embedding_dim
         return view, view
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "schema": self.schema.get_config(), "embedding_dim": self.embedding_dim}
 
 
@@ -56,7 +60,7 @@ class SharedEmbedding(Selection):
     ((1, 2, 4), (1, 2, 4))
     """
 
-    def call(self, ids):
+    def call(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         fields = self.embeddings[0](ids)  # (batch, fields, dim)
         return fields, fields
 
@@ -82,21 +86,23 @@ class SeparateEmbedding(Selection):
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 3.
     """
 
-    def __init__(self, schema, embedding_dim, simple_dim=None, **kwargs):
+    def __init__(
+        self, schema: Schema | Mapping[str, Any], embedding_dim: int, simple_dim: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(schema, embedding_dim, **kwargs)
         if simple_dim is None and embedding_dim == 1:
             raise ConfigError(f"`embedding_dim` is {embedding_dim}: no half.", fix="use at least 2, or give `simple_dim`")
         self.simple_dim = embedding_dim // 2 if simple_dim is None else simple_dim
         self.embeddings = [self.table(self.simple_dim), *self.embeddings]
 
-    def call(self, ids):
+    def call(self, ids: Tensor) -> tuple[Tensor, ...]:
         return tuple(embedding(ids) for embedding in self.embeddings)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> tuple[Shape, ...]:
         self.ids_shape(input_shape)
         return tuple(embedding.compute_output_shape(input_shape) for embedding in self.embeddings)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "simple_dim": self.simple_dim}
 
 
@@ -109,22 +115,32 @@ class LearnedSelection(Selection):
 
     explains = "gate"
 
-    def __init__(self, schema, embedding_dim, activation="relu", dropout=0.0, batch_norm=False, **kwargs):
+    def __init__(
+        self,
+        schema: Schema | Mapping[str, Any],
+        embedding_dim: int,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(schema, embedding_dim, **kwargs)
-        self.activation, self.dropout, self.batch_norm = activation, dropout, batch_norm
+        self.activation = activation
+        self.dropout = dropout
+        self.batch_norm = batch_norm
         self.view_shape = (len(self.schema.fields), embedding_dim)
         self.units = math.prod(self.view_shape)
 
-    def mlp(self, *hidden_units):
+    def mlp(self, *hidden_units: int) -> MLP:
         """An `MLP` over the flattened fields."""
         widths = [max(1, units) for units in hidden_units]
         return MLP(widths, self.activation, self.dropout, self.batch_norm, dtype=self.dtype_policy)
 
-    def gate(self, outputs):
+    def gate(self, outputs: int) -> keras.Sequential:
         """One hidden layer of a quarter of the units, then `outputs` float32 logits."""
         return keras.Sequential([self.mlp(self.units // 4), linear(outputs, dtype="float32")])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         networks = {"activation": self.activation, "dropout": self.dropout, "batch_norm": self.batch_norm}
         return {**super().get_config(), **networks}
 
@@ -144,17 +160,17 @@ class GatedEmbedding(LearnedSelection):
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 4.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.easiness = self.gate(1)
         self.easiness.build((None, *self.view_shape))
 
-    def call(self, ids):
+    def call(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         fields = self.embeddings[0](ids)  # (batch, fields, dim)
         gate = ops.cast(self.weigh(fields), fields.dtype)[:, :, None]  # (batch, 1, 1)
         return gate * fields, (1.0 - gate) * fields
 
-    def weigh(self, fields):
+    def weigh(self, fields: Tensor) -> Tensor:
         """The gate `g` of each sample, `(batch, 1)`."""
         return ops.sigmoid(self.easiness(fields))
 
@@ -175,14 +191,14 @@ class ExpertEmbedding(LearnedSelection):
     Reference: [TF4CTR](https://arxiv.org/abs/2405.03167), eq. 5.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.experts = [self.mlp(self.units // 2, self.units) for _ in range(2)]
         self.gates = [self.gate(2) for _ in range(2)]
         for network in [*self.experts, *self.gates]:
             network.build((None, *self.view_shape))
 
-    def call(self, ids):
+    def call(self, ids: Tensor) -> tuple[Tensor, ...]:
         fields = self.embeddings[0](ids)  # (batch, fields, dim)
         first, second = (expert(fields) for expert in self.experts)  # (batch, fields * dim)
         views = []
@@ -192,9 +208,9 @@ class ExpertEmbedding(LearnedSelection):
             views.append(ops.reshape(view, (-1, *self.view_shape)))
         return tuple(views)
 
-    def weigh(self, fields):
+    def weigh(self, fields: Tensor) -> Tensor:
         """What each view takes of each expert, `(batch, views, experts)`; each view's shares sum to 1."""
         return ops.stack([self._shares(gate, fields) for gate in self.gates], axis=1)
 
-    def _shares(self, gate, fields):
+    def _shares(self, gate: keras.Sequential, fields: Tensor) -> Tensor:
         return ops.softmax(gate(fields), axis=-1)

@@ -1,12 +1,16 @@
 """Semantic spaces: products of the fields, noise on the fields, and the weighted sum of what was read in each space (CETN)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers.mlp import linear
-from tfctr.layers.nested import Nested
-from tfctr.layers.views import ViewLayer, require_floats, require_representations, shapes_of
+from tfctr.layers.nested import DTypeLike, Nested
+from tfctr.layers.views import UnitsShape, ViewLayer, require_floats, require_representations, shapes_of
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -24,10 +28,10 @@ class ElementwiseProducts(ViewLayer):
 
     needs = ("fields",)
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         return ops.concatenate(_products(fields), axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, fields * (fields + 1) // 2, dim
 
@@ -49,15 +53,15 @@ class InnerProducts(ViewLayer):
 
     needs = ("fields",)
 
-    def call(self, fields):
+    def call(self, fields: Tensor) -> Tensor:
         return ops.concatenate([ops.sum(products, axis=-1) for products in _products(fields)], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, _ = self.view_shape(input_shape)
         return batch, fields * (fields + 1) // 2
 
 
-def _products(fields):
+def _products(fields: Tensor) -> list[Tensor]:
     """One tensor a field: its products with itself and with all fields behind it. Slices are cheaper than a gather."""
     return [fields[:, i : i + 1] * fields[:, i:] for i in range(fields.shape[1])]
 
@@ -87,13 +91,14 @@ class Perturbation(ViewLayer):
 
     takes = ()
 
-    def __init__(self, scale=1.0, seed=None, **kwargs):
+    def __init__(self, scale: float = 1.0, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_number("scale", scale, least=0)
-        self.scale, self.seed = scale, seed
+        self.scale = scale
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, fields, training=False):
+    def call(self, fields: Tensor, training: bool = False) -> Tensor:
         if not training:
             return fields
         noise = keras.random.uniform(ops.shape(fields), dtype=fields.dtype, seed=self.seed_generator)
@@ -125,12 +130,12 @@ class SpaceFusion(Nested):
 
     explains = "fusion_weights"
 
-    def __init__(self, shared_projection=False, dtype="float32", **kwargs):
+    def __init__(self, shared_projection: bool = False, dtype: DTypeLike = "float32", **kwargs: Any) -> None:
         super().__init__(dtype=dtype, **kwargs)
         self.shared_projection = shared_projection
 
-    def build(self, values_shape, weights_shape=None):
-        widths = [units for _, units in self._require(values_shape, weights_shape)]
+    def build(self, values_shape: Sequence[Shape], weights_shape: Sequence[Shape] | None = None) -> None:
+        widths = [units for _, units in self._require_spaces_alike(values_shape, weights_shape)]
         if self.shared_projection and len(set(widths)) > 1:
             raise ConfigError(f"the spaces are {widths} units wide.", fix="a shared projection needs equal widths")
         heads = [linear(1, dtype=self.dtype_policy) for _ in (widths[:1] if self.shared_projection else widths)]
@@ -138,22 +143,22 @@ class SpaceFusion(Nested):
             head.build(shape)
         self.heads = heads * len(widths) if self.shared_projection else heads
 
-    def __call__(self, values, weights=None, **kwargs):
+    def __call__(self, values: Sequence[Tensor], weights: Sequence[Tensor] | None = None, **kwargs: Any) -> Tensor:
         require_floats(self, *keras.tree.flatten([values, weights or []]))
-        self._require(shapes_of(values), weights and shapes_of(weights), needs=())
+        self._require_spaces_alike(shapes_of(values), weights and shapes_of(weights), needs=())
         return super().__call__(values, weights, **kwargs)
 
-    def compute_output_shape(self, values_shape, weights_shape=None):
-        (batch, _), *_ = self._require(values_shape, weights_shape)
+    def compute_output_shape(self, values_shape: Sequence[Shape], weights_shape: Sequence[Shape] | None = None) -> Shape:
+        (batch, _), *_ = self._require_spaces_alike(values_shape, weights_shape)
         return batch, 1
 
-    def call(self, values, weights=None):
+    def call(self, values: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
         logits = [head(value) for head, value in zip(self.heads, values, strict=True)]  # (batch, 1) each
         if weights is not None:
             logits = [weight * logit for weight, logit in zip(weights, logits, strict=True)]
         return sum(logits)
 
-    def _require(self, values, weights, needs=("units",)):
+    def _require_spaces_alike(self, values: Any, weights: Any, needs: Sequence[str] = ("units",)) -> list[UnitsShape]:
         shapes = require_representations(self, values, needs=needs)
         if weights is not None and len(weights) != len(shapes):
             raise ConfigError(f"{len(shapes)} spaces and {len(weights)} weights.", fix="give one weight a space")
@@ -162,7 +167,7 @@ class SpaceFusion(Nested):
                 raise ConfigError(f"a weight is {width} units wide.", fix="give one number a row: (batch, 1)")
         return shapes
 
-    def weigh(self, values_and_weights):
+    def weigh(self, values_and_weights: Sequence[Tensor]) -> Tensor:
         """The weight of each space, `(batch, spaces)`, from `[*values, *weights]`; ones without weights."""
         weights = values_and_weights[len(self.heads) :] or [ops.ones_like(value[:, :1]) for value in values_and_weights]
         return ops.concatenate([ops.cast(weight, self.compute_dtype) for weight in weights], axis=-1)

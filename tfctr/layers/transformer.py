@@ -1,10 +1,13 @@
 """The transformer encoder, over the fields of a row."""
 
+from typing import Any
+
 import keras
 
 from tfctr.errors import ConfigError
 from tfctr.layers.mlp import linear
 from tfctr.layers.views import ViewLayer
+from tfctr.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -32,21 +35,28 @@ class FieldTransformer(ViewLayer):
     Reference: [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.
     """
 
-    def __init__(self, num_layers=3, num_heads=1, hidden_dim=128, dropout=0.2, **kwargs):
+    def __init__(
+        self, num_layers: int = 3, num_heads: int = 1, hidden_dim: int = 128, dropout: float = 0.2, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if min(num_layers, num_heads, hidden_dim) < 1:
             raise ConfigError(
                 f"`num_layers` is {num_layers}, `num_heads` {num_heads}, `hidden_dim` {hidden_dim}.", fix="use at least 1 each"
             )
-        self.num_layers, self.num_heads, self.hidden_dim, self.dropout = num_layers, num_heads, hidden_dim, dropout
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _, _, dim = self.view_shape(input_shape)
         policy = self.dtype_policy
         if dim % self.num_heads:
             raise ConfigError(f"{self.num_heads} heads do not divide {dim}.", fix="use a divisor of the fields' width")
         self.flatten = keras.layers.Flatten(dtype=policy)
-        self.attentions, self.networks, self.norms = [], [], []
+        self.attentions = []
+        self.networks = []
+        self.norms = []
         for _ in range(self.num_layers):
             attention = keras.layers.MultiHeadAttention(
                 self.num_heads, dim // self.num_heads, dropout=self.dropout, dtype=policy
@@ -67,13 +77,14 @@ class FieldTransformer(ViewLayer):
             norm.build(input_shape)
         self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
 
-    def call(self, fields, training=False):
-        x, norms = fields, iter(self.norms)
+    def call(self, fields: Tensor, training: bool = False) -> Tensor:
+        x = fields
+        norms = iter(self.norms)
         for attention, network in zip(self.attentions, self.networks, strict=True):
             x = next(norms)(x + self.drop(attention(x, x, training=training), training=training))
             x = next(norms)(x + self.drop(network(x, training=training), training=training))
         return self.flatten(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)
         return batch, fields * dim

@@ -1,10 +1,24 @@
 """What the layers take, and the one error for anything else."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError
 from tfctr.layers.nested import Nested
+from tfctr.schema import Schema
+from tfctr.types import Shape, Tensor
+
+# What a layer takes: the names of its sizes, the rows first.
+Form: TypeAlias = tuple[str, ...]
+
+# A shape of such a form: the sizes that the layer needs are known; the rows may differ from batch to batch.
+ViewShape: TypeAlias = tuple[int | None, *tuple[int, ...]]
+
+# The shape of a representation.
+UnitsShape: TypeAlias = tuple[int | None, int]
 
 IDS = ("batch", "columns")
 VIEW = ("batch", "fields", "dim")
@@ -26,23 +40,23 @@ class ViewLayer(Nested):
         ConfigError: another rank, a size that is 0 or needed and not known, or an input that is not of floats.
     """
 
-    takes = (VIEW,)
-    needs = ("fields", "dim", "units")
+    takes: tuple[Form, ...] = (VIEW,)
+    needs: tuple[str, ...] = ("fields", "dim", "units")
 
-    def __call__(self, *args, **kwargs):
-        return super().__call__(*map(self._checked, args[:1]), *args[1:], **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return super().__call__(*map(self._checked_view, args[:1]), *args[1:], **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.view_shape(input_shape)
 
-    def view_shape(self, input_shape):
+    def view_shape(self, input_shape: Shape) -> ViewShape:
         """`input_shape` as a tuple, once it is one that this layer takes."""
         return require_shape(self, input_shape, self.takes, self.needs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape | tuple[Shape, ...]:
         return self.view_shape(input_shape)
 
-    def _checked(self, view):
+    def _checked_view(self, view: Tensor) -> Tensor:
         require_floats(self, view)
         if hasattr(view, "shape"):  # else Keras says that it is no tensor
             require_shape(self, view.shape, self.takes)
@@ -54,7 +68,9 @@ class ViewLayer(Nested):
 class IdsLayer(Nested):
     """The base of the layers over the ids of `self.schema`: whole numbers, as many columns as the schema has."""
 
-    def __call__(self, ids, **kwargs):
+    schema: Schema
+
+    def __call__(self, ids: Tensor, **kwargs: Any) -> Tensor:
         dtype = keras.backend.standardize_dtype(getattr(ids, "dtype", None) or "int32")
         if not keras.backend.is_int_dtype(dtype):
             problem = _refusal(self, (), f"a tensor of {dtype}", "ids of int32")
@@ -63,7 +79,7 @@ class IdsLayer(Nested):
             self.ids_shape(ids.shape)
         return super().__call__(ids, **kwargs)
 
-    def ids_shape(self, input_shape):
+    def ids_shape(self, input_shape: Shape) -> ViewShape:
         """`input_shape` as a tuple, once it is that of ids of the schema."""
         shape = require_shape(self, input_shape, (IDS,))
         if shape[1] not in (None, self.schema.width):
@@ -72,7 +88,9 @@ class IdsLayer(Nested):
         return shape
 
 
-def require_shape(layer, shape, takes, needs=()):
+def require_shape(
+    layer: keras.layers.Layer, shape: Iterable[Any], takes: Sequence[Form], needs: Sequence[str] = ()
+) -> ViewShape:
     """`shape` as a tuple, or a `ConfigError` that names the layer, what it takes and what came; `takes` empty is any shape."""
     shape = tuple(shape)
     form = next((form for form in takes if len(form) == len(shape)), None)
@@ -87,25 +105,30 @@ def require_shape(layer, shape, takes, needs=()):
     return shape
 
 
-def require_representations(layer, shapes, count=None, needs=("units",)):
+def require_representations(
+    layer: keras.layers.Layer, shapes: Any, count: int | None = None, needs: Sequence[str] = ("units",)
+) -> list[UnitsShape]:
     """The shapes of `count` representations of the same rows (None: of at least one), as tuples; a `ConfigError` as above."""
     listed = isinstance(shapes, list | tuple) and all(isinstance(shape, list | tuple) for shape in shapes)
     if not listed or not shapes or count not in (None, len(shapes)) or any(len(shape) != 2 for shape in shapes):
         wanted = "two representations" if count == 2 else "a list of representations"
         problem = _refusal(layer, (UNITS,), f"the shapes {shapes}", wanted)
         raise ConfigError(problem, fix="give it the outputs of as many encoders, in a list")
-    shapes = [require_shape(layer, shape, (UNITS,), needs) for shape in shapes]
-    if len(batches := {rows for rows, _ in shapes} - {None}) > 1:
+    known = []
+    for shape in shapes:
+        rows, units = require_shape(layer, shape, (UNITS,), needs)
+        known.append((rows, units))
+    if len(batches := {rows for rows, _ in known} - {None}) > 1:
         raise ConfigError(_refusal(layer, (UNITS,), f"batches of {sorted(batches)} rows"), fix="give it the same rows")
-    return shapes
+    return known
 
 
-def shapes_of(tensors):
+def shapes_of(tensors: Any) -> list[Shape] | Shape:
     """The shape of one tensor, or of each in a list."""
     return [tuple(tensor.shape) for tensor in tensors] if isinstance(tensors, list | tuple) else tuple(tensors.shape)
 
 
-def require_floats(layer, *tensors):
+def require_floats(layer: keras.layers.Layer, *tensors: Tensor) -> None:
     """Raise `ConfigError`, naming the layer, if one of the tensors holds anything but floats, such as ids."""
     for tensor in tensors:
         dtype = keras.backend.standardize_dtype(getattr(tensor, "dtype", None) or "float32")
@@ -115,20 +138,20 @@ def require_floats(layer, *tensors):
 
 
 @ops.custom_gradient
-def _overflow_as_a_whole(view):
+def _overflow_as_a_whole(view: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
     """The view; where one number of its gradient is not finite, none is.
 
     Loss scaling skips a step whose gradient has overflowed. But of a table's row that a batch reads several times, Keras looks
     at one reading only: the step would be taken, and the table would become NaN.
     """
 
-    def gradient(*upstream, **named):
+    def gradient(*upstream: Tensor, **named: Tensor) -> Tensor:
         (upstream,) = upstream or named.values()
         return ops.where(ops.all(ops.isfinite(upstream)), upstream, ops.full_like(upstream, float("inf")))
 
     return view, gradient
 
 
-def _refusal(layer, takes, received, wanted=""):
+def _refusal(layer: keras.layers.Layer, takes: Sequence[Form], received: str, wanted: str = "") -> str:
     forms = " or ".join(f"({', '.join(form)})" for form in takes)
     return f"{type(layer).__name__} {layer.name!r} takes {' '.join(filter(None, [wanted, forms]))}. Received {received}."

@@ -4,9 +4,10 @@ from keras import ops
 
 from tfctr.losses.contrast import unit_vectors, widen
 from tfctr.losses.replicas import rows_of_all_replicas
+from tfctr.types import Tensor
 
 
-def squared_distance(left, right):
+def squared_distance(left: Tensor, right: Tensor) -> Tensor:
     """The squared Euclidean distance of two representations of each row, CL4CTR's contrast: `|l - r|^2`.
 
     Shapes: `(batch, units), (batch, units) -> (batch, 1)`.
@@ -19,7 +20,7 @@ def squared_distance(left, right):
     return ops.sum(ops.square(widen(left) - widen(right)), axis=-1, keepdims=True)
 
 
-def feature_alignment(fields):
+def feature_alignment(fields: Tensor) -> Tensor:
     """Features of the same field shall be close: the mean squared distance of all pairs of rows, field by field.
 
     The mean of `|e_i - e_j|^2` over pairs i < j is `2 / (n - 1) * sum_i |e_i - mean|^2`, so no pair is ever formed. As in the
@@ -40,7 +41,7 @@ def feature_alignment(fields):
     return 2.0 * rows / ops.maximum(rows - 1.0, 1.0) * ops.mean(distances, axis=-1, keepdims=True)
 
 
-def field_uniformity(fields):
+def field_uniformity(fields: Tensor) -> Tensor:
     """Features of different fields shall be far apart: the mean cosine of all pairs of a row's fields.
 
     The cosines of all pairs add up to `|sum_f u_f|^2`, with the unit vectors `u_f = e_f / |e_f|`, those of a field with itself
@@ -60,7 +61,7 @@ def field_uniformity(fields):
     return ((with_all - with_itself) / max(count * (count - 1), 1))[:, None]
 
 
-def released_uniformity(fields):
+def released_uniformity(fields: Tensor) -> Tensor:
     """`field_uniformity` as in its authors' faster form: the mean of `e_f . e_g / (|e_f| |e_g| + 1e-4)` of all f and g.
 
     The pairs of a field with itself are in the mean; and the guard takes the place of `|e_f| |e_g|` where embeddings are

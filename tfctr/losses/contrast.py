@@ -1,5 +1,7 @@
 """Contrast between two views of each row of a batch: InfoNCE, Do-InfoNCE and the cosine distance."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -7,24 +9,25 @@ from keras import ops
 from tfctr.errors import ConfigError, require_one_of, require_positive
 from tfctr.losses.named import named_outputs
 from tfctr.losses.replicas import rows_of_all_replicas
+from tfctr.types import Tensor
 
 BLOCK = 512  # rows of the similarity matrix that exist at a time
 _TINY = 1e-24  # a vector whose squared length is below this has no direction
 
 
-def widen(vectors):
+def widen(vectors: Tensor) -> Tensor:
     """The tensor in float32, or in its own type if that is wider: these losses are not for half precision."""
     vectors = ops.convert_to_tensor(vectors)
     return ops.cast(vectors, keras.backend.result_type(vectors.dtype, "float32"))
 
 
-def unit_vectors(vectors):
+def unit_vectors(vectors: Tensor) -> Tensor:
     """`vectors / |vectors|` along the last axis, in float32 or wider; a zero vector stays zero and gets no gradient."""
     vectors = widen(vectors)
     return vectors * _inverse_length(vectors)
 
 
-def cosine_distance(left, right):
+def cosine_distance(left: Tensor, right: Tensor) -> Tensor:
     """One minus the cosine of the angle between the two vectors of each row: `1 - <l, r> / (|l| |r|)`.
 
     Shapes: `(batch, units), (batch, units) -> (batch, 1)`.
@@ -42,7 +45,7 @@ def cosine_distance(left, right):
     return 1.0 - product * _inverse_length(left) * _inverse_length(right)
 
 
-def info_nce(left, right, temperature):
+def info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """Each row's left vector shall point to its own right vector rather than to the other rows' right vectors.
 
     `-ln(exp(s_ii / t) / sum_j exp(s_ij / t))`, with `s_ij` the cosine of left vector i and right vector j and j over the batch,
@@ -71,7 +74,7 @@ def info_nce(left, right, temperature):
     return _log_partition(left, right, temperature) - agreement / temperature
 
 
-def do_info_nce(left, right, temperature):
+def do_info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """InfoNCE with its denominator only: each row's left vector shall point away from the right vectors of all rows.
 
     `-ln(exp(1 / t) / sum_j exp(s_ij / t))`: as `info_nce`, but row i's own right vector is one of those to avoid. Arguments,
@@ -105,18 +108,30 @@ class ContrastLoss(keras.losses.Loss):
     -2.0
     """
 
-    def __init__(self, left, right, contrast="do_info_nce", temperature=0.2, weight=1.0, name="contrast", **kwargs):
+    def __init__(
+        self,
+        left: str,
+        right: str,
+        contrast: Literal["do_info_nce", "info_nce"] = "do_info_nce",
+        temperature: float = 0.2,
+        weight: float = 1.0,
+        name: str = "contrast",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         require_one_of(CONTRASTS, contrast, "contrast")
         require_positive("temperature", temperature)
-        self.left, self.right, self.contrast = left, right, contrast
-        self.temperature, self.weight = temperature, weight
+        self.left = left
+        self.right = right
+        self.contrast = contrast
+        self.temperature = temperature
+        self.weight = weight
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         left, right = named_outputs(self, y_pred, self.left, self.right)
         return self.weight * CONTRASTS[self.contrast](left, right, self.temperature)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = {"contrast": self.contrast, "temperature": self.temperature, "weight": self.weight}
         return {**super().get_config(), "left": self.left, "right": self.right, **options}
 
@@ -125,18 +140,20 @@ class ContrastLoss(keras.losses.Loss):
 class CosineLoss(keras.losses.Loss):
     """`weight * cosine_distance` of two of a model's named outputs, `(batch, units)` each."""
 
-    def __init__(self, left, right, weight=1.0, name="cosine", **kwargs):
+    def __init__(self, left: str, right: str, weight: float = 1.0, name: str = "cosine", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        self.left, self.right, self.weight = left, right, weight
+        self.left = left
+        self.right = right
+        self.weight = weight
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return self.weight * cosine_distance(*named_outputs(self, y_pred, self.left, self.right))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "left": self.left, "right": self.right, "weight": self.weight}
 
 
-def _log_partition(left, right, temperature):
+def _log_partition(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """`ln sum_j exp(<left_i, right_j> / temperature)`, j over all replicas: `(rows, units), (rows, units) -> (rows, 1)`."""
     require_positive("temperature", temperature)
 
@@ -161,7 +178,7 @@ def _log_partition(left, right, temperature):
     return log_partition(left, rows_of_all_replicas(right))
 
 
-def _row_blocks(left, right, temperature, weights):
+def _row_blocks(left: Tensor, right: Tensor, temperature: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Values, each value's gradient by its row of `left`, and the gradient of the weighted sum of the values by `right`."""
     count = ops.shape(left)[0]
     rows = ops.arange(count)
@@ -186,15 +203,17 @@ def _row_blocks(left, right, temperature, weights):
     return tf.while_loop(lambda start, *_: start < count, one_block, (0, *zeros), parallel_iterations=1)[1:]
 
 
-def _inverse_length(vectors):
+def _inverse_length(vectors: Tensor) -> Tensor:
     """`1 / |vectors|` along the last axis, which is kept; 0 for a zero vector, without a gradient."""
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     has_direction = squares > _TINY
     return ops.where(has_direction, ops.rsqrt(ops.where(has_direction, squares, 1.0)), 0.0)
 
 
-def _pair(left, right):
-    left, right = ops.convert_to_tensor(left), ops.convert_to_tensor(right)
+def _pair(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The two as tensors. Raises `ConfigError` unless both are `(batch, units)` of one width."""
+    left = ops.convert_to_tensor(left)
+    right = ops.convert_to_tensor(right)
     if len(left.shape) != 2 or len(right.shape) != 2 or left.shape[1] != right.shape[1]:
         raise ConfigError(
             f"`left` and `right` must have the shape (batch, units). Received: {tuple(left.shape)} and {tuple(right.shape)}.",

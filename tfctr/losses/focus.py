@@ -1,14 +1,17 @@
 """Cross-entropy times a power of confidence: Twin Focus and Focal loss."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.losses.cross_entropy import known_shape, signed_logits
 from tfctr.losses.named import named_outputs
+from tfctr.types import Tensor
 
 
-def simple_focus(labels, logits, c, gamma):
+def simple_focus(labels: Tensor, logits: Tensor, c: float, gamma: float) -> Tensor:
     """The simple encoder's half of Twin Focus: `-ln p_t * (c + p_t) ** gamma`, more weight to easy samples.
 
     Shapes: `(batch, 1) -> (batch, 1)`.
@@ -18,7 +21,7 @@ def simple_focus(labels, logits, c, gamma):
     return ops.softplus(-signed) * _power(c + ops.sigmoid(signed), gamma)
 
 
-def complex_focus(labels, logits, c, gamma):
+def complex_focus(labels: Tensor, logits: Tensor, c: float, gamma: float) -> Tensor:
     """The complex encoder's half of Twin Focus: `-ln p_t * (2 - c - p_t) ** gamma`, more weight to hard samples.
 
     Shapes: `(batch, 1) -> (batch, 1)`.
@@ -29,7 +32,9 @@ def complex_focus(labels, logits, c, gamma):
     return ops.softplus(-signed) * _power((1.0 - c) + ops.sigmoid(-signed), gamma)
 
 
-def twin_focus(labels, simple_logits, complex_logits, alpha=0.25, c=0.7, gamma=1.0):
+def twin_focus(
+    labels: Tensor, simple_logits: Tensor, complex_logits: Tensor, alpha: float = 0.25, c: float = 0.7, gamma: float = 1.0
+) -> Tensor:
     """Auxiliary loss that sends easy samples to one encoder and hard samples to the other.
 
     `alpha * -ln p_s (c + p_s)^gamma + (1 - alpha) * -ln p_c (2 - c - p_c)^gamma`, where `p_s` and `p_c` are the probabilities
@@ -59,7 +64,7 @@ def twin_focus(labels, simple_logits, complex_logits, alpha=0.25, c=0.7, gamma=1
     return alpha * simple + (1.0 - alpha) * complex_focus(labels, complex_logits, c, gamma)
 
 
-def focal(labels, logits, gamma=2.0):
+def focal(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """Cross-entropy that fades with confidence: `-ln p_t * (1 - p_t) ** gamma`, without a class weight.
 
     Shapes: `(batch, 1) -> (batch, 1)`.
@@ -86,21 +91,26 @@ class TwinFocusLoss(keras.losses.Loss):
     0.6931
     """
 
-    def __init__(self, alpha=0.25, c=0.7, gamma=1.0, name="twin_focus", **kwargs):
+    def __init__(
+        self, alpha: float = 0.25, c: float = 0.7, gamma: float = 1.0, name: str = "twin_focus", **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         require_number("alpha", alpha, 0, 1)
         _require_focus(c, gamma)
-        self.alpha, self.c, self.gamma = alpha, c, gamma
+        self.alpha = alpha
+        self.c = c
+        self.gamma = gamma
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         both = None if isinstance(y_pred, dict) else ops.convert_to_tensor(y_pred)
         if both is not None and (known_shape(both) or ())[1:] == (2,):
-            simple, complex_ = both[:, :1], both[:, 1:]  # (batch, 1) each
+            simple = both[:, :1]  # (batch, 1)
+            complex_ = both[:, 1:]  # (batch, 1)
         else:
             simple, complex_ = named_outputs(self, y_pred, "simple", "complex")
         return twin_focus(y_true, simple, complex_, self.alpha, self.c, self.gamma)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha, "c": self.c, "gamma": self.gamma}
 
 
@@ -108,25 +118,25 @@ class TwinFocusLoss(keras.losses.Loss):
 class FocalLoss(keras.losses.Loss):
     """`focal` as a Keras loss."""
 
-    def __init__(self, gamma=2.0, name="focal", **kwargs):
+    def __init__(self, gamma: float = 2.0, name: str = "focal", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         _require_focus(1.0, gamma)
         self.gamma = gamma
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return focal(y_true, y_pred, self.gamma)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma}
 
 
-def _power(base, gamma):
+def _power(base: Tensor, gamma: float) -> Tensor:
     if gamma < 1:
         base = ops.maximum(base, 1e-30)  # the slope of the power is infinite at 0
     return ops.power(base, gamma)
 
 
-def _require_focus(c, gamma):
+def _require_focus(c: float, gamma: float) -> None:
     require_number("gamma", gamma, least=0)
     require_number("c", c, 0, 2)
     if c > 1 and gamma != int(gamma):

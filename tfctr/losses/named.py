@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import keras
+
 from tfctr.errors import ConfigError
+from tfctr.types import Tensor
 
 
-def named_outputs(loss, outputs, *names):
+def named_outputs(loss: keras.losses.Loss, outputs: Mapping[str, Tensor] | Tensor, *names: str) -> list[Tensor]:
     """`[outputs[name] for name in names]`. Raises `ConfigError` where there are no such names, with the way that works."""
     if isinstance(outputs, Mapping):
         missing = [name for name in names if name not in outputs]

@@ -2,8 +2,10 @@
 
 import tensorflow as tf
 
+from tfctr.types import Tensor
 
-def rows_of_all_replicas(rows):
+
+def rows_of_all_replicas(rows: Tensor) -> Tensor:
     """The global batch, in the order of the replicas: `(rows, ...) -> (rows of all replicas, ...)`; gradients flow back.
 
     TensorFlow by name, because `keras.ops` has no gather across replicas.

@@ -1,43 +1,48 @@
-"""The models, one small file each. A new one is a file here and a line below."""
+"""The models, one small file each. A new one is a file here and a line below.
+
+With `as`, a name is public for type checkers too, which cannot read `*MODELS`.
+"""
 
 from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._options import ModelOptions
 from tfctr.models._pairs import PAIRS
 from tfctr.models._registry import MODELS, build, describe, describe_arguments, register
 from tfctr.models._saving import load_model
-from tfctr.models.afm import AFM
-from tfctr.models.afn import AFN
-from tfctr.models.autoint import AutoInt
-from tfctr.models.cetn import CETN
-from tfctr.models.cl4ctr import CL4CTR
-from tfctr.models.dcn import DCN
-from tfctr.models.dcnv2 import DCNv2
-from tfctr.models.deepfm import DeepFM
-from tfctr.models.dnn import DNN
-from tfctr.models.dual_mlp import DualMLP
-from tfctr.models.edcn import EDCN
-from tfctr.models.eulernet import EulerNet
-from tfctr.models.fibinet import FiBiNET
-from tfctr.models.fignn import FiGNN
-from tfctr.models.final_mlp import FinalMLP
-from tfctr.models.final_net import FinalNet
-from tfctr.models.fm import FM
-from tfctr.models.gdcn import GDCN
-from tfctr.models.graphfm import GraphFM
-from tfctr.models.ipnn import IPNN
-from tfctr.models.lr import LR
-from tfctr.models.masknet import MaskNet
-from tfctr.models.nfm import NFM
-from tfctr.models.simmhn import SimMHN
-from tfctr.models.tf4ctr import TF4CTR
-from tfctr.models.tri_dnn import TriDNN
-from tfctr.models.wide_deep import WideDeep
-from tfctr.models.xdeepfm import XDeepFM
+from tfctr.models.afm import AFM as AFM
+from tfctr.models.afn import AFN as AFN
+from tfctr.models.autoint import AutoInt as AutoInt
+from tfctr.models.cetn import CETN as CETN
+from tfctr.models.cl4ctr import CL4CTR as CL4CTR
+from tfctr.models.dcn import DCN as DCN
+from tfctr.models.dcnv2 import DCNv2 as DCNv2
+from tfctr.models.deepfm import DeepFM as DeepFM
+from tfctr.models.dnn import DNN as DNN
+from tfctr.models.dual_mlp import DualMLP as DualMLP
+from tfctr.models.edcn import EDCN as EDCN
+from tfctr.models.eulernet import EulerNet as EulerNet
+from tfctr.models.fibinet import FiBiNET as FiBiNET
+from tfctr.models.fignn import FiGNN as FiGNN
+from tfctr.models.final_mlp import FinalMLP as FinalMLP
+from tfctr.models.final_net import FinalNet as FinalNet
+from tfctr.models.fm import FM as FM
+from tfctr.models.gdcn import GDCN as GDCN
+from tfctr.models.graphfm import GraphFM as GraphFM
+from tfctr.models.ipnn import IPNN as IPNN
+from tfctr.models.lr import LR as LR
+from tfctr.models.masknet import MaskNet as MaskNet
+from tfctr.models.nfm import NFM as NFM
+from tfctr.models.simmhn import SimMHN as SimMHN
+from tfctr.models.tf4ctr import TF4CTR as TF4CTR
+from tfctr.models.tri_dnn import TriDNN as TriDNN
+from tfctr.models.wide_deep import WideDeep as WideDeep
+from tfctr.models.xdeepfm import XDeepFM as XDeepFM
 
 __all__ = [
     *MODELS,
     "MODELS",
     "PAIRS",
     "CTRModel",
+    "ModelOptions",
     "build",
     "describe",
     "describe_arguments",

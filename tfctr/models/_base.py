@@ -1,17 +1,21 @@
 """The one form that all models have: a functional graph from ids to named logits, and named loss terms."""
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
+from tfctr.layers import FeatureEmbedding
 from tfctr.layers.nested import remember
 from tfctr.models._batches import column, known_labels, the_ids, the_labels, unpack, weighted_mean
 from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
 from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
 from tfctr.models._ids import ReadsIds, surfacing
+from tfctr.models._options import ModelOptions, show_options
 from tfctr.models._saving import Saved
 from tfctr.models._scoring import AsTest, Scorer, results_of
 from tfctr.models._start import start_at
@@ -24,8 +28,10 @@ from tfctr.optimizers import (
     unwrap_loss_scaling,
     updated_by_rows,
 )
+from tfctr.schema import Schema
+from tfctr.types import Tensor
 
-__all__ = ["PREDICTION", "CTRModel", "ids_input", "require_model"]
+__all__ = ["PREDICTION", "CTRModel", "ModelOptions", "ids_input", "require_model"]
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -64,7 +70,15 @@ class CTRModel(ReadsIds, Saved):
     (['like', 'logit'], 1)
     """
 
-    def __new__(cls, *args, **kwargs):
+    ctr_loss: keras.losses.Loss  # of the prediction
+    _score: Callable[..., dict[str, Any]]  # what `evaluate` asks for every row's loss and probability
+    _settled_at: int | None  # step
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        show_options(cls.__init__, CTRModel.__init__)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model = super().__new__(cls, *args, **kwargs)
         signature = inspect.signature(cls.__init__)
         bound = signature.bind_partial(model, *args, **kwargs)
@@ -76,22 +90,37 @@ class CTRModel(ReadsIds, Saved):
         vars(model)["_arguments"] = {key: value for key, value in arguments.items() if key not in ("self", "name")}
         return model
 
-    def __init__(self, schema, ids, outputs, embeddings=None, auxiliary=None, embedding_l2=0.0, l2_scope="table", name=None):
+    def __init__(
+        self,
+        schema: Schema,
+        ids: Tensor,
+        outputs: Mapping[str, Tensor],
+        embeddings: Sequence[FeatureEmbedding] | None = None,
+        auxiliary: Mapping[str, keras.losses.Loss] | None = None,
+        embedding_l2: float = 0.0,
+        l2_scope: Literal["table", "batch"] = "table",
+        name: str | None = None,
+    ) -> None:
         require_graph(schema, ids, outputs)
         super().__init__(inputs=ids, outputs=outputs, name=name)
         require_number("embedding_l2", embedding_l2, least=0)
         if l2_scope not in ("table", "batch"):
             raise ConfigError(f"Unknown l2_scope {l2_scope!r}.", fix="Expected one of: table, batch.")
-        self.schema, self.auxiliary = schema, dict(auxiliary or {})
+        self.schema = schema
+        self.auxiliary = dict(auxiliary or {})
         self.embeddings = embeddings_of(self) if embeddings is None else list(embeddings)
-        self.embedding_l2, self.l2_scope = embedding_l2, l2_scope
+        self.embedding_l2 = embedding_l2
+        self.l2_scope = l2_scope
         self._l2_made = {"embedding_l2": embedding_l2, "l2_scope": l2_scope}
         names = ["loss", "ctr", *self.auxiliary, *(["l2"] if embedding_l2 else [])]
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
-        self.added, self._adds = keras.metrics.Mean(name="added"), False  # it is known in training whether layers add a loss
+        self.added = keras.metrics.Mean(name="added")
+        self._adds = False  # it is known in training whether layers add a loss
         remember(self)
 
-    def call(self, inputs, training=None, mask=None, **kwargs):
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
         outputs = super().call(inputs, training=training, mask=mask, **kwargs)
         return {name: ops.cast(value, "float32") if _is_low(value) else value for name, value in outputs.items()}
 
@@ -99,17 +128,17 @@ class CTRModel(ReadsIds, Saved):
 
     def compile(
         self,
-        optimizer="adam",
-        loss="log_loss",
-        clip_norm=10.0,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile=False,
-        metrics=None,
-        weighted_metrics=None,
-        loss_weights=None,
-        auto_scale_loss=True,
-    ):
+        optimizer: Any = "adam",
+        loss: Any = "log_loss",
+        clip_norm: float | None = 10.0,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str | None = False,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        loss_weights: Any = None,
+        auto_scale_loss: bool = True,
+    ) -> None:
         """Keras' `compile` with the defaults of the papers' training loop.
 
         Args:
@@ -143,18 +172,22 @@ class CTRModel(ReadsIds, Saved):
             steps_per_execution=steps_per_execution,
             auto_scale_loss=auto_scale_loss,
         )
+        self.clip_norm = clip_norm
+        self._make_ready()
+
+    def _make_ready(self) -> None:
+        """What `compile` leaves for the first step, the first evaluation and the first file."""
         if not self.optimizer.built:  # now, so that a model saved before its first step can be loaded
             self.optimizer.build(self.trainable_variables)
-        self._settled_at = None  # step
+        self._settled_at = None
         self.loss = self.ctr_loss  # where Keras' own tools look for one
-        self.clip_norm = clip_norm
         self._score = Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
 
-    def start_at(self, click_rate):
+    def start_at(self, click_rate: float) -> None:
         """Let all logits of a fresh model start at this rate, not at one half: see `tfctr.models._start.start_at`."""
         start_at(self, click_rate)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Keras' `fit`; arrays are shuffled, a dataset comes in its own order. Labels and weights are `(rows,)` or `(rows, 1)`.
 
         Ids may also be `{"ids": ids}`, labels `{"logit": labels}`.
@@ -164,31 +197,36 @@ class CTRModel(ReadsIds, Saved):
             ConfigError: batches of another dataset's fit.
             TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
         """
-        x, y = the_ids(self, x), known_labels(y)
+        x = the_ids(self, x)
+        y = known_labels(y)
         kwargs.setdefault("shuffle", y is not None)  # Keras warns of any other value beside a dataset
         with stop_on_non_finite():
             history = super().fit(x, y, *args, **kwargs)
         self.settle()
         return history
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Keras' `train_on_batch`; the errors are those of `fit`."""
         with stop_on_non_finite():
             return super().train_on_batch(x, known_labels(y), *args, **kwargs)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Keras' `test_on_batch`; the errors are those of `evaluate`."""
         return super().test_on_batch(x, known_labels(y), *args, **kwargs)
 
-    def loss_terms(self, ids, labels, weights=None, training=True):
+    def loss_terms(
+        self, ids: Tensor, labels: Tensor, weights: Tensor | None = None, training: bool = True
+    ) -> dict[str, Tensor]:
         """`{name: mean over the rows}` of every term; `l2` where it covers whole tables."""
         return self._terms(self(ids, training=training), labels, weights)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
         """Keras' `compute_loss`: the sum of the terms, for `y_pred` that the model has just given."""
         return sum(self._terms(y_pred, the_labels(y), the_labels(sample_weight, "sample weights")).values())
 
-    def _terms(self, outputs, labels, weights=None):
+    def _terms(self, outputs: Mapping[str, Tensor], labels: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
         rows = ops.shape(outputs[PREDICTION])[0]
         labels = column("labels", labels, rows, "float32")
         terms = {"ctr": weighted_mean(self.ctr_loss.call(labels, outputs[PREDICTION]), weights, rows)}
@@ -201,7 +239,7 @@ class CTRModel(ReadsIds, Saved):
             terms["added"] = sum(ops.cast(ops.sum(loss), "float32") for loss in self.losses)
         return {name: ops.cast(term, "float32") for name, term in terms.items()}
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         ids, labels, weights = unpack(self, data)
         rows = ops.shape(ids)[0]
         if self._exact_lazy_adam:
@@ -230,7 +268,7 @@ class CTRModel(ReadsIds, Saved):
         self._update_metrics(labels, outputs, weights)
         return self.get_metrics_result()
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Tensor]:
         ids, labels, weights = unpack(self, data)
         outputs = self(ids, training=False)
         self._update_metrics(labels, outputs, weights)
@@ -242,44 +280,45 @@ class CTRModel(ReadsIds, Saved):
         if self._compile_metrics is not None and not self._compile_metrics.built:
             self._compile_metrics.build(keras.KerasTensor((None, 1)), keras.KerasTensor((None, 1)))
 
-    def _update_metrics(self, labels, outputs, weights):
+    def _update_metrics(self, labels: Tensor, outputs: Mapping[str, Tensor], weights: Tensor | None) -> None:
         if self._compile_metrics is not None:
             rows = ops.shape(outputs[PREDICTION])[0]
             labels = column("labels", labels, rows, "float32")
             weights = None if weights is None else column("sample weights", weights, rows, "float32")[:, 0]
             self._compile_metrics.update_state(labels, ops.sigmoid(outputs[PREDICTION]), weights)
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> None:
         """One graph for all batch sizes: TensorFlow regroups the sums of a graph whose batch size it knows."""
         if self.predict_function is not None and not force:
             return
         super().make_predict_function(force)
         if not self.run_eagerly:
-            graph, ids = self.predict_function, tf.TensorSpec((None, self.schema.width), "int32")
+            graph: Any = self.predict_function
+            ids = tf.TensorSpec((None, self.schema.width), "int32")
             graph.get_concrete_function([(ids,)] * self.steps_per_execution)
             self.predict_function = lambda batches: graph([unpack(self, batch)[:1] for batch in batches])
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Tensor:
         ids, _, _ = unpack(self, data)
         return ops.sigmoid(self(ids, training=False)[PREDICTION])
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Keras' `predict`: probabilities `(rows, 1)`. Raises `DataError` for what cannot be ids of the schema."""
         self.settle()
         return super().predict(*args, **kwargs)
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose=0,
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        _use_cached_eval_dataset=False,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        _use_cached_eval_dataset: bool = False,
+    ) -> Any:
         """`{"loss": ..., "log_loss": ..., "auc": ...}` over all rows, exact, then the compiled metrics; or a list.
 
         `loss` is the compiled loss of the prediction. AUC is NaN where there is one class. The arguments are those of Keras'
@@ -287,7 +326,8 @@ class CTRModel(ReadsIds, Saved):
         """
         if not self.compiled:
             raise ConfigError("the model is not compiled, so it has no loss.", fix="call model.compile() first")
-        x, y = the_ids(self, x), known_labels(y)
+        x = the_ids(self, x)
+        y = known_labels(y)
         self.settle()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(callbacks, model=self)
@@ -300,45 +340,47 @@ class CTRModel(ReadsIds, Saved):
         return results if return_dict else list(results.values())
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[Any]:
         added = [self.added] if self._adds else []
         return [*self.trackers, *added, *([self._compile_metrics] if self._compile_metrics is not None else [])]
 
     @property
-    def tables(self):
+    def tables(self) -> list[keras.Variable]:
         """The variables of the embeddings."""
         return [embedding.table for embedding in self.embeddings]
 
     @property
-    def table_l2(self):
+    def table_l2(self) -> float:
         """Lambda of the L2 term over whole tables; 0 where there is none."""
         return self.embedding_l2 if self.l2_scope == "table" else 0.0
 
-    def settle(self):
+    def settle(self) -> None:
         """Bring all rows up to date where the optimizer puts off those that are not read: see `ExactLazyAdam`.
 
         `fit` at its end, `evaluate`, `predict`, `get_weights`, `save` and `save_weights` do so by themselves. It reads whole
         tables, and so only once a step.
         """
-        if self._exact_lazy_adam:
-            step = int(self._exact_lazy_adam.iterations.numpy())
+        optimizer = self._exact_lazy_adam
+        if optimizer:
+            iterations: Any = optimizer.iterations
+            step = int(iterations.numpy())
             if step != self._settled_at:
-                self.distribute_strategy.run(self._exact_lazy_adam.settle)
+                self.distribute_strategy.run(optimizer.settle)
                 self._settled_at = step
 
     @property
-    def _exact_lazy_adam(self):
+    def _exact_lazy_adam(self) -> ExactLazyAdam | None:
         optimizer = unwrap_loss_scaling(self.optimizer) if self.compiled else None
         return optimizer if isinstance(optimizer, ExactLazyAdam) else None
 
-    def _require_sparse_gradients(self, optimizer):
+    def _require_sparse_gradients(self, optimizer: keras.optimizers.Optimizer) -> None:
         if self.table_l2 and updated_by_rows(optimizer, self.tables):
             raise ConfigError(
                 f"{unwrap_loss_scaling(optimizer).name} moves the rows of a batch, and embedding_l2 all rows of the tables.",
                 fix=DENSE_FIX,
             )
 
-    def _track(self, values, rows):
+    def _track(self, values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
         self._adds = self._adds or "added" in values
         trackers = {tracker.name: tracker for tracker in (*self.trackers, self.added)}
         for name, value in values.items():
@@ -346,12 +388,12 @@ class CTRModel(ReadsIds, Saved):
         return {name: trackers[name].result() for name in values}
 
 
-def _is_low(tensor):
+def _is_low(tensor: Tensor) -> bool:
     """Whether losses of this tensor, and its sigmoid, would be too coarse: those of a user's own graph may be in float16."""
     return keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
 
 
-def require_model(model):
+def require_model(model: Any) -> None:
     """Raise `ConfigError` unless `model` is a `CTRModel`."""
     if not isinstance(model, CTRModel):
         fix = way_to_wrap(model) if isinstance(model, keras.Model) else "give a model of tfctr.models, or of its kind"

@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,22 +12,24 @@ from tfctr.errors import ConfigError, DataError
 from tfctr.losses.cross_entropy import known_shape
 from tfctr.metrics import is_positive
 from tfctr.models._graph import PREDICTION
+from tfctr.types import Tensor
 
 _ONE_A_ROW = "give one value a row: (batch,) or (batch, 1)"
 
 
-def unpack(model, data):
+def unpack(model: keras.Model, data: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """A batch as Keras hands it over: `ids, labels, weights`; what is absent is None."""
     ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     return the_ids(model, ids), the_labels(labels), the_labels(weights, "sample weights")
 
 
-def the_ids(model, ids):
+def the_ids(model: keras.Model, ids: Any) -> Any:
     """The ids themselves, also of `{"ids": ids}`."""
-    return _only("ids", ids, model.input.name)
+    entry: Any = model.input
+    return _only("ids", ids, entry.name)
 
 
-def the_labels(labels, name="labels"):
+def the_labels(labels: Any, name: str = "labels") -> Any:
     """The labels themselves, also of `{"logit": labels}`. Raises `ConfigError` for labels of several heads."""
     labels = _only(name, labels, PREDICTION)
     if np.ma.is_masked(labels):
@@ -39,7 +42,7 @@ def the_labels(labels, name="labels"):
     return labels
 
 
-def known_labels(labels):
+def known_labels(labels: Any) -> Any:
     """`the_labels` of arrays. Raises `DataError` for a label that is neither 0 nor 1, with its row."""
     labels = the_labels(labels)
     if labels is not None:
@@ -47,7 +50,7 @@ def known_labels(labels):
     return labels
 
 
-def column(name, values, rows, dtype=None):
+def column(name: str, values: Tensor, rows: Tensor, dtype: str | None = None) -> Tensor:
     """`(batch,)` or `(batch, 1) -> (batch, 1)`: beside the logits, rank 1 would become (batch, batch)."""
     values = ops.convert_to_tensor(values, dtype)
     shape = known_shape(values)  # None after batches of both ranks: Keras relaxes its graph to what they have in common
@@ -56,7 +59,7 @@ def column(name, values, rows, dtype=None):
     return ops.reshape(values, (rows, 1))
 
 
-def weighted_mean(values, weights, rows):
+def weighted_mean(values: Tensor, weights: Tensor | None, rows: Tensor) -> Tensor:
     """`sum(weight * value) / rows`; 0 for a replica without rows."""
     values = column("the loss", values, rows)
     if weights is not None:
@@ -64,7 +67,7 @@ def weighted_mean(values, weights, rows):
     return ops.sum(values) / ops.cast(ops.maximum(rows, 1), values.dtype)
 
 
-def _only(what, values, name):
+def _only(what: str, values: Any, name: str) -> Any:
     if isinstance(values, Mapping):
         if set(values) != {name}:
             fix = f'give {{"{name}": values}}, or the values alone: there is one input, and all heads learn from one label'

@@ -1,5 +1,8 @@
 """What `compile` is given: a loss on logits, and Keras' metrics on probabilities."""
 
+from collections.abc import Collection
+from typing import Any
+
 import keras
 
 from tfctr import losses
@@ -27,7 +30,7 @@ _ON_SCORES = (keras.losses.Hinge, keras.losses.SquaredHinge)
 _EXACT = ("loss", "log_loss", "auc")  # what `evaluate` gives by itself
 
 
-def require_compile_arguments(clip_norm, jit_compile, loss_weights):
+def require_compile_arguments(clip_norm: float | None, jit_compile: bool | str | None, loss_weights: Any) -> None:
     """Raise `ConfigError` for an argument of `compile` that cannot be."""
     if isinstance(clip_norm, list | tuple | dict):  # what comes third in Keras
         raise ConfigError(f"`clip_norm` is {clip_norm!r}.", fix="name what comes after the loss: compile(..., metrics=[...])")
@@ -39,7 +42,7 @@ def require_compile_arguments(clip_norm, jit_compile, loss_weights):
         raise ConfigError("`loss_weights` are given.", fix="weigh the auxiliary losses by their own arguments")
 
 
-def loss_on_logits(loss):
+def loss_on_logits(loss: Any) -> keras.losses.Loss:
     """The `keras.losses.Loss` that `compile(loss=...)` means. Raises `ConfigError` for what reads no logits."""
     if isinstance(loss, dict) and set(loss) == {PREDICTION}:
         loss = loss[PREDICTION]
@@ -66,7 +69,7 @@ def loss_on_logits(loss):
     return loss
 
 
-def metrics_on_probabilities(metrics, terms):
+def metrics_on_probabilities(metrics: Any, terms: Collection[str]) -> list[Any] | None:
     """The metrics of `compile` as a list, or None. Raises `ConfigError` for one that cannot be used.
 
     Args:
@@ -85,11 +88,12 @@ def metrics_on_probabilities(metrics, terms):
     return metrics
 
 
-def _require_metric(metric, terms):
+def _require_metric(metric: Any, terms: Collection[str]) -> None:
+    """Raise `ConfigError` for what is no metric of probabilities, or has a name that is taken."""
     if metric in ("ce", "crossentropy", "acc", "accuracy"):  # Keras chooses by the shapes
         return
     try:
-        found = keras.metrics.get(metric)
+        found: Any = keras.metrics.get(metric)
     except ValueError as error:
         fix = 'give a name such as "AUC" or "BinaryAccuracy", or an object of keras.metrics'
         raise ConfigError(f"there is no metric {metric!r}.", fix=fix) from error

@@ -1,41 +1,43 @@
 """The graph of a model: one input of ids, named outputs, and the embeddings between them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from tfctr.errors import ConfigError
 from tfctr.layers import FeatureEmbedding
 from tfctr.schema import Schema
+from tfctr.types import Tensor
 
 PREDICTION = "logit"
 
 
-def ids_input(schema):
+def ids_input(schema: Schema) -> Tensor:
     """The one input of every model: `(batch, schema.width)` int32, named `ids`."""
     require_schema(schema)
     return keras.Input((schema.width,), dtype="int32", name="ids")
 
 
-def require_schema(schema):
+def require_schema(schema: Schema) -> None:
     """Raise `ConfigError` unless `schema` is a `Schema`."""
     if not isinstance(schema, Schema):
         raise ConfigError(f"`schema` is {schema!r}.", fix="give the schema of a prepared dataset: `dataset.schema`")
 
 
-def require_graph(schema, ids, outputs):
+def require_graph(schema: Schema, ids: Tensor, outputs: Mapping[str, Tensor]) -> None:
     """Raise `ConfigError` unless these tensors are the ends of a model: ids of the schema, and a dict with the logit."""
     require_schema(schema)
     if not isinstance(ids, keras.KerasTensor) or "int" not in ids.dtype or tuple(ids.shape) != (None, schema.width):
         fix = f"use tfctr.models.ids_input(schema): one input, (batch, {schema.width}) int32"
-        raise ConfigError(f"the input of the graph is {_described(ids)}.", fix=fix)
+        raise ConfigError(f"the input of the graph is {_shown(ids)}.", fix=fix)
     if not isinstance(outputs, Mapping) or PREDICTION not in outputs:
         fix = f'name the logit of the click among them: {{"{PREDICTION}": tensor, ...}}'
-        raise ConfigError(f"the outputs of the graph are {_described(outputs)}.", fix=fix)
+        raise ConfigError(f"the outputs of the graph are {_shown(outputs)}.", fix=fix)
     logit = outputs[PREDICTION]
     if not isinstance(logit, keras.KerasTensor) or tuple(logit.shape) != (None, 1):
         fix = "give one number a row, (batch, 1), such as keras.layers.Dense(1)(...)"
-        raise ConfigError(f'the output "{PREDICTION}" is {_described(logit)}.', fix=fix)
+        raise ConfigError(f'the output "{PREDICTION}" is {_shown(logit)}.', fix=fix)
     if _is_probability(logit):
         fix = (
             "give the tensor before its sigmoid, which `predict` takes; of a trained Dense(1, activation='sigmoid'): "
@@ -44,12 +46,12 @@ def require_graph(schema, ids, outputs):
         raise ConfigError(f'the output "{PREDICTION}" is a probability.', fix=fix)
 
 
-def embeddings_of(model):
+def embeddings_of(model: keras.Model) -> list[FeatureEmbedding]:
     """All `FeatureEmbedding` layers of a model, those within other layers too, always in the same order."""
     return [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, FeatureEmbedding)]
 
 
-def way_to_wrap(model):
+def way_to_wrap(model: keras.Model) -> str:
     """The line that makes a `CTRModel` of a plain `keras.Model`."""
     outputs = getattr(model, "output", None)
     if isinstance(model, keras.Sequential) and model.built:
@@ -65,13 +67,13 @@ def way_to_wrap(model):
     return f"wrap its tensors: tfctr.models.CTRModel(schema, {ends}), where logit is before any sigmoid"
 
 
-def _is_probability(tensor):
+def _is_probability(tensor: Tensor) -> bool:
     operation = tensor._keras_history.operation
     sigmoid = keras.activations.sigmoid
     return getattr(operation, "activation", None) is sigmoid or type(operation).__name__ == "Sigmoid"
 
 
-def _described(value):
+def _shown(value: Any) -> str:
     if isinstance(value, keras.KerasTensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
     return f"named {sorted(map(str, value))}" if isinstance(value, Mapping) else f"a {type(value).__name__}"

@@ -11,7 +11,8 @@ import numbers
 import re
 import reprlib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -19,6 +20,8 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Numeric
+from tfctr.schema import Schema
+from tfctr.types import Tensor
 
 _TENSORS = (tf.Tensor, tf.Variable, keras.KerasTensor, keras.Variable)
 _PREPARE = "prepare the table: tfctr.prepare(schema, train=..., test=table, out=...); or use dataset.test.ids"
@@ -46,16 +49,17 @@ class IdsCheck:
       fix: prepare the table: tfctr.prepare(schema, train=..., test=table, out=...); or use dataset.test.ids
     """
 
-    def __init__(self, schema):
-        self.schema, widths = schema, [field.feature.width for field in schema.fields]
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        widths = [field.feature.width for field in schema.fields]
         scaled = [isinstance(f.feature, Numeric) and f.feature.transform == "scaled" for f in schema.fields]
         limits = [(_INT32.min, _INT32.max) if z else _rows_of(f) for f, z in zip(schema.fields, scaled, strict=True)]
         self.names = np.repeat([field.feature.name for field in schema.fields], widths)  # (width,), as are these:
-        self.least, self.most = np.repeat(np.int32(limits), widths, axis=0).T
+        self.least, self.most = np.repeat(np.array(limits, np.int32), widths, axis=0).T
         self.scaled = np.repeat(scaled, widths)
         self.raw_names = {str(name) for f in schema.fields for name in (f.feature.name, f.feature.source)}
 
-    def checked(self, x):
+    def checked(self, x: Any) -> Any:
         """What Keras is to be given as `x`: the same ids as int32, or the same batches, which are checked as they come.
 
         Args:
@@ -83,20 +87,20 @@ class IdsCheck:
             return x  # Keras says what it takes
         return self.array(x)
 
-    def validation(self, data):
+    def validation(self, data: Any) -> Any:
         """The same for `validation_data`: batches, or `(x, y)` or `(x, y, sample_weight)`."""
         if isinstance(data, tuple | list) and len(data) in (2, 3):
             return (self.checked(data[0]), *data[1:])
         return data if data is None else self.checked(data)
 
-    def batch(self, batch, number=None):
+    def batch(self, batch: Any, number: int | None = None) -> Any:
         """One batch, `ids` or `(ids, labels[, weights])`, with the ids as int32."""
         where = "" if number is None else f"batch {number}, "
         if isinstance(batch, tuple | list) and len(batch) in (1, 2, 3):
             return (self.array(batch[0], where), *batch[1:])
         return self.array(batch, where)
 
-    def array(self, ids, where=""):
+    def array(self, ids: Any, where: str = "") -> np.ndarray:
         """The ids as an int32 array. Raises `DataError`."""
         ids = _dense(_only(ids, self.raw_names))
         names = [str(name) for name in getattr(ids, "column_names", getattr(ids, "columns", ()))]  # of Arrow, of pandas
@@ -118,10 +122,10 @@ class IdsCheck:
         if array.dtype.kind not in "iu":
             self._refuse_type(array, where)
         for row, column in _first(array, self._unlike):
-            self._refuse(array[row, column], row, column, where)
+            self._refuse_number(array[row, column], row, column, where)
         return array.astype(np.int32, copy=False)
 
-    def require_split(self, split):
+    def require_split(self, split: Any) -> None:
         """Raise `ConfigError` for a split of another fit, `DataError` for one of arrays whose ids cannot be this one's."""
         digest = getattr(split, "digest", None)
         self.schema.require_fit(digest, f"the {getattr(split, 'name', '')} split")
@@ -130,7 +134,8 @@ class IdsCheck:
 
     # within batches that TensorFlow reads
 
-    def _checked_dataset(self, dataset):
+    def _checked_dataset(self, dataset: Any) -> Any:
+        """The batches of a `tf.data.Dataset`, each checked as it comes; those of a split of this fit as they are."""
         split = getattr(dataset, "split", None)
         if split is not None:
             self.require_split(split)
@@ -140,7 +145,7 @@ class IdsCheck:
         self._require_spec(_only(_ids_of(dataset.element_spec), self.raw_names))
         return dataset.enumerate().map(self._checked_batch)
 
-    def _require_spec(self, spec):
+    def _require_spec(self, spec: Any) -> None:
         if not isinstance(spec, tf.TensorSpec):
             raise DataError(f"`x` gives batches of {spec!r}.", fix="give batches of (ids, labels), the ids as one dense matrix")
         if not spec.dtype.is_integer:
@@ -151,7 +156,7 @@ class IdsCheck:
         if spec.shape.rank is not None and None not in spec.shape[1:]:
             self._require_matrix(tuple(spec.shape), "")
 
-    def _checked_batch(self, number, batch):
+    def _checked_batch(self, number: Tensor, batch: Any) -> Any:
         ids = _only(_ids_of(batch), self.raw_names)
 
         def refused():
@@ -161,7 +166,7 @@ class IdsCheck:
         known = tf.ensure_shape(known, (ids.shape[0] if ids.shape.rank else None, len(self.names)))
         return (known, *batch[1:]) if isinstance(batch, tuple) else known
 
-    def _all_like(self, ids):
+    def _all_like(self, ids: Tensor) -> Tensor:
         """Whether all is as it must be, as a tensor: two comparisons a number, where `array` would also find the first."""
 
         def like():
@@ -178,18 +183,19 @@ class IdsCheck:
 
     # what is wrong
 
-    def _require_matrix(self, shape, where):
+    def _require_matrix(self, shape: Sequence[int | None], where: str) -> None:
         if len(shape) != 2 or shape[1] != len(self.names):
             problem = f"`x`: {where}the shape is {tuple(shape)}, and the model reads (rows, {len(self.names)})"
             raise DataError(f"{problem}: {self._columns()}.", fix=_PREPARE)
 
-    def _columns(self):
+    def _columns(self) -> str:
         fields = self.schema.fields
         shown = [f"{f.feature.name} ({f.feature.width})" if f.feature.width > 1 else f.feature.name for f in fields[:6]]
         return ", ".join([*shown, "..."] if len(fields) > 6 else shown)
 
-    def _refuse_type(self, array, where):
-        problem, fix = f"`x`: {where}the type is {array.dtype}: ids are whole numbers", _PREPARE
+    def _refuse_type(self, array: np.ndarray, where: str) -> NoReturn:
+        problem = f"`x`: {where}the type is {array.dtype}: ids are whole numbers"
+        fix = _PREPARE
         found = next(_first(array, _not_whole), None)
         if array.size:
             row, column = found or (0, 0)
@@ -199,35 +205,39 @@ class IdsCheck:
             fix += "; if they are ids all the same: x.astype('int32')"
         raise DataError(f"{problem}.", fix=fix)
 
-    def _unlike(self, cells):
+    def _unlike(self, cells: np.ndarray) -> np.ndarray:
         unlike = (cells < self.least) | (cells > self.most)
         if self.scaled.any():
             unlike[:, self.scaled] |= ~_are_numbers(cells[:, self.scaled])
         return unlike
 
-    def _refuse(self, value, row, column, where):
-        name, least, most = self.names[column], self.least[column], self.most[column]
+    def _refuse_number(self, value: Any, row: int, column: int, where: str) -> NoReturn:
+        name = self.names[column]
+        least = self.least[column]
+        most = self.most[column]
         ids = "the bits of no float32 that `prepare` writes" if self.scaled[column] else f"none of its ids, {least} to {most}"
         problem = f"`x`: {where}row {row}, column {column} (feature {str(name)!r}): {value} is {ids}"
         raise DataError(f"{problem}.", fix=_PREPARE)
 
 
-class ReadsIds:
+class ReadsIds(keras.Model):
     """What a `keras.Model` with the one input `ids` and a `schema` refuses to read: all that cannot be ids of its fit."""
 
+    schema: Schema
+
     @functools.cached_property
-    def ids_check(self):
+    def ids_check(self) -> IdsCheck:
         """The `IdsCheck` of the model's schema."""
         return IdsCheck(self.schema)
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         ids = _only(inputs, self.ids_check.raw_names)
         require_whole(ids)
         if not isinstance(ids, _TENSORS):  # which are those of a graph, or of batches that are checked
             inputs = self.ids_check.array(ids)
         return super().__call__(inputs, *args, **kwargs)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         given = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
         given["x"] = self.ids_check.checked(given.get("x"))
         given["validation_data"] = self.ids_check.validation(given.get("validation_data"))
@@ -235,44 +245,45 @@ class ReadsIds:
         with surfacing():
             return super().fit(**given)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         x = self.ids_check.checked(x)
         with surfacing():
             return super().predict(x, *args, **kwargs)
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         return super().train_on_batch(self.ids_check.array(x), *args, **kwargs)
 
-    def test_on_batch(self, x, *args, **kwargs):
+    def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         return super().test_on_batch(self.ids_check.array(x), *args, **kwargs)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         return super().predict_on_batch(self.ids_check.array(x))
 
 
 class _CheckedBatches(keras.utils.PyDataset):
     """A user's `PyDataset`, each batch checked where it is made."""
 
-    def __init__(self, batches, check):
+    def __init__(self, batches: keras.utils.PyDataset, check: IdsCheck) -> None:
         super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
-        self.batches, self.check = batches, check
+        self.batches = batches
+        self.check = check
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         return self.check.batch(self.batches[index], index)
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> Any:
         return self.batches.num_batches
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         self.batches.on_epoch_begin()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.batches.on_epoch_end()
 
 
 @contextlib.contextmanager
-def surfacing():
+def surfacing() -> Iterator[None]:
     """Let a `DataError` out of the batches that TensorFlow reads, which wraps it in an error of its own."""
     try:
         yield
@@ -282,7 +293,7 @@ def surfacing():
         raise DataError(refusal[1], fix=refusal[2]) from None
 
 
-def require_whole(ids):
+def require_whole(ids: Any) -> None:
     """Raise `DataError` for a tensor of another type: Keras would cut 3.9 to 3."""
     try:
         dtype = keras.backend.standardize_dtype(ids.dtype) if hasattr(ids, "dtype") else "int32"
@@ -292,15 +303,15 @@ def require_whole(ids):
         raise DataError(f"the ids are of the type {dtype}: ids are whole numbers.", fix=_PREPARE)
 
 
-def _rows_of(field):
+def _rows_of(field: Any) -> tuple[int, int]:
     return field.offset, field.offset + field.feature.size - 1
 
 
-def _ids_of(batch):
+def _ids_of(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple) else batch
 
 
-def _only(x, names):
+def _only(x: Any, names: Collection[str]) -> Any:
     """The one input of the model, out of `[ids]` or `{"ids": ids}`."""
     if isinstance(x, Mapping):
         if [*x] == ["ids"]:
@@ -311,11 +322,11 @@ def _only(x, names):
     return x[0] if isinstance(x, list | tuple) and len(x) == 1 and hasattr(x[0], "shape") else x
 
 
-def _is_no_matrix(x):
+def _is_no_matrix(x: Any) -> bool:
     return isinstance(x, tf.SparseTensor | tf.RaggedTensor) or hasattr(x, "tocsr")
 
 
-def _dense(ids):
+def _dense(ids: Any) -> Any:
     """Sparse ids as they are written out, zeros and all. Raises `DataError` for rows of several lengths."""
     if isinstance(ids, tf.RaggedTensor):
         fix = f"{_PREPARE}; if all rows are equally long: x.to_tensor()"
@@ -325,7 +336,7 @@ def _dense(ids):
     return ids.toarray() if hasattr(ids, "tocsr") else ids
 
 
-def _origins(dataset):
+def _origins(dataset: Any) -> Iterator[Any]:
     """The splits whose batches a `tf.data.Dataset` was made of."""
     waiting = [dataset]
     while waiting:
@@ -336,7 +347,7 @@ def _origins(dataset):
             waiting += found._inputs()
 
 
-def _first(array, unlike):
+def _first(array: np.ndarray, unlike: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[int, int]]:
     """`(row, column)` of the first number that is unlike an id, if there is one; only so many are looked at at a time."""
     step = max(1, _BLOCK // max(1, array.shape[1]))
     for start in range(0, len(array), step):
@@ -345,13 +356,13 @@ def _first(array, unlike):
             return
 
 
-def _are_numbers(bits):
+def _are_numbers(bits: Tensor) -> Tensor:
     """Whether these are the bits of 0, of a normal number, or of NaN, in float32."""
     magnitude = bits & 0x7FFFFFFF
     return ((magnitude == 0) | (magnitude >= 0x00800000)) & (magnitude != 0x7F800000)
 
 
-def _not_whole(cells):
+def _not_whole(cells: np.ndarray) -> np.ndarray:
     if cells.dtype.kind == "f":
         return cells != np.floor(cells)
     return np.array([[not isinstance(x, numbers.Integral) or isinstance(x, bool) for x in row] for row in cells.tolist()])

@@ -4,8 +4,10 @@
 two encoders, as XDeepFM and DeepFM do, are left out: TF4CTR has two encoders and nothing else.
 """
 
+from typing import Any
 
-def _beside_mlp(encoder, batch_norm=False, **arguments):
+
+def _beside_mlp(encoder: str, batch_norm: bool = False, **arguments: Any) -> dict[str, dict[str, Any]]:
     deep = {"type": "MLP", "hidden_units": [400, 400, 400], "batch_norm": batch_norm}
     return {"simple_encoder": {"type": encoder, **arguments}, "complex_encoder": deep}
 

@@ -3,17 +3,23 @@
 import inspect
 import re
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import keras
 
-from tfctr.errors import ConfigError, choose, suggest
+from tfctr.errors import ConfigError, choose, did_you_mean
 from tfctr.layers import ENCODERS, FUSIONS, SELECTIONS
 from tfctr.models._base import CTRModel
+from tfctr.schema import Schema
 
-MODELS = {}
+# The constructors of models differ in their arguments, so that their class is known only as what makes a model.
+MODELS: dict[str, Any] = {}
+
+Model = TypeVar("Model", bound=CTRModel)
 
 
-def register(cls):
+def register(cls: type[Model]) -> type[Model]:
     """Make a model known by its class name: to `build`, the command line, `.keras` files and the contract tests.
 
     The command line knows a model of yours by `tfctr --import MODULE`, where MODULE is what defines it.
@@ -29,7 +35,7 @@ def register(cls):
     return cls
 
 
-def build(name, schema, /, **arguments):
+def build(name: str, schema: Schema, /, **arguments: Any) -> CTRModel:
     """The registered model `name`, from plain arguments such as a YAML file holds.
 
     An argument that is a layer is written `{"type": "MLP", "hidden_units": [400, 400]}`.
@@ -44,7 +50,7 @@ def build(name, schema, /, **arguments):
 _REFERENCE = re.compile(r"Reference: \[(.+?), (\d{4})\]\((\S+?)\)")
 
 
-def describe(name):
+def describe(name: str) -> dict[str, Any]:
     """What the registered model `name` is: its idea, paper, year and link, from its docstring; the encoders its file names.
 
     A model without a line such as `Reference: [Guo et al., 2017](https://...)` has None for the three.
@@ -62,7 +68,7 @@ _SECTION = re.compile(r"^Args:\n((?:    .*\n|\n)+)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^    ((?:\w+, )*\w+): (.+(?:\n {5,}\S.*)*)", re.MULTILINE)
 
 
-def describe_arguments(name):
+def describe_arguments(name: str) -> dict[str, dict[str, Any]]:
     """`{argument: {"default": ..., "meaning": ...}}` of the registered model `name`, from its signature and its docstring.
 
     An argument that must be given has no "default"; one that no docstring explains has the meaning None.
@@ -71,7 +77,8 @@ def describe_arguments(name):
     {'default': 16, 'meaning': 'width of `v`.'}
     """
     cls = choose(MODELS, name, "model")
-    meanings, of_all = _meanings(cls), _meanings(CTRModel)
+    meanings = _meanings(cls)
+    of_all = _meanings(CTRModel)
     arguments = {}
     for argument, parameter in inspect.signature(cls.__init__).parameters.items():
         if argument not in ("self", "schema", "name"):
@@ -82,20 +89,21 @@ def describe_arguments(name):
     return arguments
 
 
-def _meanings(cls):
+def _meanings(cls: type) -> dict[str, str]:
     """`{argument: text}` of the docstring's section "Args"."""
     section = _SECTION.search((inspect.getdoc(cls) or "") + "\n")
     found = _ARGUMENT.findall(section[1]) if section else ()
     return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
 
 
-def _layer(argument, value, schema, others):
+def _layer(argument: str, value: Any, schema: Schema, others: Mapping[str, Any]) -> Any:
+    """The layer that an argument such as `{"type": "MLP", ...}` means; any other argument as it is."""
     if not isinstance(value, dict):
         return value
     options = dict(value)
     choices = {"selection": SELECTIONS, "fusion": FUSIONS}.get(argument, ENCODERS)
     if "type" not in options:
-        raise ConfigError(f"`{argument}` has no `type`.", fix=suggest("", choices))
+        raise ConfigError(f"`{argument}` has no `type`.", fix=did_you_mean("", choices))
     layer = choose(choices, options.pop("type"), argument)
     if argument != "selection":
         return _construct(layer, **options)
@@ -107,14 +115,15 @@ def _layer(argument, value, schema, others):
     return _construct(layer, schema, **options)
 
 
-def _construct(cls, /, *schema, **options):
+def _construct(cls: Callable[..., Any], /, *schema: Schema, **options: Any) -> Any:
     """`cls(*schema, **options)`, with a `ConfigError` for an argument that it does not have or that is missing."""
     signature = inspect.signature(cls.__init__)
-    known = [name for name, parameter in signature.parameters.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [name for name, parameter in signature.parameters.items() if parameter.kind in named]
     known = [name for name in known if name not in ("self", "schema")]
     for option in options:
         if option not in known:
-            raise ConfigError(f"{cls.__name__} has no argument {option!r}.", fix=suggest(option, known))
+            raise ConfigError(f"{cls.__name__} has no argument {option!r}.", fix=did_you_mean(option, known))
     try:
         signature.bind(None, *schema, **options)
     except TypeError as error:

@@ -3,7 +3,9 @@
 import contextlib
 import re
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import h5py
 import keras
@@ -13,16 +15,18 @@ from tfctr.layers.nested import nested_states, restore_nested
 from tfctr.models._graph import embeddings_of
 from tfctr.optimizers import unwrap_loss_scaling
 from tfctr.schema import Schema
+from tfctr.types import StrPath
 
 _WEIGHTS = "model.weights.h5"  # in a .keras file
-_LARGE, _MOST_TIMES = 2**26, 3  # bytes; weights count twice, as a file in the archive and as arrays in that file
+_LARGE = 2**26  # bytes
+_MOST_TIMES = 3  # weights count twice, as a file in the archive and as arrays in that file
 _TRUST = "load only files that you or those whom you trust have saved"
 _INSTEAD_OF_LAMBDA = 'write a layer with its own class, decorated with @keras.saving.register_keras_serializable("mine")'
 _UNSAFE = re.compile("Not allowed|disallowed")  # in Keras' words for what may run code or reads other files
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '(\w+)'")
 
 
-def load_model(path, custom_objects=None):
+def load_model(path: StrPath, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """A `.keras` file as a model.
 
     Args:
@@ -39,14 +43,14 @@ def load_model(path, custom_objects=None):
             fix = "a SavedModel is served: `tfctr serve`, or used as keras.layers.TFSMLayer(...)"
             raise StorageError(f"{path} is a folder, and no .keras file.", fix=fix)
         raise StorageError(f"{path} does not exist.", fix="check the path")
-    _refuse_hostile(path)
+    _require_harmless(path)
     try:
         return keras.saving.load_model(path, custom_objects=custom_objects)
     except Exception as error:  # Keras says what it cannot do in many ways, "File not found" among them
         raise _what_is_wrong(path, error) from error
 
 
-def _what_is_wrong(path, error):
+def _what_is_wrong(path: Path, error: Exception) -> StorageError:
     if path.name.endswith(".weights.h5"):
         fix = "build the model as it was and call model.load_weights(path)"
         return StorageError(f"{path} holds weights without their model.", fix=fix)
@@ -68,9 +72,11 @@ def _what_is_wrong(path, error):
     return StorageError(f"{path} is whole, but its model cannot be built here: {error}", fix=fix)
 
 
-def _refuse_hostile(path):
+def _require_harmless(path: Path) -> None:
     """Raise `StorageError` for a file that unpacks to far more than it is, or elsewhere: Keras compresses nothing."""
-    size, unpacked, members = path.stat().st_size, [], []
+    size = path.stat().st_size
+    unpacked: list[int] = []
+    members: list[zipfile.ZipInfo] = []
     # A damaged archive raises errors of many kinds; what it lacks is said by who loads it.
     with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -86,7 +92,7 @@ def _refuse_hostile(path):
             raise StorageError(f"{path} has the member {name!r}, outside of the file's own folder.", fix=_TRUST)
 
 
-def _is_whole(path):
+def _is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None and {"config.json", "metadata.json"} <= set(archive.namelist())
@@ -97,35 +103,40 @@ def _is_whole(path):
 class Saved(keras.Model):
     """What a model does to be saved, copied and exported; `settle` brings its rows up to date before."""
 
-    EARLIER = ()  # (argument, value): what a saved config that lacks the argument means, as there was no choice yet
+    # (argument, value): what a saved config that lacks the argument means, as there was no choice yet
+    EARLIER: tuple[tuple[str, Any], ...] = ()
 
-    def get_weights(self):
+    # The constructor's arguments, and the options of the L2 term as they were when the model was made.
+    _arguments: dict[str, Any]
+    _l2_made: dict[str, Any]
+
+    def get_weights(self) -> list[Any]:
         """Keras' `get_weights`."""
         self.settle()
         return super().get_weights()
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[Any]) -> None:
         """Keras' `set_weights`: rows that owe steps are settled before, or these would move what is set."""
         self.settle()
         super().set_weights(weights)
 
-    def save(self, *args, **kwargs):
+    def save(self, *args: Any, **kwargs: Any) -> None:
         """Keras' `save`. Raises `ConfigError`, before a file is begun, where the model could not be built anew."""
         self.get_config()
         self.settle()
         super().save(*args, **kwargs)
 
-    def save_weights(self, *args, **kwargs):
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
         """Keras' `save_weights`."""
         self.settle()
         super().save_weights(*args, **kwargs)
 
-    def load_weights(self, *args, **kwargs):
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
         """Keras' `load_weights`, settled before as `set_weights` is."""
         self.settle()
         super().load_weights(*args, **kwargs)
 
-    def export(self, *args, **kwargs):
+    def export(self, *args: Any, **kwargs: Any) -> Any:
         """Keras' `export`: a SavedModel from prepared ids to the named logits.
 
         What a server needs, probabilities of raw rows, `tfctr.serving.export` writes.
@@ -133,11 +144,11 @@ class Saved(keras.Model):
         self.settle()
         return super().export(*args, **kwargs)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         self.settle()
         return super().__reduce__()
 
-    def quantize(self, *args, **kwargs):
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
         """Refused: a saved model is built anew from its arguments, in floats. Raises `ConfigError` with what works."""
         fix = "serve small tables: tfctr.serving.export(..., tables=tfctr.serving.compress_tables(model, rows, 'int8'))"
         raise ConfigError("a model of tfctr is not quantized in place.", fix=fix)
@@ -152,7 +163,7 @@ class Saved(keras.Model):
             raise ConfigError("keras.models.clone_model would drop the model's losses.", fix=fix)
         return super()._run_through_graph(*args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         name = {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
         name |= {"trainable": self.trainable, "nested": nested_states(self)}
         set_by_hand = {key: getattr(self, key) for key, made in self._l2_made.items() if getattr(self, key) != made}
@@ -162,13 +173,14 @@ class Saved(keras.Model):
             arguments = {key: value for key, value in arguments.items() if key not in ("ids", "outputs", "embeddings")}
             graph = _config_of_graph(self)
         config = name | _config_of_arguments(self, arguments) | graph
-        _refuse_code(config)
+        _require_no_code(config)
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         config = {**dict(cls.EARLIER), **config}
-        trainable, nested = config.pop("trainable", True), config.pop("nested", None)  # files of older versions have neither
+        trainable = config.pop("trainable", True)  # files of older versions have neither this one nor the next
+        nested = config.pop("nested", None)
         with _under_policy(config.pop("dtype")):
             graph = _graph_of_config(config.pop("graph"), config.pop("embeddings")) if "graph" in config else {}
             model = cls(**_arguments_of_config(config), **graph)
@@ -177,7 +189,7 @@ class Saved(keras.Model):
             restore_nested(model, nested)
         return model
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         if not self.compiled:
             return None
         return {
@@ -190,43 +202,45 @@ class Saved(keras.Model):
             "steps_per_execution": self.steps_per_execution,
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
         config = dict(config)
         metrics, weighted_metrics = keras.saving.deserialize_keras_object(config.pop("metrics", [None, None]))
-        optimizer, loss = keras.optimizers.deserialize(config.pop("optimizer")), keras.losses.deserialize(config.pop("loss"))
+        optimizer = keras.optimizers.deserialize(config.pop("optimizer"))
+        loss = keras.losses.deserialize(config.pop("loss"))
         if "built_for" in config:
             optimizer.build([self.weights[place] for place in config.pop("built_for")])
         # The saved optimizer is wrapped for loss scaling, or is not to be.
         self.compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, auto_scale_loss=False, **config)
 
 
-def _refuse_code(config, name=None):
+def _require_no_code(config: Any, name: str | None = None) -> None:
     """Raise `ConfigError` for a Python lambda in a config: Keras writes it as code, which nobody should load."""
     if isinstance(config, list | tuple):
         for inner in config:
-            _refuse_code(inner, name)
+            _require_no_code(inner, name)
     elif isinstance(config, dict):
         # The second form is that of an activation.
         if config.get("class_name") == "__lambda__" or (set(config) == {"value"} and isinstance(config["value"], tuple)):
             raise ConfigError(f"the layer {name!r} has a lambda, which no file keeps.", fix=_INSTEAD_OF_LAMBDA)
         for inner in config.values():
-            _refuse_code(inner, config.get("name", name))
+            _require_no_code(inner, config.get("name", name))
 
 
-def _built_for(model):
+def _built_for(model: keras.Model) -> dict[str, Any]:
     """Which weights the optimizer is of: some may be frozen by now. Nothing where one is gone: its layer was quantized."""
     places = {id(variable): place for place, variable in enumerate(model.weights)}
     found = [places.get(id(variable)) for variable in unwrap_loss_scaling(model.optimizer)._trainable_variables]
     return {} if None in found else {"built_for": found}
 
 
-def _is_given_its_graph(model):
+def _is_given_its_graph(model: Saved) -> bool:
     """Whether the outputs are an argument as they are: of `CTRModel` itself, and of a subclass that hands them on."""
-    given, outputs = model._arguments.get("outputs"), model.output
+    given = model._arguments.get("outputs")
+    outputs = model.output
     return isinstance(given, dict) and set(given) == set(outputs) and all(given[name] is outputs[name] for name in outputs)
 
 
-def _config_of_arguments(model, arguments):
+def _config_of_arguments(model: Saved, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor arguments of a model as plain data. Raises `ConfigError` for a tensor: it belongs to one graph."""
     config = {}
     for name, value in arguments.items():
@@ -240,13 +254,13 @@ def _config_of_arguments(model, arguments):
     return config
 
 
-def _arguments_of_config(config):
+def _arguments_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What `_config_of_arguments` had."""
     arguments = {name: keras.saving.deserialize_keras_object(value) for name, value in config.items() if name != "schema"}
     return ({"schema": Schema.from_config(config["schema"])} if "schema" in config else {}) | arguments
 
 
-def _config_of_graph(model):
+def _config_of_graph(model: Saved) -> dict[str, Any]:
     """The config of a model's layers and of how they are connected, and which of its embeddings are which."""
     graph = keras.Model(model.input, model.output)
     embeddings = embeddings_of(graph)
@@ -254,15 +268,15 @@ def _config_of_graph(model):
     return {"graph": keras.saving.serialize_keras_object(graph), "embeddings": places}
 
 
-def _graph_of_config(graph, places):
+def _graph_of_config(config: Mapping[str, Any], places: Sequence[int]) -> dict[str, Any]:
     """The arguments `ids`, `outputs` and `embeddings` of that graph, with new weights."""
-    graph = keras.saving.deserialize_keras_object(graph)
+    graph = keras.saving.deserialize_keras_object(config)
     embeddings = embeddings_of(graph)
     return {"ids": graph.input, "outputs": graph.output, "embeddings": [embeddings[place] for place in places]}
 
 
 @contextlib.contextmanager
-def _under_policy(policy):
+def _under_policy(policy: Mapping[str, Any]) -> Iterator[None]:
     """Build layers under a serialized dtype policy, and put back the one before."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(keras.dtype_policies.deserialize(policy))

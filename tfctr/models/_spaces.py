@@ -1,15 +1,20 @@
 """The graph of every model that reads the same fields in several semantic spaces: SimMHN, CETN, TriDNN."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers import MLP, ElementwiseProducts, InnerProducts, KeyValueBlock, Perturbation
 from tfctr.losses import ContrastLoss, CosineLoss
+from tfctr.types import Tensor
 
 SPACES = ("fields", "elementwise", "inner")
 
 
-def semantic_views(fields, spaces, perturbation=0.0):
+def semantic_views(fields: Tensor, spaces: Sequence[str], perturbation: float = 0.0) -> list[Tensor]:
     """The view of each space by its name in `SPACES`: the fields, their element-wise products, their inner products.
 
     The products are those of the perturbed fields, and computed once for both spaces.
@@ -29,8 +34,15 @@ def semantic_views(fields, spaces, perturbation=0.0):
 
 
 def values_and_weights(
-    views, hidden_units, weight_hidden_units, activation, dropout=0.0, weight_dropout=0.0, batch_norm=False, use_bias=True
-):
+    views: Sequence[Tensor],
+    hidden_units: Sequence[int],
+    weight_hidden_units: Sequence[int] | None,
+    activation: str | Sequence[str],
+    dropout: float = 0.0,
+    weight_dropout: float = 0.0,
+    batch_norm: bool = False,
+    use_bias: bool = True,
+) -> tuple[list[Tensor], list[Tensor] | None]:
     """What each space's networks read in its view: a list of values `(batch, units)`, and one of weights `(batch, 1)`.
 
     Without `weight_hidden_units` there are no weights, and the second is None.
@@ -39,14 +51,14 @@ def values_and_weights(
     if weight_hidden_units is None:
         networks = [MLP(hidden_units, name, dropout, batch_norm, use_bias) for name in activations]
         return [network(view) for network, view in zip(networks, views, strict=True)], None
-    options = {"dropout": dropout, "batch_norm": batch_norm, "use_bias": use_bias}
+    options: dict[str, Any] = {"dropout": dropout, "batch_norm": batch_norm, "use_bias": use_bias}
     options |= {"weight_dropout": weight_dropout, "weight_batch_norm": batch_norm}
     blocks = [KeyValueBlock(hidden_units, weight_hidden_units, name, **options) for name in activations]
     pairs = [block(view) for block, view in zip(blocks, views, strict=True)]
     return [value for value, _ in pairs], [weight for _, weight in pairs]
 
 
-def for_each(count, argument, value):
+def for_each(count: int, argument: str, value: Any) -> list[Any]:
     """A list of `count` values, from one for all or a list of one each."""
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
@@ -54,9 +66,15 @@ def for_each(count, argument, value):
     return values
 
 
-def diversity_and_homogeneity(auxiliary_spaces, contrast, contrast_weight, temperature, cosine_weights):
+def diversity_and_homogeneity(
+    auxiliary_spaces: int,
+    contrast: Literal["do_info_nce", "info_nce"] | None,
+    contrast_weight: float,
+    temperature: float,
+    cosine_weights: float | Sequence[float] | None,
+) -> dict[str, keras.losses.Loss]:
     """CETN's losses on the outputs `value_0` (the main space's), `value_1` and so on, by name."""
-    losses = {}
+    losses: dict[str, keras.losses.Loss] = {}
     if contrast is not None:
         if auxiliary_spaces != 2:
             raise ConfigError(f"a contrast of {auxiliary_spaces} auxiliary spaces.", fix="use three spaces, or contrast=None")

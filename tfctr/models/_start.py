@@ -1,19 +1,23 @@
 """Where the logits of a fresh model start: at the click rate, not at one half."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.features import MISSING, Numeric
 from tfctr.layers import KeyValueBlock
+from tfctr.schema import Schema
 
 _SHAPES = ((1,), (2,))  # of a bias that makes logits: one, or one an expert
-_LEAST_EFFECT, _CLOSE = 1e-2, 1e-3  # of one unit of bias on a logit; of a logit to where it should be
+_LEAST_EFFECT = 1e-2  # of one unit of bias on a logit
+_CLOSE = 1e-3  # of a logit to where it should be
 _FIRST = 1e3  # how much more the prediction counts than the other logits
 
 
-def start_at(model, click_rate):
+def start_at(model: Any, click_rate: float) -> None:
     """Set the biases of a fresh model so that each of its logits starts at the log-odds of `click_rate`.
 
     A network that starts at one half spends its first epochs on learning the click rate: the more of them, the rarer clicks
@@ -43,32 +47,37 @@ def start_at(model, click_rate):
     for block in blocks:
         block.start_weight(1 / len(blocks))
     biases = [weight for weight in model.trainable_variables if weight.name == "bias" and tuple(weight.shape) in _SHAPES]
+    if not biases or not _moved(model, biases, goal):
+        raise ConfigError(
+            f"{type(model).__name__} has no bias that moves its prediction.", fix="leave start_at out, or give it one"
+        )
+
+
+def _moved(model: Any, biases: Sequence[Any], goal: float) -> bool:
+    """Whether the biases now put the prediction at the goal; where they cannot, they are as they were."""
     values = [np.array(bias, "float64") for bias in biases]
     ends = np.cumsum([len(value) for value in values])[:-1]
     rows = _some_rows(model.schema)
 
-    def logits(flat):
+    def logits(flat: np.ndarray) -> np.ndarray:
         for bias, value in zip(biases, np.split(flat, ends), strict=True):
             bias.assign(value)
         outputs = model(rows, training=False)
         means = {name: np.mean(output, dtype="float64") for name, output in outputs.items() if output.shape[1] == 1}
         return np.array([means.pop("logit"), *means.values()])
 
-    if biases:
-        start = np.concatenate(values)
-        found = logits(start)
-        effects = _effects(logits, start, found)  # (logits, biases)
-        importance = np.array([_FIRST, *np.ones(len(found) - 1)])
-        shift, *_ = np.linalg.lstsq(effects * importance[:, None], (goal - found) * importance)
-        if abs(logits(start + shift)[0] - goal) < _CLOSE:
-            return
-        logits(start)  # as it was
-    raise ConfigError(
-        f"{type(model).__name__} has no bias that moves its prediction.", fix="leave start_at out, or give it one"
-    )
+    start = np.concatenate(values)
+    found = logits(start)
+    effects = _effects(logits, start, found)  # (logits, biases)
+    importance = np.array([_FIRST, *np.ones(len(found) - 1)])
+    shift, *_ = np.linalg.lstsq(effects * importance[:, None], (goal - found) * importance)
+    is_close = bool(abs(logits(start + shift)[0] - goal) < _CLOSE)
+    if not is_close:
+        logits(start)
+    return is_close
 
 
-def _effects(logits, start, found):
+def _effects(logits: Callable[[np.ndarray], np.ndarray], start: np.ndarray, found: np.ndarray) -> np.ndarray:
     """By how much one unit of each bias moves each logit; 0 where that is next to nothing, or other than a straight line."""
     up = np.stack([logits(start + one) - found for one in np.eye(len(start))], axis=1)
     down = np.stack([logits(start - one) - found for one in np.eye(len(start))], axis=1)
@@ -76,7 +85,7 @@ def _effects(logits, start, found):
     return np.where(straight & (np.abs(up) > _LEAST_EFFECT), up, 0.0)
 
 
-def _some_rows(schema, rows=64):
+def _some_rows(schema: Schema, rows: int = 64) -> np.ndarray:
     """`(rows, schema.width)`: any ids will do, since the embeddings of a fresh model are tiny."""
     rng = np.random.default_rng(0)
     ids = np.empty((rows, schema.width), np.int32)

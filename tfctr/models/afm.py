@@ -1,9 +1,12 @@
+from typing import Unpack
+
 import keras
 
 from tfctr.errors import require_number
 from tfctr.layers import FeatureEmbedding, LinearTerms, PairAttention, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -24,26 +27,17 @@ class AFM(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        attention_dim=16,
-        dropout=0.0,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        attention_dim: int = 16,
+        dropout: float = 0.0,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         require_number("dropout", dropout, 0, 0.99)
         ids = ids_input(schema)  # (batch, columns)
-        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        weights = FeatureEmbedding(schema, 1)
+        vectors = FeatureEmbedding(schema, embedding_dim)
         first = LinearTerms()(weights(ids))  # (batch, 1)
         pooled = PairAttention(attention_dim)(vectors(ids))  # (batch, dim)
         pairs = linear(1, use_bias=False, dtype="float32")(keras.layers.Dropout(dropout)(pooled))  # (batch, 1)
-        super().__init__(
-            schema,
-            ids,
-            {"logit": first + pairs},
-            [weights, vectors],
-            embedding_l2=embedding_l2,
-            l2_scope=l2_scope,
-            name=name,
-        )
+        super().__init__(schema, ids, {"logit": first + pairs}, [weights, vectors], **options)

@@ -1,8 +1,12 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import MLP, FeatureEmbedding, LogarithmicNetwork, SeparateEmbedding, StackedFusion, SumFusion, linear
 from tfctr.losses import HeadLoss
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -32,19 +36,17 @@ class AFN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        neurons=600,
-        logarithmic_hidden_units=(400, 400, 400),
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=True,
-        joint=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        neurons: int = 600,
+        logarithmic_hidden_units: Sequence[int] = (400, 400, 400),
+        hidden_units: Sequence[int] | None = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        joint: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         logarithmic = LogarithmicNetwork(neurons, logarithmic_hidden_units, activation, dropout, batch_norm)
         auxiliary = {}
@@ -55,6 +57,7 @@ class AFN(CTRModel):
             selection = SeparateEmbedding(schema, embedding_dim, simple_dim=embedding_dim)
             deep = MLP(hidden_units, activation, dropout, batch_norm)
             fusion = SumFusion() if joint else StackedFusion()
-            embeddings, outputs = selection.embeddings, twin_outputs(ids, selection, logarithmic, deep, fusion)
+            embeddings = selection.embeddings
+            outputs = twin_outputs(ids, selection, logarithmic, deep, fusion)
             auxiliary = {} if joint else {"heads": HeadLoss(["simple", "complex"])}
-        super().__init__(schema, ids, outputs, embeddings, auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, embeddings, auxiliary, **options)

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import MLP, SelfAttention, SharedEmbedding, SumFusion, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -22,25 +26,24 @@ class AutoInt(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        num_layers=3,
-        num_heads=2,
-        head_dim=32,
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        num_layers: int = 3,
+        num_heads: int = 2,
+        head_dim: int = 32,
+        hidden_units: Sequence[int] | None = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
-        selection, attention = SharedEmbedding(schema, embedding_dim), SelfAttention(num_layers, num_heads, head_dim)
+        selection = SharedEmbedding(schema, embedding_dim)
+        attention = SelfAttention(num_layers, num_heads, head_dim)
         if hidden_units is None:
             fields, _ = selection(ids)  # (batch, fields, dim)
             outputs = {"logit": linear(1, dtype="float32")(attention(fields))}  # (batch, 1)
         else:
             deep = MLP(hidden_units, activation, dropout, batch_norm)
             outputs = twin_outputs(ids, selection, attention, deep, SumFusion())
-        super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, selection.embeddings, **options)

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Literal, Unpack
+
 from tfctr.layers import FeatureEmbedding, SpaceFusion, ThroughConnection
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._spaces import SPACES, diversity_and_homogeneity, semantic_views, values_and_weights
+from tfctr.schema import Schema
 
 
 @register
@@ -33,27 +37,25 @@ class CETN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=20,
-        spaces=SPACES,
-        hidden_units=(400, 400),
-        weight_hidden_units=(400,),
-        activation=("gelu", "relu", "mish"),
-        dropout=0.0,
-        weight_dropout=0.0,
-        batch_norm=False,
-        use_bias=True,
-        perturbation=0.0,
-        through=True,
-        contrast="do_info_nce",
-        contrast_weight=0.1,
-        temperature=0.3,
-        cosine_weights=(0.1, 0.7),
-        shared_projection=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 20,
+        spaces: Sequence[str] = SPACES,
+        hidden_units: Sequence[int] = (400, 400),
+        weight_hidden_units: Sequence[int] | None = (400,),
+        activation: str | Sequence[str] = ("gelu", "relu", "mish"),
+        dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        batch_norm: bool = False,
+        use_bias: bool = True,
+        perturbation: float = 0.0,
+        through: bool = True,
+        contrast: Literal["do_info_nce", "info_nce"] | None = "do_info_nce",
+        contrast_weight: float = 0.1,
+        temperature: float = 0.3,
+        cosine_weights: float | Sequence[float] | None = (0.1, 0.7),
+        shared_projection: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         views = semantic_views(embedding(ids), spaces, perturbation)  # one a space
@@ -64,4 +66,4 @@ class CETN(CTRModel):
         outputs = {"logit": SpaceFusion(shared_projection)(values, weights)}  # (batch, 1)
         outputs |= {f"value_{i}": value for i, value in enumerate(values)}  # what the losses compare
         auxiliary = diversity_and_homogeneity(len(others), contrast, contrast_weight, temperature, cosine_weights)
-        super().__init__(schema, ids, outputs, [embedding], auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, [embedding], auxiliary, **options)

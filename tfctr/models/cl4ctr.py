@@ -1,13 +1,15 @@
+from typing import Literal, Unpack
+
 import keras
 
 from tfctr.errors import choose
 from tfctr.layers import FactorizationMachine, FeatureEmbedding, FieldTransformer, LinearTerms, linear
 from tfctr.losses.self_supervision import FieldSignal, ViewDistance
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 MASKS = {"random": None, "feature": (None, None, 1), "dimension": (None, 1, None)}  # what falls together
-
 UNIFORMITIES = {"pairs": "uniformity", "released": "released_uniformity"}
 
 
@@ -43,24 +45,23 @@ class CL4CTR(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        encoder=None,
-        contrast_weight=1.0,
-        regularization_weight=0.01,
-        mask="random",
-        mask_share=0.5,
-        num_layers=3,
-        num_heads=1,
-        hidden_dim=128,
-        dropout=0.2,
-        uniformity="pairs",
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        encoder: keras.layers.Layer | None = None,
+        contrast_weight: float = 1.0,
+        regularization_weight: float = 0.01,
+        mask: Literal["random", "feature", "dimension"] = "random",
+        mask_share: float = 0.5,
+        num_layers: int = 3,
+        num_heads: int = 1,
+        hidden_dim: int = 128,
+        dropout: float = 0.2,
+        uniformity: Literal["pairs", "released"] = "pairs",
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
-        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        weights = FeatureEmbedding(schema, 1)
+        vectors = FeatureEmbedding(schema, embedding_dim)
         fields = vectors(ids)  # (batch, fields, dim)
         encoded = (encoder or FactorizationMachine())(fields)  # (batch, units)
         interactions = encoded if encoded.shape[1] == 1 else linear(1, dtype="float32")(encoded)  # (batch, 1)
@@ -76,5 +77,4 @@ class CL4CTR(CTRModel):
             "alignment": FieldSignal("fields", count, "alignment", regularization_weight),
             "uniformity": FieldSignal("fields", count, choose(UNIFORMITIES, uniformity, "uniformity"), regularization_weight),
         }
-        tables = [weights, vectors]
-        super().__init__(schema, ids, outputs, tables, auxiliary, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, [weights, vectors], auxiliary, **options)

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Literal, Unpack
+
 from tfctr.layers import MLP, CrossNetwork, LowRankCrossNetwork
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._deep_cross import deep_cross
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -28,22 +32,20 @@ class DCNv2(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        num_layers=2,
-        rank=None,
-        num_experts=4,
-        structure="parallel",
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        num_layers: int = 2,
+        rank: int | None = None,
+        num_experts: int = 4,
+        structure: Literal["parallel", "stacked"] = "parallel",
+        hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         cross = CrossNetwork(num_layers) if rank is None else LowRankCrossNetwork(num_layers, rank, num_experts)
         deep = MLP(hidden_units, activation, dropout, batch_norm)
         outputs, embeddings = deep_cross(schema, ids, embedding_dim, cross, deep, structure)
-        super().__init__(schema, ids, outputs, embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, embeddings, **options)

@@ -1,6 +1,10 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import MLP, FeatureEmbedding, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -20,18 +24,16 @@ class DNN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         deep = MLP(hidden_units, activation, dropout, batch_norm)(embedding(ids))  # (batch, units)
         logit = linear(1, dtype="float32")(deep)  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

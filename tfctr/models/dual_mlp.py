@@ -1,7 +1,13 @@
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, Unpack
+
+import keras
+
 from tfctr.layers import MLP
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import keep_selection, make_fusion, make_selection, named_plain, twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -23,27 +29,25 @@ class DualMLP(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        simple_hidden_units=(400,),
-        complex_hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        selection="shared",
-        fusion="sum",
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        simple_hidden_units: Sequence[int] = (400,),
+        complex_hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        selection: str | keras.layers.Layer = "shared",
+        fusion: str | keras.layers.Layer = "sum",
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         simple = MLP(simple_hidden_units, activation, dropout, batch_norm)
         complex_ = MLP(complex_hidden_units, activation, dropout, batch_norm)
-        selection = make_selection(selection, schema, embedding_dim, simple, complex_)
-        outputs = twin_outputs(ids, selection, simple, complex_, make_fusion(fusion))
-        super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
-        keep_selection(self._arguments, selection)
+        selected = make_selection(selection, schema, embedding_dim, simple, complex_)
+        outputs = twin_outputs(ids, selected, simple, complex_, make_fusion(fusion))
+        super().__init__(schema, ids, outputs, selected.embeddings, **options)
+        keep_selection(self._arguments, selected)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         return super().from_config(named_plain(config), custom_objects)

@@ -1,6 +1,9 @@
+from typing import Unpack
+
 from tfctr.layers import BridgedCross, FeatureEmbedding, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -24,20 +27,18 @@ class EDCN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        num_layers=3,
-        bridge="hadamard",
-        temperature=1.0,
-        dropout=0.0,
-        batch_norm=True,
-        attention="units",
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        num_layers: int = 3,
+        bridge: str = "hadamard",
+        temperature: float = 1.0,
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        attention: str = "units",
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         encoder = BridgedCross(num_layers, bridge, temperature, dropout, batch_norm, attention)
         logit = linear(1, dtype="float32")(encoder(embedding(ids)))  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

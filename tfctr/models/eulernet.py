@@ -1,6 +1,9 @@
+from typing import Unpack
+
 from tfctr.layers import EulerInteraction, FeatureEmbedding, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -21,20 +24,18 @@ class EulerNet(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        num_layers=2,
-        num_orders=None,
-        dropout=0.0,
-        layer_norm=True,
-        explicit_dropout=None,
-        implicit_dropout=None,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        num_layers: int = 2,
+        num_orders: int | None = None,
+        dropout: float = 0.0,
+        layer_norm: bool = True,
+        explicit_dropout: float | None = None,
+        implicit_dropout: float | None = None,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         encoder = EulerInteraction(num_layers, num_orders, dropout, layer_norm, explicit_dropout, implicit_dropout)
         logit = linear(1, dtype="float32")(encoder(embedding(ids)))  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

@@ -1,8 +1,12 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from keras import ops
 
 from tfctr.layers import MLP, BilinearInteraction, FeatureEmbedding, LinearTerms, SqueezeExcitation, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -28,21 +32,20 @@ class FiBiNET(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        reduction=3,
-        products="hadamard",
-        bilinear="interaction",
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        reduction: int = 3,
+        products: str = "hadamard",
+        bilinear: str = "interaction",
+        hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
-        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        weights = FeatureEmbedding(schema, 1)
+        vectors = FeatureEmbedding(schema, embedding_dim)
         fields = vectors(ids)  # (batch, fields, dim)
         weighed = SqueezeExcitation(reduction)(fields)  # (batch, fields, dim)
         pairs = [BilinearInteraction(products)(fields), BilinearInteraction(bilinear)(weighed)]  # (batch, pairs * dim) each
@@ -52,7 +55,5 @@ class FiBiNET(CTRModel):
             ids,
             {"logit": LinearTerms()(weights(ids)) + linear(1, dtype="float32")(deep)},
             [weights, vectors],
-            embedding_l2=embedding_l2,
-            l2_scope=l2_scope,
-            name=name,
+            **options,
         )

@@ -1,6 +1,9 @@
+from typing import Unpack
+
 from tfctr.layers import AttentiveScore, FeatureEmbedding, FieldGraph
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -23,22 +26,20 @@ class FiGNN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        num_steps=3,
-        state_dim=16,
-        num_heads=2,
-        shared_steps=True,
-        edges="sent",
-        reset_after=False,
-        output_bias=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        num_steps: int = 3,
+        state_dim: int = 16,
+        num_heads: int = 2,
+        shared_steps: bool = True,
+        edges: str = "sent",
+        reset_after: bool = False,
+        output_bias: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         graph = FieldGraph(num_steps, state_dim, num_heads, shared_steps, edges, reset_after)
         states = graph(embedding(ids))  # (batch, fields * state_dim)
         logit = AttentiveScore(len(schema.fields), use_bias=output_bias)(states)  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

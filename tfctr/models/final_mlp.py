@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import MLP, BilinearFusion, FeatureGating
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -29,26 +33,24 @@ class FinalMLP(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        simple_hidden_units=(400,),
-        complex_hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        simple_context=(),
-        complex_context=(),
-        gate_hidden_units=(64,),
-        separate_contexts=True,
-        num_heads=10,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        simple_hidden_units: Sequence[int] = (400,),
+        complex_hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        simple_context: Sequence[str] = (),
+        complex_context: Sequence[str] = (),
+        gate_hidden_units: Sequence[int] = (64,),
+        separate_contexts: bool = True,
+        num_heads: int = 10,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         contexts = simple_context, complex_context
         selection = FeatureGating(schema, embedding_dim, *contexts, gate_hidden_units, separate_contexts)
         simple = MLP(simple_hidden_units, activation, dropout, batch_norm)
         complex_ = MLP(complex_hidden_units, activation, dropout, batch_norm)
         outputs = twin_outputs(ids, selection, simple, complex_, BilinearFusion(num_heads))
-        super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, selection.embeddings, **options)

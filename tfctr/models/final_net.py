@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import FeatureEmbedding, FieldGate, FinalBlock, linear
 from tfctr.losses.distillation import SelfDistillation
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -24,19 +28,17 @@ class FinalNet(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        hidden_units=(64, 64, 64),
-        order=2,
-        residual="sum",
-        activation="linear",
-        dropout=0.0,
-        batch_norm=True,
-        field_gate=True,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden_units: Sequence[int] = (64, 64, 64),
+        order: int = 2,
+        residual: str = "sum",
+        activation: str = "linear",
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        field_gate: bool = True,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         fields = embedding(ids)  # (batch, fields, dim)
@@ -52,7 +54,5 @@ class FinalNet(CTRModel):
             outputs,
             [embedding],
             auxiliary={"distillation": SelfDistillation(["first", "second"])},
-            embedding_l2=embedding_l2,
-            l2_scope=l2_scope,
-            name=name,
+            **options,
         )

@@ -1,6 +1,9 @@
+from typing import Unpack
+
 from tfctr.layers import FactorizationMachine, FeatureEmbedding, LinearTerms
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -17,11 +20,10 @@ class FM(CTRModel):
     Reference: [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127), eq. 1.
     """
 
-    def __init__(self, schema, embedding_dim=16, embedding_l2=0.0, l2_scope="table", name=None):
+    def __init__(self, schema: Schema, embedding_dim: int = 16, **options: Unpack[ModelOptions]) -> None:
         ids = ids_input(schema)  # (batch, columns)
-        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        weights = FeatureEmbedding(schema, 1)
+        vectors = FeatureEmbedding(schema, embedding_dim)
         first = LinearTerms()(weights(ids))  # (batch, 1)
         pairs = FactorizationMachine()(vectors(ids))  # (batch, 1)
-        super().__init__(
-            schema, ids, {"logit": first + pairs}, [weights, vectors], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name
-        )
+        super().__init__(schema, ids, {"logit": first + pairs}, [weights, vectors], **options)

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Literal, Unpack
+
 from tfctr.layers import MLP, GatedCrossNetwork
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._deep_cross import deep_cross
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -27,19 +31,17 @@ class GDCN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        num_layers=3,
-        structure="parallel",
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        num_layers: int = 3,
+        structure: Literal["parallel", "stacked"] = "parallel",
+        hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         deep = MLP(hidden_units, activation, dropout, batch_norm)
         outputs, embeddings = deep_cross(schema, ids, embedding_dim, GatedCrossNetwork(num_layers), deep, structure)
-        super().__init__(schema, ids, outputs, embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, embeddings, **options)

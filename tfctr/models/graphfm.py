@@ -1,6 +1,10 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import FactorizationGraph, FeatureEmbedding, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -22,19 +26,17 @@ class GraphFM(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        hidden_units=(64, 64, 64),
-        kept=(1.0, 0.5, 0.125),
-        num_heads=2,
-        form="paper",
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden_units: Sequence[int] = (64, 64, 64),
+        kept: Sequence[float] = (1.0, 0.5, 0.125),
+        num_heads: int = 2,
+        form: str = "paper",
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         graph = FactorizationGraph(hidden_units, kept, num_heads, form=form)
         pooled = graph(embedding(ids))  # (batch, sum(hidden_units))
         logit = linear(1, dtype="float32")(pooled)  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

@@ -1,6 +1,10 @@
+from collections.abc import Sequence
+from typing import Literal, Unpack
+
 from tfctr.layers import MLP, FeatureEmbedding, MaskBlocks, linear
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -23,18 +27,16 @@ class MaskNet(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        arrangement="serial",
-        block_units=(400, 400, 400),
-        reduction_ratio=2.0,
-        hidden_units=(400, 400, 400),
-        dropout=0.0,
-        field_norms=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        arrangement: Literal["serial", "parallel"] = "serial",
+        block_units: Sequence[int] = (400, 400, 400),
+        reduction_ratio: float = 2.0,
+        hidden_units: Sequence[int] = (400, 400, 400),
+        dropout: float = 0.0,
+        field_norms: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         blocks = MaskBlocks(block_units, arrangement, reduction_ratio, dropout, field_norms)
@@ -42,4 +44,4 @@ class MaskNet(CTRModel):
         if arrangement == "parallel":
             deep = MLP(hidden_units, dropout=dropout)(deep)
         logit = linear(1, dtype="float32")(deep)  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

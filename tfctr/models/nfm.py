@@ -1,9 +1,13 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 import keras
 
 from tfctr.layers import MLP, BiInteraction, FeatureEmbedding, LinearTerms, linear
 from tfctr.layers.mlp import batch_normalization
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
+from tfctr.schema import Schema
 
 
 @register
@@ -24,18 +28,17 @@ class NFM(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        hidden_units=(400,),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=True,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden_units: Sequence[int] = (400,),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
-        weights, vectors = FeatureEmbedding(schema, 1), FeatureEmbedding(schema, embedding_dim)
+        weights = FeatureEmbedding(schema, 1)
+        vectors = FeatureEmbedding(schema, embedding_dim)
         first = LinearTerms()(weights(ids))  # (batch, 1)
         deep = MLP(hidden_units, activation, dropout, batch_norm)
         pooled = BiInteraction()(vectors(ids))  # (batch, dim)
@@ -43,12 +46,4 @@ class NFM(CTRModel):
             pooled = batch_normalization()(pooled)
         pooled = keras.layers.Dropout(dropout)(pooled)
         higher = linear(1, use_bias=False, dtype="float32")(deep(pooled))  # (batch, 1)
-        super().__init__(
-            schema,
-            ids,
-            {"logit": first + higher},
-            [weights, vectors],
-            embedding_l2=embedding_l2,
-            l2_scope=l2_scope,
-            name=name,
-        )
+        super().__init__(schema, ids, {"logit": first + higher}, [weights, vectors], **options)

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import FeatureEmbedding, SpaceFusion
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._spaces import SPACES, semantic_views, values_and_weights
+from tfctr.schema import Schema
 
 
 @register
@@ -24,19 +28,17 @@ class SimMHN(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=20,
-        spaces=SPACES,
-        hidden_units=(400, 400),
-        weight_hidden_units=(400, 400),
-        activation="leaky_relu",
-        dropout=0.0,
-        weight_dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 20,
+        spaces: Sequence[str] = SPACES,
+        hidden_units: Sequence[int] = (400, 400),
+        weight_hidden_units: Sequence[int] | None = (400, 400),
+        activation: str | Sequence[str] = "leaky_relu",
+        dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         embedding = FeatureEmbedding(schema, embedding_dim)
         views = semantic_views(embedding(ids), spaces)  # one a space
@@ -44,4 +46,4 @@ class SimMHN(CTRModel):
             views, hidden_units, weight_hidden_units, activation, dropout, weight_dropout, batch_norm
         )  # (batch, units) and (batch, 1) a space
         logit = SpaceFusion()(values, weights)  # (batch, 1)
-        super().__init__(schema, ids, {"logit": logit}, [embedding], embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, {"logit": logit}, [embedding], **options)

@@ -1,8 +1,14 @@
+from collections.abc import Mapping
+from typing import Any, Self, Unpack
+
+import keras
+
 from tfctr.layers import MLP
 from tfctr.losses import TwinFocusLoss
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import keep_selection, make_fusion, make_selection, named_plain, twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -40,35 +46,31 @@ class TF4CTR(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        selection="separate",
-        fusion="weighted_sum",
-        simple_encoder=None,
-        complex_encoder=None,
-        alpha=0.25,
-        c=0.7,
-        gamma=1.0,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        selection: str | keras.layers.Layer = "separate",
+        fusion: str | keras.layers.Layer = "weighted_sum",
+        simple_encoder: keras.layers.Layer | None = None,
+        complex_encoder: keras.layers.Layer | None = None,
+        alpha: float = 0.25,
+        c: float = 0.7,
+        gamma: float = 1.0,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         encoders = simple_encoder or MLP([400]), complex_encoder or MLP([400, 400, 400])
-        selection = make_selection(selection, schema, embedding_dim, *encoders)
-        outputs = twin_outputs(ids, selection, *encoders, make_fusion(fusion))
+        selected = make_selection(selection, schema, embedding_dim, *encoders)
+        outputs = twin_outputs(ids, selected, *encoders, make_fusion(fusion))
         super().__init__(
             schema,
             ids,
             outputs,
-            embeddings=selection.embeddings,
+            embeddings=selected.embeddings,
             auxiliary={"twin_focus": TwinFocusLoss(alpha, c, gamma)},
-            embedding_l2=embedding_l2,
-            l2_scope=l2_scope,
-            name=name,
+            **options,
         )
-        keep_selection(self._arguments, selection)
+        keep_selection(self._arguments, selected)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         return super().from_config(named_plain(config), custom_objects)

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import MLP, LinearTerms, SeparateEmbedding, SumFusion
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -23,18 +27,16 @@ class WideDeep(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
         selection = SeparateEmbedding(schema, embedding_dim, simple_dim=1)
         deep = MLP(hidden_units, activation, dropout, batch_norm)
         outputs = twin_outputs(ids, selection, LinearTerms(), deep, SumFusion())
-        super().__init__(schema, ids, outputs, selection.embeddings, embedding_l2=embedding_l2, l2_scope=l2_scope, name=name)
+        super().__init__(schema, ids, outputs, selection.embeddings, **options)

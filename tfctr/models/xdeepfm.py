@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Unpack
+
 from tfctr.layers import CIN, MLP, FeatureEmbedding, LinearTerms, SharedEmbedding, SumFusion
-from tfctr.models._base import CTRModel, ids_input
+from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.models._twin import twin_outputs
+from tfctr.schema import Schema
 
 
 @register
@@ -22,28 +26,19 @@ class XDeepFM(CTRModel):
 
     def __init__(
         self,
-        schema,
-        embedding_dim=16,
-        cin_units=(100, 100, 100),
-        hidden_units=(400, 400, 400),
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        embedding_l2=0.0,
-        l2_scope="table",
-        name=None,
-    ):
+        schema: Schema,
+        embedding_dim: int = 16,
+        cin_units: Sequence[int] = (100, 100, 100),
+        hidden_units: Sequence[int] = (400, 400, 400),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         ids = ids_input(schema)  # (batch, columns)
-        weights, selection = FeatureEmbedding(schema, 1), SharedEmbedding(schema, embedding_dim)
+        weights = FeatureEmbedding(schema, 1)
+        selection = SharedEmbedding(schema, embedding_dim)
         deep = MLP(hidden_units, activation, dropout, batch_norm)
         outputs = twin_outputs(ids, selection, CIN(cin_units), deep, SumFusion())
         outputs["logit"] = outputs["logit"] + LinearTerms()(weights(ids))  # (batch, 1)
-        super().__init__(
-            schema,
-            ids,
-            outputs,
-            [weights, *selection.embeddings],
-            embedding_l2=embedding_l2,
-            l2_scope=l2_scope,
-            name=name,
-        )
+        super().__init__(schema, ids, outputs, [weights, *selection.embeddings], **options)

@@ -1,13 +1,16 @@
 """Optimizers whose cost is that of the rows a batch reads, and the gradient step that keeps gradients sparse and exact."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
-from tfctr.errors import ConfigError, suggest
+from tfctr.errors import ConfigError, did_you_mean
 from tfctr.optimizers.adagrad import SparseAdagrad
 from tfctr.optimizers.adam import Adam, LazyAdam
 from tfctr.optimizers.exact_lazy_adam import ExactLazyAdam
 from tfctr.optimizers.ftrl import SparseFtrl
-from tfctr.optimizers.gradients import global_norm, merge_duplicates, scale
+from tfctr.optimizers.gradients import LearningRate, global_norm, merge_duplicates, scale
 from tfctr.optimizers.row_sparse import DENSE_FIX, unwrap_loss_scaling, updated_by_rows
 from tfctr.optimizers.step import minimize, stop_on_non_finite
 
@@ -22,7 +25,9 @@ OPTIMIZERS = {
 ROWS_WORTH_SKIPPING = 300_000  # below, a fused pass over the whole table is as fast as reading and writing rows
 
 
-def optimizer_named(optimizer, learning_rate=None, table_l2=False):
+def optimizer_named(
+    optimizer: Any, learning_rate: LearningRate | None = None, table_l2: bool = False
+) -> keras.optimizers.Optimizer:
     """An optimizer by its name: one of `OPTIMIZERS`, any of Keras', or the one that `"auto"` stands for.
 
     `"auto"` has Adam's result at the lower cost: `ExactLazyAdam`, with small tables updated whole; and `Adam` where `table_l2`
@@ -41,7 +46,7 @@ def optimizer_named(optimizer, learning_rate=None, table_l2=False):
     >>> type(optimizer_named("sgd")).__name__
     'SGD'
     """
-    if isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer):
+    if _is_optimizer_class(optimizer):
         optimizer = optimizer()
     if not isinstance(optimizer, str):
         if not isinstance(optimizer, keras.optimizers.Optimizer | dict):
@@ -55,12 +60,16 @@ def optimizer_named(optimizer, learning_rate=None, table_l2=False):
         return Adam(rate) if table_l2 else ExactLazyAdam(rate, dense_rows=ROWS_WORTH_SKIPPING)
     stock = _keras_optimizers()
     if optimizer.lower() not in stock:
-        fix = f"{suggest(optimizer, {*OPTIMIZERS, 'auto', *stock})} Or give an optimizer object."
+        fix = f"{did_you_mean(optimizer, {*OPTIMIZERS, 'auto', *stock})} Or give an optimizer object."
         raise ConfigError(f"Unknown optimizer {optimizer!r}.", fix=fix)
     return stock[optimizer.lower()](**({} if learning_rate is None else {"learning_rate": learning_rate}))
 
 
-def _keras_optimizers():
+def _is_optimizer_class(given: Any) -> bool:
+    return isinstance(given, type) and issubclass(given, keras.optimizers.Optimizer)
+
+
+def _keras_optimizers() -> Mapping[str, Any]:
     """`{name: class}` of those of Keras, ours in the place of namesakes; not those that need others within them."""
     found = {name.lower(): cls for name, cls in vars(keras.optimizers).items() if isinstance(cls, type)}
     around = ("optimizer", "lossscaleoptimizer", "multioptimizer")

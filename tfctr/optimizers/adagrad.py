@@ -1,10 +1,13 @@
 """Adagrad, of which a row that is not read is at rest."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from tfctr.optimizers.gradients import merge_duplicates, resource
+from tfctr.optimizers.gradients import LearningRate, merge_duplicates, resource
 from tfctr.optimizers.row_sparse import RowSparse
+from tfctr.types import Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -27,10 +30,17 @@ class SparseAdagrad(RowSparse, keras.optimizers.Adagrad):
     Reference: [Duchi et al., 2011](https://jmlr.org/papers/v12/duchi11a.html).
     """
 
-    def __init__(self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, name="adagrad", **kwargs):
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        name: str = "adagrad",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, initial_accumulator_value, epsilon, name=name, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         accumulator = self._accumulators[self._get_variable_index(variable)]
         state = {"var": resource(variable).handle, "accum": resource(accumulator).handle}
         settings = {"lr": tf.cast(learning_rate, variable.dtype), "epsilon": self.epsilon}

@@ -1,14 +1,17 @@
 """Adam over the rows that a batch reads, with the result of Adam over all rows."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfctr.errors import ConfigError
 from tfctr.optimizers.adam import LazyAdam
-from tfctr.optimizers.gradients import resource, subtract_rows
+from tfctr.optimizers.gradients import LearningRate, resource, subtract_rows
 from tfctr.optimizers.row_sparse import DENSE_FIX
+from tfctr.types import Tensor
 
 _NOTHING = 1e-9  # share of a step's first effect on a waiting row below which it is left out
 _RING = 2**16  # steps whose tails are kept; a row waits at most half as many
@@ -42,50 +45,59 @@ class ExactLazyAdam(LazyAdam):
     """
 
     def __init__(
-        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, dense_rows=0, name="exact_lazy_adam", **kwargs
-    ):
+        self,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        dense_rows: int = 0,
+        name: str = "exact_lazy_adam",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, dense_rows, name=name, **kwargs)
         self.decay = beta_1 / beta_2**0.5  # of what a step adds to a waiting row
         if not 0 < self.decay < 0.99:
             raise ConfigError(f"beta_1 {beta_1} is too large beside beta_2 {beta_2}.", fix="use the defaults, 0.9 and 0.999")
         self.window = math.ceil(math.log(_NOTHING) / math.log(self.decay))  # steps
 
-    def build(self, variables):
+    def build(self, var_list: Sequence[keras.Variable]) -> None:
         if self.built:
             return
-        super().build(variables)
-        self._waiting = {}  # variable index: (the steps that each row's moments and weights are of, tail of each step)
-        for index, variable in enumerate(variables):
+        super().build(var_list)
+        # variable index: (the steps that each row's moments and weights are of, tail of each step)
+        self._waiting: dict[int, tuple[Any, Any]] = {}
+        for index, variable in enumerate(var_list):
             if getattr(variable, "is_table", False) and self.updates_rows(variable):
                 steps = self.add_variable((variable.shape[0], 2), "zeros", "int32", name="steps")
                 tails = self.add_variable((_RING,), "zeros", "float32", name="tails")
                 self._waiting[index] = steps, tails
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         if self._get_variable_index(variable) in self._waiting and not isinstance(gradient, tf.IndexedSlices):
             raise ConfigError("exact_lazy_adam: a table's gradient is dense.", fix=DENSE_FIX)
         super().update_step(gradient, variable, learning_rate)
 
-    def update_rows(self, gradient, variable, learning_rate):
+    def update_rows(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         super().update_rows(gradient, variable, learning_rate)
         waiting = self._waiting.get(self._get_variable_index(variable))
         if waiting is None:
             return
         steps, tails = map(resource, waiting)
-        step, rows = tf.cast(self.iterations + 1, tf.int32), gradient.indices
+        step = tf.cast(self._next_step(), tf.int32)
+        rows = gradient.indices
         steps.scatter_update(tf.IndexedSlices(tf.fill([tf.size(rows), 2], step), rows))
         waited = tf.range(1, self.window + 1)
         added = self._rate(step, learning_rate) * self.decay ** tf.cast(waited, tf.float32)
         tails.scatter_add(tf.IndexedSlices(added, (step - waited) % _RING))
         tails.scatter_update(tf.IndexedSlices(0.0, step % _RING))
 
-    def read_moments(self, variable, rows):
+    def read_moments(self, variable: keras.Variable, rows: Tensor) -> tuple[Tensor, Tensor]:
         if self._get_variable_index(variable) not in self._waiting:
             return super().read_moments(variable, rows)
         steps, _ = map(resource, self._waiting[self._get_variable_index(variable)])
         return self._faded_moments(variable, rows, tf.cast(self.iterations, tf.int32) - steps.sparse_read(rows)[:, 0])
 
-    def catch_up(self, variable, rows):
+    def catch_up(self, variable: keras.Variable, rows: Tensor) -> None:
         """Apply to the distinct `rows` of a table the steps that they missed; a frozen table misses none."""
         if not variable.trainable or not any(variable is self._trainable_variables[index] for index in self._waiting):
             return
@@ -94,14 +106,15 @@ class ExactLazyAdam(LazyAdam):
         tf.cond((step + 1) % (_RING // 2) == 0, lambda: self._settle(variable), lambda: step)
         self._make_up(variable, rows, step)
 
-    def settle(self):
+    def settle(self) -> None:
         """Apply to all rows of all tables that are not frozen the steps that they missed."""
         for index in self._waiting:
             if self._trainable_variables[index].trainable:
                 self._settle(self._trainable_variables[index])
 
     def _settle(self, variable):
-        step, size = tf.cast(self.iterations, tf.int32), variable.shape[0]
+        step = tf.cast(self.iterations, tf.int32)
+        size = variable.shape[0]
 
         def settle_block(start):
             end = tf.minimum(start + _BLOCK, size)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfctr.optimizers.gradients import merge_duplicates, resource
 from tfctr.optimizers.row_sparse import RowSparse
+from tfctr.types import Tensor
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -28,7 +29,7 @@ class SparseFtrl(RowSparse, keras.optimizers.Ftrl):
     Reference: [McMahan et al., 2013](https://research.google/pubs/ad-click-prediction-a-view-from-the-trenches/), algorithm 1.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
         slots = {"accum": self._accumulators[index], "linear": self._linears[index]}
         state = {"var": resource(variable).handle, **{name: resource(slot).handle for name, slot in slots.items()}}

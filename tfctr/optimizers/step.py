@@ -3,15 +3,26 @@
 import contextlib
 import re
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from tfctr.errors import DataError, TrainingError
 from tfctr.optimizers.gradients import global_norm, merge_duplicates, resource, scale
+from tfctr.types import Tensor
 
 
-def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row_l2=0.0, tables=(), labels=None):
+def minimize(
+    optimizer: keras.optimizers.Optimizer,
+    compute_terms: Callable[[], dict[str, Tensor]],
+    variables: Sequence[keras.Variable],
+    clip_norm: float | None = None,
+    rows: Tensor | None = None,
+    row_l2: float = 0.0,
+    tables: Sequence[keras.Variable] = (),
+    labels: Tensor | None = None,
+) -> dict[str, Tensor]:
     """One gradient step on the sum of named loss terms.
 
     `compute_terms()` gives `{name: scalar}`, each a mean over this replica's rows. The gradient is that of the mean over the
@@ -27,11 +38,7 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
         tf.errors.InvalidArgumentError: a term or the gradient is not finite; `stop_on_non_finite` says what it means.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    with tf.GradientTape() as tape:
-        terms = compute_terms()
-        total = tf.add_n([tf.cast(term, tf.float32) for term in terms.values()])
-        loss = optimizer.scale_loss(total * _share(rows, replicas))
-    gradients = tape.gradient(loss, variables)
+    terms, gradients = _terms_and_gradients(optimizer, compute_terms, variables, rows, replicas)
     # A head that no term trains has no gradient: it stays as it is.
     trained = [(merge_duplicates(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     if not trained:
@@ -40,43 +47,89 @@ def minimize(optimizer, compute_terms, variables, clip_norm=None, rows=None, row
     gradients, trained_variables = map(list, zip(*trained, strict=True))
     together = replicas > 1 and (clip_norm is not None or row_l2)
     if together:
-        # Norm and distinct rows are those of the global batch, so the replicas' gradients are added before. `optimizer.apply`
-        # will add the replicas' (now equal) gradients once more.
-        summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        gradients = [merge_duplicates(gradient) for gradient in summed]
+        gradients = _added_over_replicas(gradients)
     if row_l2:
-        terms["l2"] = tf.constant(0.0)
-        for index, variable in enumerate(trained_variables):
-            if any(variable is table for table in tables):
-                gradients[index], squares = _add_row_l2(gradients[index], variable, optimizer.scale_loss(row_l2))
-                terms["l2"] += row_l2 / 2 * squares
+        gradients, terms["l2"] = _with_row_l2(optimizer, gradients, trained_variables, row_l2, tables)
     if together:
         gradients = [scale(gradient, 1 / replicas) for gradient in gradients]
     norm = global_norm(gradients)
     if clip_norm is not None:
-        most = tf.cast(clip_norm * optimizer.scale_loss(1.0) / replicas, norm.dtype)
-        gradients = [scale(gradient, most / tf.maximum(norm, most)) for gradient in gradients]
+        gradients = _clipped(gradients, norm, clip_norm * optimizer.scale_loss(1.0) / replicas)
     if not optimizer.built:
         optimizer.build(variables)
-    checked = dict(terms)
-    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which leaves out such a step by itself
-        checked[_GRADIENT] = norm
-    checks = []
-    for name, value in checked.items():
-        with tf.control_dependencies(checks):  # one after the other: the first that fails is the one that is told
-            checks = [_assert_finite(name, value, optimizer.iterations, labels)]
-    with tf.control_dependencies(checks):
+    with tf.control_dependencies(_finite_checks(optimizer, terms, norm, labels)):
         optimizer.apply(gradients, trained_variables)
     return terms
 
 
-def _add_row_l2(gradient, table, row_l2):
+def _terms_and_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    compute_terms: Callable[[], dict[str, Tensor]],
+    variables: Sequence[keras.Variable],
+    rows: Tensor | None,
+    replicas: int,
+) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+    """The terms, and for each variable this replica's part of the gradient; None where no term reads it."""
+    with tf.GradientTape() as tape:
+        terms = compute_terms()
+        total = tf.add_n([tf.cast(term, tf.float32) for term in terms.values()])
+        loss = optimizer.scale_loss(total * _share(rows, replicas))
+    return terms, tape.gradient(loss, variables)
+
+
+def _added_over_replicas(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Those of the global batch, for a norm and distinct rows that are of it; duplicate ids are merged.
+
+    `optimizer.apply` will add the replicas' (now equal) gradients once more.
+    """
+    summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    return [merge_duplicates(gradient) for gradient in summed]
+
+
+def _clipped(gradients: Sequence[Tensor], norm: Tensor, most: Tensor) -> list[Tensor]:
+    """The gradients, whose global norm is given, scaled down to one of at most `most`."""
+    most = tf.cast(most, norm.dtype)
+    return [scale(gradient, most / tf.maximum(norm, most)) for gradient in gradients]
+
+
+def _with_row_l2(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Tensor],
+    variables: Sequence[keras.Variable],
+    row_l2: float,
+    tables: Sequence[keras.Variable],
+) -> tuple[list[Tensor], Tensor]:
+    """The gradients with that of the L2 term of the rows in those of `tables`, and the term."""
+    gradients = list(gradients)
+    term = tf.constant(0.0)
+    for index, variable in enumerate(variables):
+        if any(variable is table for table in tables):
+            gradients[index], squares = _add_row_l2(gradients[index], variable, optimizer.scale_loss(row_l2))
+            term += row_l2 / 2 * squares
+    return gradients, term
+
+
+def _finite_checks(
+    optimizer: keras.optimizers.Optimizer, terms: dict[str, Tensor], norm: Tensor, labels: Tensor | None
+) -> list[Tensor]:
+    """What fails unless all terms and the norm of the gradient are finite."""
+    values = dict(terms)
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which leaves out such a step by itself
+        values[_GRADIENT] = norm
+    checks = []
+    for name, value in values.items():
+        with tf.control_dependencies(checks):  # one after the other: the first that fails is the one that is told
+            checks = [_assert_finite(name, value, optimizer.iterations, labels)]
+    return checks
+
+
+def _add_row_l2(gradient: Tensor, table: keras.Variable, row_l2: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient with `row_l2 * w` on its rows, and their sum of squares."""
     weights = tf.gather(resource(table), gradient.indices)  # (rows, dim)
     return type(gradient)(gradient.values + row_l2 * weights, gradient.indices, gradient.dense_shape), tf.reduce_sum(weights**2)
 
 
-def _share(rows, replicas):
+def _share(rows: Tensor | None, replicas: int) -> Tensor:
     """This replica's share of the rows of all replicas."""
     if replicas == 1 or rows is None:
         return 1 / replicas
@@ -89,7 +142,7 @@ _LABEL = "tfctr: labels"
 _GRADIENT = "gradient_norm"
 
 
-def _assert_finite(name, value, step, labels):
+def _assert_finite(name: str, value: Tensor, step: Tensor, labels: Tensor | None) -> Tensor:
     def say():
         told = [_NON_FINITE, name, tf.convert_to_tensor(step), value]
         return tf.debugging.Assert(False, told if labels is None else [*told, _LABEL, *_first_of_no_click(labels)])
@@ -97,7 +150,7 @@ def _assert_finite(name, value, step, labels):
     return tf.cond(tf.math.is_finite(value), tf.no_op, say)
 
 
-def _first_of_no_click(labels):
+def _first_of_no_click(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """How many labels are neither 0 nor 1; and of the first, the row and the label."""
     labels = tf.reshape(tf.cast(labels, tf.float32), [-1])
     wrong = (labels != 0) & (labels != 1)
@@ -106,7 +159,7 @@ def _first_of_no_click(labels):
 
 
 @contextlib.contextmanager
-def stop_on_non_finite():
+def stop_on_non_finite() -> Iterator[None]:
     """Turn the failed assertion of `minimize` into a `TrainingError` that names the term and the step, or the wrong label."""
     try:
         yield

@@ -2,10 +2,14 @@
 
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any, Self
 
 import keras
 import rich.console
 import rich.progress
+
+from tfctr.training.schedule import PlateauSchedule
 
 _NOT_A_TERM = ("loss", "learning_rate", "seconds", "rows_per_second")
 
@@ -24,17 +28,21 @@ class Progress(keras.callbacks.Callback):
 
     async_safe = True  # Keras then does not wait for the device after each step
 
-    def __init__(self, rows, batch_size, schedule, console=None):
+    def __init__(
+        self, rows: int, batch_size: int, schedule: PlateauSchedule, console: rich.console.Console | None = None
+    ) -> None:
         super().__init__()
-        self.rows, self.batch_size, self.schedule = rows, batch_size, schedule
+        self.rows = rows
+        self.batch_size = batch_size
+        self.schedule = schedule
         self.console = console or rich.console.Console(stderr=True)
-        self.bar = None
+        self.bar: rich.progress.Progress | None = None
 
-    def say(self, line):
+    def say(self, line: str) -> None:
         """Print one line, without wrapping or colours."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.console.is_interactive:
             columns = (
                 "epoch {task.fields[epoch]}",
@@ -50,32 +58,34 @@ class Progress(keras.callbacks.Callback):
             self.bar.add_task("", total=self.rows, epoch=epoch + 1)
             self.bar.start()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         bar = self.bar  # Keras calls this from other threads, perhaps late and out of order
         if bar:
+            assert logs is not None  # Keras gives them after every batch
             (task,) = bar.tasks
             rows = max(task.completed, min((batch + 1) * self.batch_size, self.rows))
             speed = f"{rows / (time.perf_counter() - self.start):,.0f} rows/s"
             bar.update(task.id, completed=rows, description=f"{speed}  {loss_text(logs)}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None  # and every epoch
         self.close()
         self.say(epoch_text(epoch + 1, logs, best=self.schedule.best_epoch == epoch + 1))
 
-    def close(self):
+    def close(self) -> None:
         """Remove the bar, if there is one."""
         if self.bar:
             self.bar.stop()
             self.bar = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-def loss_text(logs):
+def loss_text(logs: Mapping[str, float]) -> str:
     """The loss, and the terms it is the sum of.
 
     >>> loss_text({"loss": 0.5, "ctr": 0.3, "l2": 0.2, "val_auc": 0.7})
@@ -85,7 +95,7 @@ def loss_text(logs):
     return f"loss {logs['loss']:.4f} = " + " + ".join(f"{name} {value:.4f}" for name, value in terms.items())
 
 
-def epoch_text(epoch, logs, best):
+def epoch_text(epoch: int, logs: Mapping[str, float], best: bool) -> str:
     """One epoch in one line.
 
     >>> logs = {"loss": 0.5, "ctr": 0.5, "val_log_loss": 0.6, "val_auc": 0.7, "learning_rate": 0.001}

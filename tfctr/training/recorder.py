@@ -2,11 +2,17 @@
 
 import math
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 
+from tfctr.data.split import Split
 from tfctr.metrics import calibration, constant_figures
 from tfctr.storage import atomic_file, read_json, sha256, write_json
+from tfctr.training.schedule import PlateauSchedule
+from tfctr.types import StrPath
 
 _ROWS_AT_A_TIME = 10_000  # scored
 
@@ -16,17 +22,18 @@ class Stopwatch(keras.callbacks.Callback):
 
     async_safe = True  # Keras then does not wait for the device after each step
 
-    def __init__(self, rows):
+    def __init__(self, rows: int) -> None:
         super().__init__()
         self.rows = rows
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.start = self.last_step = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.last_step = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None  # Keras gives them after every epoch
         logs["seconds"] = self.last_step - self.start
         logs["rows_per_second"] = self.rows / logs["seconds"]
 
@@ -39,12 +46,17 @@ class RunRecorder(keras.callbacks.Callback):
     whose logs and verdict it reads.
     """
 
-    def __init__(self, folder, schedule, valid):
+    def __init__(self, folder: Path, schedule: PlateauSchedule, valid: Split) -> None:
         super().__init__()
-        self.folder, self.schedule, self.valid, self.history = folder, schedule, valid, []
-        self.model_sha256 = None
+        self.folder = folder
+        self.schedule = schedule
+        self.valid = valid
+        self.history: list[dict[str, Any]] = []
+        self.model_sha256: str | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert self.model is not None
+        assert logs is not None
         self.history.append({"epoch": epoch + 1, **{name: _finite_or_none(value) for name, value in logs.items()}})
         metrics = summarize(self.history, self.schedule.best_epoch, self.model.count_params())
         metrics["valid"] |= constant_figures(self.valid.labels, self.valid.weights)
@@ -58,22 +70,23 @@ class RunRecorder(keras.callbacks.Callback):
             if file.name != metrics["model"]:
                 file.unlink()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Say that the run is finished, with the calibration of the best epoch, whose weights the schedule has brought back."""
         metrics = {**read_json(self.folder / "metrics.json"), "finished": True}
         if self.schedule.best_epoch:
+            assert self.model is not None
             probabilities = self.model.predict(self.valid.batches(_ROWS_AT_A_TIME, shuffle=False), verbose=0)
             metrics["valid"]["pcoc"] = calibration(self.valid.labels, probabilities, self.valid.weights)
         write_json(self.folder / "metrics.json", metrics)
 
 
-def save_model(model, path):
+def save_model(model: keras.Model, path: StrPath) -> None:
     """`model.save(path)`, atomically: a killed process leaves the previous file, or none."""
     with atomic_file(path, "wb") as file:  # Keras writes to the same file by its name
         model.save(file.name)
 
 
-def summarize(history, best_epoch, parameters):
+def summarize(history: Sequence[Mapping[str, Any]], best_epoch: int | None, parameters: int) -> dict[str, Any]:
     """What a run came to: the best epoch, its model file and validation metrics, and the cost of an epoch.
 
     >>> epoch = {"epoch": 1, "val_auc": 0.7, "val_log_loss": 0.5, "seconds": 2.0, "rows_per_second": 50.0}
@@ -95,5 +108,5 @@ def summarize(history, best_epoch, parameters):
     }
 
 
-def _finite_or_none(value):
+def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import logging
 from pathlib import Path
+from typing import Any
 
 from tfctr.config import Config
-from tfctr.data import Dataset
+from tfctr.data.dataset import Dataset
 from tfctr.errors import StorageError
-from tfctr.models import load_model
+from tfctr.models import CTRModel, load_model
 from tfctr.storage import read_json, sha256
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,12 +30,12 @@ class Run:
 
     folder: Path
     config: Config
-    environment: dict
-    history: list
-    metrics: dict
+    environment: dict[str, Any]
+    history: list[dict[str, Any]]
+    metrics: dict[str, Any]
 
     @functools.cached_property
-    def model(self):
+    def model(self) -> CTRModel:
         """The model of the best epoch. Raises `StorageError` when there is none, or its file is missing, corrupt or another."""
         name = self.metrics["model"]
         if name is None:
@@ -49,18 +51,18 @@ class Run:
         return load_model(self.folder / name)
 
     @property
-    def origin(self):
+    def origin(self) -> dict[str, Any]:
         """What a model card says of where the model comes from; nothing in it names a folder of this machine."""
         data = {name: value for name, value in self.environment["data"].items() if name != "folder"}
         digest = self.metrics.get("model_sha256")
         return {"config": self.config.to_dict(), "environment": {**self.environment, "data": data}, "model_sha256": digest}
 
     @property
-    def data(self):
+    def data(self) -> Path:
         """The folder of the prepared dataset the run was trained on."""
         return Path(self.environment["data"]["folder"])
 
-    def dataset(self, folder=None):
+    def dataset(self, folder: StrPath | None = None) -> Dataset:
         """That dataset, or its copy in `folder`. Raises `StorageError` for any other one: its ids would mean other tokens.
 
         Its files are compared with the manifest when a split is first asked for, so only those of that split are read.
@@ -79,7 +81,7 @@ class Run:
         return Dataset.load(folder)
 
 
-def load_run(folder):
+def load_run(folder: StrPath) -> Run:
     """The `Run` in a folder; of one that is not finished, a warning is logged.
 
     Raises:
@@ -96,18 +98,18 @@ def load_run(folder):
     if not metrics.get("finished", True):
         _LOG.warning("%s is not finished: it was stopped after epoch %d, or is still trained", folder, metrics["epochs"])
     environment = _read(folder / "environment.json", "data")
-    _require(folder / "environment.json", environment["data"], "folder", "manifest_sha256")
+    _require_keys(folder / "environment.json", environment["data"], "folder", "manifest_sha256")
     history = read_json(folder / "history.json")[: metrics["epochs"]]  # it is written first, so it may be an epoch ahead
     return Run(folder, Config.load(folder / "config.yaml"), environment, history, metrics)
 
 
-def _read(path, *keys):
+def _read(path: Path, *keys: str) -> dict[str, Any]:
     values = read_json(path)
-    _require(path, values, *keys)
+    _require_keys(path, values, *keys)
     return values
 
 
-def _require(path, values, *keys):
+def _require_keys(path: Path, values: Any, *keys: str) -> None:
     missing = [key for key in keys if not isinstance(values, dict) or key not in values]
     if missing:
         raise StorageError(

@@ -1,19 +1,32 @@
 """The learning-rate rule and early stopping of the papers' training loop."""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import keras
+import numpy as np
 
 from tfctr.errors import ConfigError, choose
 
-MONITORS = {
+# A name in `MONITORS`.
+Monitor: TypeAlias = Literal["auc", "log_loss", "auc_minus_log_loss"]
+
+MONITORS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "auc": lambda logs: logs["val_auc"],
     "log_loss": lambda logs: -logs["val_log_loss"],
     "auc_minus_log_loss": lambda logs: logs["val_auc"] - logs["val_log_loss"],
 }
 
 
-def paper_callbacks(monitor="auc", patience=2, patience_from=0, factor=0.1, min_learning_rate=1e-6, min_delta=1e-6):
+def paper_callbacks(
+    monitor: Monitor = "auc",
+    patience: int = 2,
+    patience_from: int = 0,
+    factor: float = 0.1,
+    min_learning_rate: float = 1e-6,
+    min_delta: float = 1e-6,
+) -> list[keras.callbacks.Callback]:
     """The early stopping and learning-rate rule of both papers' code, for `model.fit(..., validation_data=..., callbacks=...)`.
 
     Arguments as in `PlateauSchedule`.
@@ -48,13 +61,30 @@ class PlateauSchedule(keras.callbacks.Callback):
     Reference: FuxiCTR 2.0.1, `checkpoint_and_earlystop`, with which both papers' results were made.
     """
 
-    def __init__(self, monitor="auc", patience=2, patience_from=0, factor=0.1, min_learning_rate=1e-6, min_delta=1e-6):
+    best: float
+    best_epoch: int | None
+    best_weights: list[np.ndarray] | None
+    stalled: int
+
+    def __init__(
+        self,
+        monitor: Monitor = "auc",
+        patience: int = 2,
+        patience_from: int = 0,
+        factor: float = 0.1,
+        min_learning_rate: float = 1e-6,
+        min_delta: float = 1e-6,
+    ) -> None:
         super().__init__()
         self.value_of = choose(MONITORS, monitor, "monitor")
-        self.patience, self.patience_from = patience, patience_from
-        self.factor, self.min_learning_rate, self.min_delta = factor, min_learning_rate, min_delta
+        self.patience = patience
+        self.patience_from = patience_from
+        self.factor = factor
+        self.min_learning_rate = min_learning_rate
+        self.min_delta = min_delta
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        assert self.model is not None
         optimizer = self.model.optimizer
         try:
             optimizer.learning_rate = float(optimizer.learning_rate) + 0.0  # a new object: TensorFlow would skip the same one
@@ -63,9 +93,14 @@ class PlateauSchedule(keras.callbacks.Callback):
                 "the optimizer has a learning-rate schedule of its own, so this one cannot lower its rate.",
                 fix="give it a number, such as learning_rate=0.001, or leave paper_callbacks out",
             ) from error
-        self.best, self.best_epoch, self.best_weights, self.stalled = -math.inf, None, None, 0
+        self.best = -math.inf
+        self.best_epoch = None
+        self.best_weights = None
+        self.stalled = 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert self.model is not None
+        assert logs is not None  # Keras gives them after every epoch
         learning_rate = logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         if "val_auc" not in logs:
             raise ConfigError(
@@ -73,7 +108,9 @@ class PlateauSchedule(keras.callbacks.Callback):
             )
         value = self.value_of(logs)
         if value > self.best + self.min_delta:
-            self.best, self.best_epoch, self.stalled = value, epoch + 1, 0
+            self.best = value
+            self.best_epoch = epoch + 1
+            self.stalled = 0
             self.best_weights = self.model.get_weights()
         elif epoch + 1 >= self.patience_from:
             self.stalled += 1
@@ -82,6 +119,7 @@ class PlateauSchedule(keras.callbacks.Callback):
             if self.stalled >= self.patience:
                 self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.best_weights is not None:
+            assert self.model is not None
             self.model.set_weights(self.best_weights)

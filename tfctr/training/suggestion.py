@@ -1,26 +1,32 @@
 """A run for a table that nobody has tuned a model for."""
 
 import inspect
+from collections.abc import Iterable
+from typing import Any
 
 from tfctr.config import STEPS_AN_EPOCH, Config, batch_size_for
+from tfctr.data.dataset import Dataset
+from tfctr.data.split import Split
 from tfctr.errors import DataError, choose
 from tfctr.models import MODELS, describe
 from tfctr.optimizers import ROWS_WORTH_SKIPPING
 
-_ENCODER = {"type": "MLP", "hidden_units": [256, 256], "dropout": 0.2, "batch_norm": True}
-_ARGUMENTS = {  # of the models that have them
+_ENCODER: dict[str, Any] = {"type": "MLP", "hidden_units": [256, 256], "dropout": 0.2, "batch_norm": True}
+_ARGUMENTS: dict[str, Any] = {  # of the models that have them
     "simple_encoder": {**_ENCODER, "hidden_units": [256]},
     "complex_encoder": _ENCODER,
     "dropout": 0.2,
     "output_bias": True,
 }
-_TRAINING = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
+_TRAINING: dict[str, Any] = {"batch_size": "auto", "optimizer": "auto", "start": "click_rate", "monitor": "log_loss"}
 _FIRST_STEPS = 500
-_PRIOR_ROWS, _PRIOR_ROWS_UNSCALED, _LARGEST_L2 = 30, 30_000, 10
+_PRIOR_ROWS = 30
+_PRIOR_ROWS_UNSCALED = 30_000
+_LARGEST_L2 = 10
 _LINEAR_RATE = 0.005  # its few weights have a long way to go, and nothing behind them to upset
 
 
-def suggest(dataset, model="TF4CTR", overrides=()):
+def suggest(dataset: Dataset, model: str = "TF4CTR", overrides: Iterable[str] = ()) -> Config:
     """A `Config` that follows from the data, for a table that nobody has tuned a model for.
 
     Logits that start at the click rate `r`; at least 50 gradient steps an epoch; log loss as the monitor; dropout; batch
@@ -40,10 +46,12 @@ def suggest(dataset, model="TF4CTR", overrides=()):
         DataError: training rows of one class only, or without weight.
     """
     train = dataset.splits["train"]  # its files are compared with the manifest when they are read
-    rate, steps = rate_of(train), train.rows // batch_size_for(train.rows)
+    rate = rate_of(train)
+    steps = train.rows // batch_size_for(train.rows)
     known = inspect.signature(choose(MODELS, model, "model").__init__).parameters
     arguments = {name: value for name, value in _ARGUMENTS.items() if name in known}
-    encoders, normalized = describe(model)["encoders"], "complex_encoder" in known
+    encoders = describe(model)["encoders"]
+    normalized = "complex_encoder" in known
     # First-order terms are added behind it, and products of small embeddings vary too little for it.
     if "batch_norm" in known and "spaces" not in known and "LinearTerms" not in encoders:
         arguments["batch_norm"] = normalized = True
@@ -57,7 +65,7 @@ def suggest(dataset, model="TF4CTR", overrides=()):
     return Config.from_dict({"model": {"name": model, **arguments}, "training": training}, overrides).for_rows(train.rows)
 
 
-def rate_of(split):
+def rate_of(split: Split) -> float:
     """Its click rate. Raises `DataError` where that is nothing to start at: 0, 1, or none."""
     if 0 < split.click_rate < 1:
         return split.click_rate

@@ -1,12 +1,13 @@
 """Which columns to suspect when a validation AUC is too good to be true: the answer may be among the features."""
 
 from tfctr.data.alone import auc_alone
+from tfctr.data.dataset import Dataset
 
 TOO_GOOD = 0.995
 _SUSPECT = 0.95
 
 
-def suspicion(valid_auc, dataset):
+def suspicion(valid_auc: float | None, dataset: Dataset) -> str | None:
     """A sentence about a validation AUC above .995, else None: which features alone have .95 on training rows.
 
     >>> suspicion(0.8, None)

@@ -5,31 +5,44 @@ import logging
 import os
 import platform
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import rich.console
 import tensorflow as tf
 
 import tfctr
 from tfctr import models
-from tfctr.data import Dataset
+from tfctr.config import Config, Training
+from tfctr.data.dataset import Dataset
+from tfctr.data.split import Split
 from tfctr.errors import ConfigError, DataError, TfctrError
 from tfctr.metrics import worse_than_constant
+from tfctr.models import CTRModel
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
+from tfctr.schema import Schema
 from tfctr.storage import atomic_folder, locked, read_json, remove_folder, require_free, sha256, write_json
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
-from tfctr.training.run import load_run
+from tfctr.training.run import Run, load_run
 from tfctr.training.schedule import PlateauSchedule
 from tfctr.training.suggestion import rate_of, suggest
 from tfctr.training.suspects import suspicion
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 _LOCK = ".training.lock"  # in the run folder, held while it is trained
 
 
-def train(config=None, data=None, out=None, console=None):
+def train(
+    config: Config | None = None,
+    data: Dataset | StrPath | None = None,
+    out: StrPath | None = None,
+    console: rich.console.Console | None = None,
+) -> Run:
     """Train a model on a prepared dataset and keep the run in a new folder.
 
     The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
@@ -57,20 +70,27 @@ def train(config=None, data=None, out=None, console=None):
         StorageError: `data` is no prepared dataset, or `out` already holds something.
         TrainingError: a loss term became non-finite; the best whole epoch before it is in the folder.
     """
-    for argument, value in (("data", data), ("out", out)):
-        if value is None:
-            raise ConfigError(f"`{argument}` is missing.", fix='train(data="data", out="run")')
+    if data is None or out is None:
+        raise ConfigError(f"`{'data' if data is None else 'out'}` is missing.", fix='train(data="data", out="run")')
     folder = Path(out)
     _remove_abandoned(folder)
     require_free(folder)  # at the door too: to read the data may take minutes
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-    rows = dataset.train.rows
-    config = (config or suggest(dataset)).for_rows(rows)
-    settings = config.training
+    config = (config or suggest(dataset)).for_rows(dataset.train.rows)
     _require_two_classes(dataset.valid)
     for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
         _LOG.warning(finding)
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(config.training.seed)
+    _train_new(config, dataset, folder, console)
+    run = load_run(folder)
+    if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
+        _LOG.warning("worse than a constant on the valid split: %s", problem)
+    return run
+
+
+def _train_new(config: Config, dataset: Dataset, folder: Path, console: rich.console.Console | None) -> None:
+    """Build a model, begin its run, and train it, under the dtype policy of the configuration."""
+    settings = config.training
     with dtype_policy(settings.precision), contextlib.ExitStack() as training:
         model = build_model(config, dataset.schema)
         model.get_config()  # a model that no file can keep is refused now, and not after its first epoch
@@ -80,32 +100,36 @@ def train(config=None, data=None, out=None, console=None):
             config.save(new / "config.yaml")
             write_json(new / "environment.json", describe_environment(settings, dataset))
             training.enter_context(locked(new / _LOCK))  # until this process ends, however it does
-        schedule = PlateauSchedule(
-            settings.monitor,
-            settings.patience,
-            settings.patience_from,
-            settings.learning_rate_factor,
-            settings.min_learning_rate,
-        )
-        progress = Progress(rows, settings.batch_size, schedule, console)
-        with _nothing_or_whole_epochs(folder, progress), progress:
-            progress.say(_title(model, dataset, settings))
-            model.fit(
-                dataset.train.batches(settings.batch_size, seed=settings.seed),
-                validation_data=dataset.valid.batches(settings.batch_size),
-                epochs=settings.epochs,
-                callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress],
-                verbose=0,
-            )
-            _say_if_too_good(folder, dataset, progress)
+        _fit(model, settings, dataset, folder, console)
         (folder / _LOCK).unlink(missing_ok=True)
-    run = load_run(folder)
-    if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
-        _LOG.warning("worse than a constant on the valid split: %s", problem)
-    return run
 
 
-def _remove_abandoned(folder):
+def _fit(model: CTRModel, settings: Training, dataset: Dataset, folder: Path, console: rich.console.Console | None) -> None:
+    """Train the model, and keep each epoch in the folder of its run."""
+    rows = dataset.train.rows
+    batch_size = settings.batch_size
+    assert isinstance(batch_size, int)  # `Config.for_rows` has chosen one
+    schedule = PlateauSchedule(
+        settings.monitor,
+        settings.patience,
+        settings.patience_from,
+        settings.learning_rate_factor,
+        settings.min_learning_rate,
+    )
+    progress = Progress(rows, batch_size, schedule, console)
+    with _nothing_or_whole_epochs(folder, progress), progress:
+        progress.say(_title(model, dataset, settings))
+        model.fit(
+            dataset.train.batches(batch_size, seed=settings.seed),
+            validation_data=dataset.valid.batches(batch_size),
+            epochs=settings.epochs,
+            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress],
+            verbose=0,
+        )
+        _say_if_too_good(folder, dataset, progress)
+
+
+def _remove_abandoned(folder: Path) -> None:
     """Remove a run that was killed in its first epoch: nothing of it can be used. Raises `StorageError` while it is trained."""
     if not (folder / _LOCK).is_file() or (folder / "metrics.json").exists():
         return
@@ -115,7 +139,7 @@ def _remove_abandoned(folder):
             remove_folder(folder)
 
 
-def _say_if_too_good(folder, dataset, progress):
+def _say_if_too_good(folder: Path, dataset: Dataset, progress: Progress) -> None:
     metrics = read_json(folder / "metrics.json")
     warning = suspicion(metrics["valid"]["auc"], dataset)
     if warning:
@@ -123,7 +147,7 @@ def _say_if_too_good(folder, dataset, progress):
         write_json(folder / "metrics.json", {**metrics, "warning": warning})
 
 
-def build_model(config, schema):
+def build_model(config: Config, schema: Schema) -> CTRModel:
     """The compiled model of a configuration. Raises `ConfigError` for a model or argument that cannot be used."""
     settings = config.training
     try:
@@ -142,7 +166,7 @@ def build_model(config, schema):
 
 
 @contextlib.contextmanager
-def dtype_policy(name):
+def dtype_policy(name: str) -> Iterator[None]:
     """Build layers under Keras' dtype policy `name`, and put back the one before."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
@@ -152,7 +176,7 @@ def dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def describe_environment(settings, dataset):
+def describe_environment(settings: Training, dataset: Dataset) -> dict[str, Any]:
     """What else decides a result: versions, machine, device, precision, seed, and the hash of the data."""
     data = Path(dataset.folder).resolve()
     return {
@@ -172,20 +196,22 @@ def describe_environment(settings, dataset):
     }
 
 
-def _processor():
+def _processor() -> str:
     """Its name where the system says it, else its architecture: what it can do decides the order of sums."""
-    with contextlib.suppress(OSError, TypeError):
-        return re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return found[1]
     return platform.machine()
 
 
-def _threads():
+def _threads() -> int | None:
     """How many threads share one of TensorFlow's operations: as set, else as many as this process may use processors."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return tf.config.threading.get_intra_op_parallelism_threads() or own
 
 
-def device():
+def device() -> str:
     """Where a model is trained: `"CPU"`, or on one GPU of those there are, or on as many as the `tf.distribute` strategy has.
 
     For example `"NVIDIA H200 (1 of 8 GPUs)"`.
@@ -197,20 +223,20 @@ def device():
     return f"{name} ({tf.distribute.get_strategy().num_replicas_in_sync} of {len(gpus)} GPUs)"
 
 
-def _title(model, dataset, settings):
+def _title(model: CTRModel, dataset: Dataset, settings: Training) -> str:
     rows = f"{dataset.train.rows:,} training and {dataset.valid.rows:,} validation rows"
     title = f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {device()} in {settings.precision}"
     return f"{title}, {_describe_optimizer(model)}"
 
 
-def _describe_optimizer(model):
+def _describe_optimizer(model: CTRModel) -> str:
     by_rows = len(updated_by_rows(model.optimizer, model.tables))
     scope = f"by rows of {by_rows} of {len(model.tables)} tables" if by_rows else "over whole tables"
     return f"{unwrap_loss_scaling(model.optimizer).name} {scope}"
 
 
 @contextlib.contextmanager
-def _nothing_or_whole_epochs(folder, progress):
+def _nothing_or_whole_epochs(folder: Path, progress: Progress) -> Iterator[None]:
     """When training breaks off, say which epoch the folder keeps, or remove a folder that keeps none."""
     try:
         yield
@@ -224,7 +250,7 @@ def _nothing_or_whole_epochs(folder, progress):
         raise
 
 
-def _require_two_classes(split):
+def _require_two_classes(split: Split) -> None:
     labels = np.unique(split.labels)
     if len(labels) < 2:
         raise DataError(

@@ -22,7 +22,7 @@ from tfctr.serving.exporting.explanation import Explanation, difficulty
 from tfctr.serving.exporting.golden import golden_rows
 from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.serving.exporting.signatures import ServedGraph
-from tfctr.serving.exporting.tf_examples import make_examples, parse_examples
+from tfctr.serving.exporting.tf_examples import make_tf_examples, parse_tf_examples
 from tfctr.serving.runtime.saved_model import SavedModel, StatusError, read_signatures
 from tfctr.serving.runtime.stand_in import LocalServer
 
@@ -85,7 +85,7 @@ def test_examples_are_answered_as_the_columns_that_they_hold(exported, served, t
     raw = usual_rows(tiny_schema, rows)
     raw |= {name: np.float64(np.float32(column)) for name, column in raw.items() if column.dtype == np.float64}
     click = model.predict(RawFeatures(tiny_schema)(raw).numpy(), batch_size=rows, verbose=0)[:, 0]
-    examples = np.array(make_examples(tiny_schema, raw), object)
+    examples = np.array(make_tf_examples(tiny_schema, raw), object)
     classified = served.run("classify", {"inputs": examples})
     np.testing.assert_array_equal(bits(classified["scores"]), bits(np.stack([1 - click, click], axis=1)))
     assert classified["classes"].tolist() == [[b"0", b"1"]] * rows
@@ -107,7 +107,7 @@ def test_what_an_example_lacks_is_missing(served, tiny_schema):
 
 def test_a_sequence_is_one_text_or_its_tokens(tiny_schema):
     examples = [example(genres=[b"Drama|Comedy"]), example(genres=[b"Drama", b"Comedy"]), example(age=[0.1])]
-    columns = parse_examples(tiny_schema, tf.constant(examples))
+    columns = parse_tf_examples(tiny_schema, tf.constant(examples))
     assert columns["genres"].numpy().tolist() == [b"Drama|Comedy", b"Drama|Comedy", b""]
     assert columns["age"].numpy().tolist()[2] == np.float32(0.1)
 

@@ -14,7 +14,7 @@ from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.models import MODELS
 from tfctr.schema import Schema
 from tfctr.serving.client.row_files import read_examples
-from tfctr.serving.exporting.tf_examples import make_examples
+from tfctr.serving.exporting.tf_examples import make_tf_examples
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.stand_in import LocalServer
 
@@ -177,7 +177,7 @@ def test_raw_requests_and_examples_have_the_same_bits(served, prepared):
     rows, model = by_hand(), SavedModel(version)
     columns = {feature.name: texts(*(row[feature.name] for row in rows)) for feature in SCHEMA.features}
     columns["price"] = np.array([float(row["price"] or "nan") for row in rows])
-    examples = np.array(make_examples(prepared.schema, {name: column.tolist() for name, column in columns.items()}), object)
+    examples = np.array(make_tf_examples(prepared.schema, {name: column.tolist() for name, column in columns.items()}), object)
     answers = {
         "columns": model.run("serving_default", columns)["probability"],
         "ids": model.run("ids", {"ids": prepared.train.ids})["probability"],

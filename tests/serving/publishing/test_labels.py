@@ -11,7 +11,7 @@ from tfctr.serving.publishing import configuration, labels
 from tfctr.serving.publishing.configuration import read_config
 from tfctr.serving.publishing.labels import load_versions, move_labels, versions_in_use, wait_until_available
 from tfctr.serving.runtime.stand_in import LocalServer
-from tfctr.serving.store.folders import HISTORY, pin, pinned_versions, prune, publish
+from tfctr.serving.store.folders import HISTORY, add_version, pin, pinned_versions, prune
 from tfctr.serving.wire.protocol import ModelServerConfig
 from tfctr.storage import locked
 
@@ -21,7 +21,7 @@ def frappe(tmp_path):
     """A base path with seven versions that are no models."""
     base = tmp_path / "frappe"
     for number in range(7):
-        publish(base, lambda folder, number=number: (folder / "model").write_text(str(number)))
+        add_version(base, lambda folder, number=number: (folder / "model").write_text(str(number)))
     return base
 
 
@@ -121,7 +121,7 @@ def test_clients_without_a_label_keep_their_version(frappe, config):
     ):
         assert load_versions(config, frappe, labels_) == loaded
         move_labels(config, frappe, labels_)
-    publish(frappe, lambda folder: (folder / "model").write_text("8"))
+    add_version(frappe, lambda folder: (folder / "model").write_text("8"))
     assert load_versions(config, frappe, {"stable": 8}) == [2, 3, 7, 8]  # 7 answers until 8 is loaded
     move_labels(config, frappe, {"stable": 8})
     assert load_versions(config, frappe, {"canary": 2}) == [2, 3, 8]
@@ -243,7 +243,7 @@ def test_a_file_that_is_no_configuration_stays(text, frappe, config):
 def test_what_another_process_writes_meanwhile_stays(text, frappe, config, monkeypatch):
     config.write_text(text)
     other, read = frappe.with_name("other"), configuration.read_config
-    publish(other, lambda folder: (folder / "model").write_text("1"))
+    add_version(other, lambda folder: (folder / "model").write_text("1"))
 
     def interrupted(path):
         monkeypatch.undo()

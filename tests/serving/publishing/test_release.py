@@ -18,7 +18,7 @@ from tfctr.serving.exporting.golden import golden_rows, read_golden
 from tfctr.serving.publishing.comparison import compare
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import write_warmup
-from tfctr.serving.store.folders import HISTORY, RECORD
+from tfctr.serving.store.folders import HISTORY, PUBLICATION
 from tfctr.serving.store.manifest import MANIFEST, seal, verify
 from tfctr.storage import read_json, sha256
 
@@ -44,9 +44,9 @@ def test_the_first_version(published):
     assert (record["action"], record["reason"], record["compared_with"], record["comparison"]) == ("publish", None, None, None)
     assert "@" in record["by"]
     only_said = ("folder", "removed", "not_removed")
-    assert read_json(base / "1" / RECORD) == {key: record[key] for key in record if key not in only_said}
+    assert read_json(base / "1" / PUBLICATION) == {key: record[key] for key in record if key not in only_said}
     verify(base / "1")
-    assert f"  {RECORD}\n" in (base / "1" / MANIFEST).read_text()
+    assert f"  {PUBLICATION}\n" in (base / "1" / MANIFEST).read_text()
     replay(base / "1")
     # The golden requests name the model as the server will.
     assert '"name": "ctr"' in (base / "1" / "assets.extra" / "golden.json").read_text()
@@ -66,7 +66,7 @@ def test_a_better_model_takes_over(base, tiny_schema):
         "difference": 0.0,
         "failures": [],
     }
-    assert read_json(base / "2" / RECORD)["comparison"] == record["comparison"]
+    assert read_json(base / "2" / PUBLICATION)["comparison"] == record["comparison"]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -83,7 +83,7 @@ def test_force_publishes_it_and_says_why(base, tiny_schema):
     assert versions(base) == [1, 2]
     assert record["reason"] == "the old one leaks a column"
     assert len(record["comparison"]["failures"]) == 4
-    assert read_json(base / "2" / RECORD)["reason"] == "the old one leaks a column"
+    assert read_json(base / "2" / PUBLICATION)["reason"] == "the old one leaks a column"
     assert record["comparison"]["difference"] > 0.1
 
 
@@ -229,7 +229,7 @@ def test_rollback_makes_the_version_before_the_highest(three):
     assert (record["action"], record["of"], record["instead_of"], record["reason"]) == ("rollback", 2, 3, "clicks fell")
     assert before.items() <= tree(three).items()
     different = tree(three / "2").items() ^ tree(three / "4").items()
-    assert {name for name, _ in different} == {RECORD, MANIFEST}
+    assert {name for name, _ in different} == {PUBLICATION, MANIFEST}
     verify(three / "4")
     verify(three / "2")
     replay(three / "4")
@@ -286,10 +286,10 @@ def test_hidden_files_are_no_records_of_versions(three):
 
 @pytest.mark.parametrize("text", at_length(["{", "[1]"], "{"))
 def test_the_record_of_the_live_version_is_damaged(text, three, tiny_schema):
-    (three / "3" / RECORD).write_text(text)
+    (three / "3" / PUBLICATION).write_text(text)
     known = history(three)
     assert [version["damage"] is None for version in known] == [True, True, False]
-    assert str(three / "3" / RECORD) in known[2]["damage"]
+    assert str(three / "3" / PUBLICATION) in known[2]["damage"]
     with pytest.raises(StorageError, match=r"publication\.json is no.*\n  fix: say which version to go back to, with --to"):
         rollback(three, "a disk fails")
     with pytest.raises(ExportError, match=r"SHA-256 differs\.\n  fix: roll back to one that is whole"):

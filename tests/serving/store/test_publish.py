@@ -15,11 +15,11 @@ import pytest
 from tfctr.errors import ConfigError, StorageError
 from tfctr.serving.store.folders import (
     HISTORY,
-    RECORD,
+    PUBLICATION,
+    add_version,
     latest,
     models_below,
     prune,
-    publish,
     require_base,
     require_place,
     version_folder,
@@ -36,7 +36,7 @@ def write(text):
 def test_versions_are_numbered_from_one(tmp_path):
     base = tmp_path / "serving" / "frappe"
     assert versions(base) == []
-    assert [publish(base, write(text)).name for text in "abc"] == ["1", "2", "3"]
+    assert [add_version(base, write(text)).name for text in "abc"] == ["1", "2", "3"]
     assert versions(base) == [1, 2, 3]
     assert latest(base) == 3
     assert [(base / str(number) / "model").read_text() for number in (1, 2, 3)] == ["a", "b", "c"]
@@ -49,14 +49,14 @@ def test_other_names_are_not_versions(tmp_path, name):
     for folder in ("2", "10", name):
         os.mkdir(tmp_path / os.fsdecode(folder.encode()))
     assert versions(tmp_path) == [2, 10]
-    assert publish(tmp_path, write("next")).name == "11"
+    assert add_version(tmp_path, write("next")).name == "11"
 
 
 def test_a_file_is_not_a_version_but_takes_its_number(tmp_path):
     (tmp_path / "2").mkdir()
     (tmp_path / "3").write_text("a stray file")
     assert versions(tmp_path) == [2]
-    assert publish(tmp_path, write("next")).name == "4"
+    assert add_version(tmp_path, write("next")).name == "4"
 
 
 def test_a_version_is_hidden_until_it_is_whole(tmp_path):
@@ -66,7 +66,7 @@ def test_a_version_is_hidden_until_it_is_whole(tmp_path):
         write("half")(folder)
         seen.append([entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".tmp-")])
 
-    publish(tmp_path, build)
+    add_version(tmp_path, build)
     assert seen == [[]]
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
 
@@ -76,9 +76,9 @@ def test_a_failed_build_publishes_nothing(tmp_path):
         write("half")(folder)
         raise RuntimeError("the export failed")
 
-    publish(tmp_path, write("whole"))
+    add_version(tmp_path, write("whole"))
     with pytest.raises(RuntimeError, match="the export failed"):
-        publish(tmp_path, build)
+        add_version(tmp_path, build)
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
 
 
@@ -89,7 +89,7 @@ def test_concurrent_publishers_keep_all_versions(tmp_path):
     def work(worker):
         for number in range(each):
             start.wait()  # all of them choose the next number at the same moment
-            paths.append((publish(tmp_path, write(f"{worker}-{number}")), f"{worker}-{number}"))
+            paths.append((add_version(tmp_path, write(f"{worker}-{number}")), f"{worker}-{number}"))
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
     for thread in threads:
@@ -104,14 +104,14 @@ def test_concurrent_publishers_keep_all_versions(tmp_path):
 def test_the_last_number_is_said(tmp_path):
     (tmp_path / ("9" * 18)).mkdir()
     with pytest.raises(StorageError, match=r"no version number left after 9{18}\."):
-        publish(tmp_path, write("one too many"))
+        add_version(tmp_path, write("one too many"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["9" * 18]
 
 
 def test_a_base_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot write .*/file"):
-        publish(tmp_path / "file", write("x"))
+        add_version(tmp_path / "file", write("x"))
 
 
 def test_latest_of_nothing(tmp_path):
@@ -120,7 +120,7 @@ def test_latest_of_nothing(tmp_path):
 
 
 def test_a_version_has_its_manifest(tmp_path):
-    version = publish(tmp_path, write("a"))
+    version = add_version(tmp_path, write("a"))
     assert (version / MANIFEST).read_text().endswith("  model\n")
     verify(version)
 
@@ -148,13 +148,13 @@ HOSTILE_NUMBERS = [
 
 @pytest.mark.parametrize("number", [*HOSTILE_NUMBERS, 2**63, str(2**63), 10**18, 0, -1, 1.0, True, None, b"1", ["1"]])
 def test_what_is_no_number_of_a_version_is_refused(number, tmp_path):
-    publish(tmp_path, write("a"))
+    add_version(tmp_path, write("a"))
     with pytest.raises(ConfigError, match="is not a version's number"):
         version_folder(tmp_path, number)
 
 
 def test_the_folder_of_a_version(tmp_path):
-    publish(tmp_path / "base", write("a"))
+    add_version(tmp_path / "base", write("a"))
     (tmp_path / "base" / "2").symlink_to(tmp_path)
     assert version_folder(tmp_path / "base", "1") == version_folder(tmp_path / "base", 1) == tmp_path / "base" / "1"
     with pytest.raises(StorageError, match="2 is a link, not a version"):
@@ -181,7 +181,7 @@ def test_a_path_that_tensorflow_cannot_read_is_refused(folder, tmp_path):
 @pytest.mark.parametrize("entry", ["0", "007", "+7", " 7", "7 ", "9" * 19])
 def test_what_only_looks_like_a_version_is_named(entry, tmp_path):
     base = tmp_path / "frappe"
-    publish(base, write("a"))
+    add_version(base, write("a"))
     for harmless in (".tfctr-lock", "7.tmp", "v7", "models.config", "-7"):
         (base / harmless).mkdir()
     assert require_base(base) == base
@@ -192,7 +192,7 @@ def test_what_only_looks_like_a_version_is_named(entry, tmp_path):
 
 def test_links_and_files_where_versions_should_be(tmp_path, monkeypatch):
     base, other = tmp_path / "frappe", tmp_path / "other"
-    publish(base, write("a"))
+    add_version(base, write("a"))
     (base / "2").symlink_to(base / "1")
     with pytest.raises(StorageError, match="TensorFlow Serving would read"):
         require_base(base)
@@ -224,8 +224,8 @@ def test_an_empty_name_is_not_the_working_directory(text):
 
 
 def test_a_folder_of_models_is_no_place_for_a_version(tmp_path):
-    publish(tmp_path / "serving" / "frappe", write("a"))
-    publish(tmp_path / "serving" / "ml1m", write("a"))
+    add_version(tmp_path / "serving" / "frappe", write("a"))
+    add_version(tmp_path / "serving" / "ml1m", write("a"))
     with pytest.raises(
         StorageError, match=r"holds the models frappe, ml1m.*\n  fix: .*serving/NAME.*serving/frappe, .*serving/ml1m"
     ):
@@ -246,16 +246,16 @@ def test_a_folder_with_other_files_is_no_place_for_a_first_version(tmp_path):
     with pytest.raises(StorageError, match=r"other files: \['clicks.csv'\].\n  fix: .*clicks/NAME"):
         require_place(base)
     (base / "clicks.csv").unlink()
-    publish(base, write("a"))
+    add_version(base, write("a"))
     (base / "README.md").write_text("")  # beside versions it is nobody's mistake
     assert require_place(base) == base
 
 
 def numbered(base, count):
     for number in range(1, count + 1):
-        publish(base, write(str(number)))
-        (base / str(number) / RECORD).parent.mkdir(exist_ok=True)
-        write_json(base / str(number) / RECORD, {"reason": f"because {number}"})
+        add_version(base, write(str(number)))
+        (base / str(number) / PUBLICATION).parent.mkdir(exist_ok=True)
+        write_json(base / str(number) / PUBLICATION, {"reason": f"because {number}"})
 
 
 def test_old_versions_go_and_their_records_stay(tmp_path):
@@ -267,7 +267,7 @@ def test_old_versions_go_and_their_records_stay(tmp_path):
         (f"{number}.json", f"because {number}") for number in (1, 2, 4)
     ]
     assert prune(tmp_path, keep=9) == []
-    assert publish(tmp_path, write("next")).name == "7"
+    assert add_version(tmp_path, write("next")).name == "7"
     assert list(tmp_path.glob(".tmp-*")) == []
 
 
@@ -285,7 +285,7 @@ def test_a_version_of_another_user_stays_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("function", "left"),
-    [("os.rename", [1, 3, 4]), ("tfctr.serving.store.folders.read_record", [1, 3, 4]), ("shutil.rmtree", [3, 4])],
+    [("os.rename", [1, 3, 4]), ("tfctr.serving.store.folders.read_publication", [1, 3, 4]), ("shutil.rmtree", [3, 4])],
 )
 def test_what_cannot_be_removed_is_said_and_the_others_go(function, left, tmp_path, monkeypatch):
     numbered(tmp_path, 4)
@@ -314,7 +314,7 @@ def test_one_version_is_too_few_to_keep(keep, tmp_path):
 PUBLISH_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from tfctr.serving.store.folders import publish
+from tfctr.serving.store.folders import add_version
 def build(token):
     def fill(folder):
         (folder / "variables").mkdir()
@@ -322,7 +322,7 @@ def build(token):
             (folder / "variables" / str(number)).write_text(f"{token}-{number} " * 5000)
     return fill
 for token in itertools.count():
-    publish(Path(sys.argv[1]), build(token))
+    add_version(Path(sys.argv[1]), build(token))
     sys.stdout.write("published\\n")
     sys.stdout.flush()
 """
@@ -345,7 +345,7 @@ def check_kills(base, kills, seed):
             assert len(tokens) == 1
             assert counts == [5000] * 20
         assert before.items() <= {path: sha256(path) for path in base.glob("[0-9]*/variables/*")}.items()
-    publish(base, write("after"))
+    add_version(base, write("after"))
     assert list(base.glob(".tmp-*")) == []
 
 

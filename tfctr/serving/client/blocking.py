@@ -1,8 +1,17 @@
 """The client of a served model: rows in, probabilities out, over gRPC, without TensorFlow."""
 
-import grpc
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
-from tfctr.serving.client.base import BaseClient, closed, finished
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from tfctr.serving.client.base import BaseClient, finished
+from tfctr.serving.client.outcomes import Answer, Metadata, Shares
+from tfctr.serving.client.refusals import closed
+from tfctr.serving.wire.types import Message, Rows
+from tfctr.types import StrPath
 
 
 class PredictionClient(BaseClient):
@@ -46,18 +55,18 @@ class PredictionClient(BaseClient):
 
     _library = grpc
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the connection; calls that run, and those after this, fail."""
         if channel := self._close():
             channel.close()
 
-    def predict(self, rows):
+    def predict(self, rows: Rows) -> NDArray[np.float32]:
         """The click probability of each row.
 
         Args:
@@ -68,7 +77,7 @@ class PredictionClient(BaseClient):
         """
         return finished(self._asked(self._predict, rows))
 
-    def predict_file(self, path, **layout):
+    def predict_file(self, path: StrPath | Sequence[StrPath], **layout: Any) -> NDArray[np.float32]:
         """`predict` for the rows of files, in their order; errors name the line, or the row.
 
         Files are read and sent part by part, and one version answers all of them; the probabilities alone stay in memory.
@@ -85,7 +94,7 @@ class PredictionClient(BaseClient):
         """
         return finished(self._predict_file(path, **layout))
 
-    def unseen(self, rows):
+    def unseen(self, rows: Rows) -> Shares | None:
         """How many tokens of the rows the model does not know: `{feature: {"unseen", "expected"}}`, as shares.
 
         "expected" is the share in rows like those of training. Where there are many more, a warning is logged: tokens may be
@@ -96,7 +105,7 @@ class PredictionClient(BaseClient):
         """
         return finished(self._asked(self._unseen, rows))
 
-    def rank(self, user, candidates):
+    def rank(self, user: Rows, candidates: Rows) -> NDArray[np.float32]:
         """The click probability of each candidate for one user, by the signature `rank`, which takes the user once.
 
         Args:
@@ -112,7 +121,7 @@ class PredictionClient(BaseClient):
         """
         return finished(self._asked(self._rank, user, candidates))
 
-    def answer(self, rows, signature=None):
+    def answer(self, rows: Rows, signature: str | None = None) -> Answer:
         """All outputs of a signature, not only the probability.
 
         Args:
@@ -124,15 +133,15 @@ class PredictionClient(BaseClient):
         """
         return finished(self._asked(self._answer, rows, signature))
 
-    def metadata(self):
+    def metadata(self) -> Metadata:
         """What the model takes and gives: signature -> {"inputs" or "outputs" -> {name -> (type, shape)}}."""
         return finished(self._metadata())
 
-    def status(self):
+    def status(self) -> list[dict[str, Any]]:
         """The versions that the server knows: a list of dicts with `version`, `state` ("AVAILABLE" when served) and `error`."""
         return finished(self._status())
 
-    async def _send(self, method, request, timeout, metadata):
+    async def _send(self, method: Callable[..., Any], request: bytes, timeout: float, metadata: Any) -> Message:
         try:
             return method(request, timeout=timeout, metadata=metadata)
         except ValueError as error:

@@ -3,12 +3,16 @@
 import json
 import re
 import reprlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import grpc
 
 from tfctr.errors import ConfigError
 from tfctr.serving.wire import protocol
 from tfctr.serving.wire.pem import read_pem, require_usable
+from tfctr.types import StrPath
 
 # UNAVAILABLE alone says that the server has not done the work; three attempts, the first one included.
 _RETRY = {
@@ -50,7 +54,16 @@ class Connection:
         StorageError: a file cannot be read.
     """
 
-    def __init__(self, target, *, tls=False, root_certificates=None, client_certificate=None, client_key=None, token=None):
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: bool = False,
+        root_certificates: StrPath | None = None,
+        client_certificate: StrPath | None = None,
+        client_key: StrPath | None = None,
+        token: str | Callable[[], str] | None = None,
+    ) -> None:
         address = _TARGET.fullmatch(target) if isinstance(target, str) else None
         if address is None or not 0 < int(address["port"] or 1) < 2**16:  # gRPC takes 74036 for 8500
             fix = "give 'host:port', such as 'localhost:8500', or 'dns:///host:port'"
@@ -68,23 +81,23 @@ class Connection:
         if token is not None and self._credentials is None:
             fix = "give `tls=True`, or `root_certificates` for a certificate authority of your own"
             raise ConfigError("`token` would be sent without encryption.", fix=fix)
-        self._token = token if token is None or callable(token) else _checked(token)
+        self._token = token if token is None or callable(token) else _checked_token(token)
 
-    def open(self, library=grpc):
+    def open(self, library: ModuleType = grpc) -> Any:
         """A channel of `library`: `grpc`, or `grpc.aio`."""
         if self._credentials is None:
             return library.insecure_channel(self.target, options=_OPTIONS)
         return library.secure_channel(self.target, self._credentials, options=_OPTIONS)
 
-    def metadata(self):
+    def metadata(self) -> list[tuple[str, str]] | None:
         """The headers of one request, or None."""
         if self._token is None:
             return None
-        token = _checked(self._token()) if callable(self._token) else self._token
+        token = _checked_token(self._token()) if callable(self._token) else self._token
         return [("authorization", f"Bearer {token}")]
 
 
-def _checked(token):
+def _checked_token(token: Any) -> str:
     """The token, if a header can hold it. An error must not show it."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         problem = "is not text" if not isinstance(token, str) else "is empty or has spaces or characters outside ASCII"

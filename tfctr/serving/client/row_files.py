@@ -7,13 +7,15 @@ model what it was in training; its libraries are imported here only for such a f
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfctr.data.files import JSON_LINES, SEPARATED, find_files, is_files, opened
 from tfctr.errors import ConfigError, DataError
 from tfctr.serving.wire.row_values import plain
 from tfctr.serving.wire.rows import RowError, read_json_lines
+from tfctr.serving.wire.types import Rows
+from tfctr.types import StrPath
 
 _MOST_ROWS = 10_000
 _TABLES = (*SEPARATED, ".parquet", ".zip")
@@ -30,13 +32,13 @@ class Part:
         unit: what is counted: "line" or "row".
     """
 
-    rows: Any
+    rows: Rows
     numbers: Sequence[int]
     file: str
     unit: str
 
     @contextlib.contextmanager
-    def named(self):
+    def named(self) -> Iterator[None]:
         """Inside it, an error of a row says where in its file the row is."""
         try:
             yield
@@ -45,7 +47,7 @@ class Part:
             raise DataError(f"{where}: {error.reason}", fix=error.fix) from error
 
 
-def read_rows(source, **layout):
+def read_rows(source: StrPath | Sequence[StrPath], **layout: Any) -> Iterator[Part]:
     """Yield one `Part` after the other, in the order of the files and of their rows.
 
     Args:
@@ -68,18 +70,18 @@ def read_rows(source, **layout):
         yield from _table_parts(file, given) if _is_table(file) else _json_parts(file)
 
 
-def read_examples(source):
+def read_examples(source: StrPath | Sequence[StrPath]) -> list[dict[str, Any]]:
     """All rows of such files, as a list with one dictionary a row."""
     return [row for part in read_rows(source) for row in (part.rows if isinstance(part.rows, list) else _rows_of(part.rows))]
 
 
-def _rows_of(batch):
+def _rows_of(batch: Any) -> list[dict[str, Any]]:
     """The rows of an Arrow batch."""
     names = batch.schema.names
     return [dict(zip(names, row, strict=True)) for row in zip(*map(plain, batch.columns), strict=True)]
 
 
-def _is_table(file):
+def _is_table(file: Any) -> bool:
     suffixes = [suffix.lower() for suffix in getattr(file, "suffixes", [])[-2:]]
     if any(suffix in JSON_LINES for suffix in suffixes) or not any(suffix in _TABLES for suffix in suffixes):
         return False
@@ -87,12 +89,12 @@ def _is_table(file):
         return not stream.read(100).lstrip().startswith(b"{")
 
 
-def _json_parts(file):
+def _json_parts(file: Any) -> Iterator[Part]:
     for rows in read_json_lines(file, most=_MOST_ROWS):
         yield Part(list(rows.values()), list(rows), str(file), "line")
 
 
-def _table_parts(file, layout):
+def _table_parts(file: Any, given: Mapping[str, Any]) -> Iterator[Part]:
     try:
         from tfctr.data.engine import Engine, quiet, refuse_storage_failures
         from tfctr.data.parts import refuse_corrupt
@@ -101,7 +103,7 @@ def _table_parts(file, layout):
     except ImportError as error:
         fix = "pip install 'ibis-framework[duckdb]' pyarrow; or give JSON lines, which need neither"
         raise ConfigError(f"{file} cannot be read: {error}.", fix=fix) from error
-    layout = Layout(**layout)
+    layout = Layout(**given)
     with tempfile.TemporaryDirectory() as folder, refuse_storage_failures(folder), quiet(), Engine(folder) as engine:
         for part in read_parts(engine, file, "the rows", {}, layout=layout):
             names = [*part.columns, *part.duplicates]  # twice, so that a model that needs one is refused

@@ -5,8 +5,10 @@ knows the channels that are opened afterwards, and a client opens its own at its
 """
 
 import importlib
+from typing import Any
 
 from tfctr.errors import ConfigError
+from tfctr.serving.client.outcomes import Request
 
 _HELP = "Seconds of each request to a served model, its retries included."
 
@@ -23,7 +25,7 @@ class PrometheusMetrics:
     >>> client = PredictionClient("localhost:8500", model="frappe", observe=PrometheusMetrics())  # doctest: +SKIP
     """
 
-    def __init__(self, registry=None):
+    def __init__(self, registry: Any = None) -> None:
         library = _load("prometheus_client", "prometheus")
         registry = library.REGISTRY if registry is None else registry
         labels = ["model", "method", "code"]
@@ -32,7 +34,7 @@ class PrometheusMetrics:
         except ValueError as error:
             raise ConfigError("this registry observes clients already.", fix="give all clients the same object") from error
 
-    def __call__(self, request):
+    def __call__(self, request: Request) -> None:
         self._seconds.labels(request.model, request.method, request.code).observe(request.seconds)
 
 
@@ -46,16 +48,16 @@ class OpenTelemetryMetrics:
         ConfigError: opentelemetry-api is not installed.
     """
 
-    def __init__(self, provider=None):
+    def __init__(self, provider: Any = None) -> None:
         meter = _load("opentelemetry.metrics", "opentelemetry").get_meter("tfctr", meter_provider=provider)
         self._seconds = meter.create_histogram("tfctr.client.request.duration", unit="s", description=_HELP)
 
-    def __call__(self, request):
+    def __call__(self, request: Request) -> None:
         attributes = {"model": request.model, "method": request.method, "code": request.code}
         self._seconds.record(request.seconds, attributes)
 
 
-def _load(module, extra):
+def _load(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -13,15 +13,18 @@ Reference: [Platt, 1999](https://www.microsoft.com/en-us/research/publication/pr
 
 import dataclasses
 import math
+from typing import Any, Self, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfctr import metrics
+from tfctr.data.split import Split
 from tfctr.errors import ConfigError, DataError, require_number, require_one_of
 from tfctr.metrics import SMALLEST_PROBABILITY
-from tfctr.models._base import require_model
+from tfctr.models._base import CTRModel, require_model
+from tfctr.types import Tensor
 
 METHODS = ("temperature", "platt", "isotonic")
 NONE = "none"  # the model's own sigmoid
@@ -40,16 +43,16 @@ class SigmoidCalibration:
     slope: float = 1.0
     intercept: float = 0.0
     method: str = NONE
-    figures: dict = dataclasses.field(default_factory=dict)
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """What the model card says."""
         return {"method": self.method, "slope": self.slope, "intercept": self.intercept, **self.figures}
 
-    def __call__(self, logits):
+    def __call__(self, logits: Tensor) -> Tensor:
         return tf.sigmoid(np.float32(self.slope) * logits + np.float32(self.intercept))
 
-    def for_all_negatives(self, kept):
+    def for_all_negatives(self, kept: float) -> Self:
         """The same map for a world in which training has seen only `kept` of the non-clicks."""
         return dataclasses.replace(self, intercept=self.intercept + math.log(kept))
 
@@ -67,16 +70,16 @@ class IsotonicCalibration:
     logits: tuple[float, ...]
     probabilities: tuple[float, ...]
     method: str = "isotonic"
-    figures: dict = dataclasses.field(default_factory=dict)
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     kept: float = 1.0
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """What the model card says."""
         return {"method": self.method, "knots": len(self.logits), **self.figures}
 
-    def __call__(self, logits):
-        x, y = np.float32(self.logits), np.float32(self.probabilities)
-        rises = np.diff(np.float64(self.probabilities)) / np.diff(np.float64(self.logits))
+    def __call__(self, logits: Tensor) -> Tensor:
+        x, y = np.array(self.logits, np.float32), np.array(self.probabilities, np.float32)
+        rises = np.diff(self.probabilities) / np.diff(self.logits)
         slopes = np.float32(np.append(np.minimum(rises, np.finfo("float32").max), 0.0))
         inside = tf.clip_by_value(logits, x[0], x[-1])
         knot = tf.maximum(tf.searchsorted(x, inside, side="right") - 1, 0)
@@ -85,12 +88,15 @@ class IsotonicCalibration:
         clicks = tf.where(tf.math.is_nan(logits), logits, tf.minimum(line, tf.gather(above, knot)))
         return clicks if self.kept == 1 else clicks / (clicks + (1.0 - clicks) / np.float32(self.kept))
 
-    def for_all_negatives(self, kept):
+    def for_all_negatives(self, kept: float) -> Self:
         """The same map for a world in which training has seen only `kept` of the non-clicks."""
         return dataclasses.replace(self, kept=self.kept * kept)
 
 
-def fit_calibration(model, split, method="best", batch_size=10_000):
+Calibration: TypeAlias = SigmoidCalibration | IsotonicCalibration
+
+
+def fit_calibration(model: CTRModel, split: Split, method: str = "best", batch_size: int = 10_000) -> Calibration:
     """Fit a calibration of a model's logits on the rows of a split, best the one for validation.
 
     Args:
@@ -117,12 +123,13 @@ def fit_calibration(model, split, method="best", batch_size=10_000):
     require_model(model)
     require_split(split, model)
     model.settle()
-    scorer = keras.Model(model.input, model.output["logit"])
+    outputs: Any = model.output
+    scorer: Any = keras.Model(model.input, outputs["logit"])
     logits = scorer.predict(split.batches(batch_size, shuffle=False), verbose=0)[:, 0]
     return calibration_of(split.labels, logits, split.weights, method)
 
 
-def calibration_of(labels, logits, weights=None, method="best"):
+def calibration_of(labels: Any, logits: Any, weights: Any = None, method: str = "best") -> Calibration:
     """`fit_calibration` for given logits.
 
     >>> rng = np.random.default_rng(0)
@@ -148,7 +155,7 @@ def calibration_of(labels, logits, weights=None, method="best"):
     return dataclasses.replace(fitted, figures={"rows": len(labels), "before": before, "after": compared})
 
 
-def all_negatives(calibration, kept):
+def all_negatives(calibration: Calibration | None, kept: float) -> Calibration | None:
     """A calibration for all rows, from one for rows of which only the share `kept` of the non-clicks was kept.
 
     `p / (p + (1 - p) / kept)`, which adds `ln(kept)` to the logit. `calibration` None is the model's own sigmoid.
@@ -167,7 +174,7 @@ def all_negatives(calibration, kept):
     return calibration if kept == 1 else (calibration or SigmoidCalibration()).for_all_negatives(kept)
 
 
-def require_split(split, model):
+def require_split(split: Any, model: CTRModel) -> None:
     """Raise `ConfigError` unless `split` can have rows, and is of the model's fit; `DataError` for ids that cannot be."""
     if split is None or isinstance(split, str):
         raise ConfigError(f"`split` is {split!r}: there are no rows in it.", fix="pass a split, such as dataset.valid")

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tfctr.errors import ExportError, TfctrError
+from tfctr.errors import ExportError, TfctrError, require
 from tfctr.serving.runtime.saved_model import SavedModel, StatusError, disable_xla
 from tfctr.serving.runtime.warmup import read_warmup
 from tfctr.storage import read_json, write_json
+from tfctr.types import StrPath
 
 # What the child keeps of the environment: how to start, and what decides the order of floating-point sums.
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _KEPT_PREFIXES = ("OMP_", "KMP_", "DNNL_", "ONEDNN_", "TF_ENABLE_ONEDNN", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
-def check_saved_model(folder, *, timeout=300.0):
+def check_saved_model(folder: StrPath, *, timeout: float = 300.0) -> dict[str, int]:
     """Refuse a SavedModel that does not reproduce its warm-up records.
 
     Args:
@@ -88,7 +89,8 @@ def _compare(folder):
     for record in read_warmup(folder):
         rows[record.signature] = rows.get(record.signature, 0) + _compare_record(model, record)
     for signature in model.signatures:
-        _require(signature in rows, f"signature {signature!r} has no golden rows.", "give golden rows for every signature")
+        problem = f"signature {signature!r} has no golden rows."
+        require(signature in rows, problem, fix="give golden rows for every signature", error=ExportError)
     return rows
 
 
@@ -100,10 +102,11 @@ def _compare_record(model, record):
         raise ExportError(
             f"signature {signature!r} cannot run: {error.problem}", fix="use only TensorFlow operations, without compilation"
         ) from error
-    _require(
+    require(
         set(golden) == set(served),
         f"signature {signature!r} has the outputs {sorted(served)}, its golden rows have {sorted(golden)}.",
-        "name them alike",
+        fix="name them alike",
+        error=ExportError,
     )
     for name in sorted(golden):
         _compare_output(f"signature {signature!r}, output {name!r}", golden[name], served[name])
@@ -111,10 +114,11 @@ def _compare_record(model, record):
 
 
 def _compare_output(where, golden, served):
-    _require(
+    require(
         (golden.dtype, golden.shape) == (served.dtype, served.shape),
         f"{where}: {golden.dtype} {golden.shape} offline, {served.dtype} {served.shape} served.",
-        "return the same type and shape on both faces",
+        fix="return the same type and shape on both faces",
+        error=ExportError,
     )
     different = _different_rows(golden, served)
     if different.size:
@@ -135,11 +139,6 @@ def _different_rows(golden, served):
 
 def _text(array, row):
     return str(np.atleast_1d(array)[row])
-
-
-def _require(condition, problem, fix):
-    if not condition:
-        raise ExportError(problem, fix=fix)
 
 
 def _main(folder, report_file):

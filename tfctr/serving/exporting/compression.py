@@ -13,14 +13,19 @@ Reference: [Guan et al., 2019](https://arxiv.org/abs/1911.02079), who quantize t
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfctr import metrics
+from tfctr.data.split import Split
 from tfctr.errors import ConfigError, DataError, ExportError, require_number, require_one_of
-from tfctr.models._base import PREDICTION, require_model
-from tfctr.serving.exporting.calibration import all_negatives, require_split
+from tfctr.models._base import PREDICTION, CTRModel, require_model
+from tfctr.serving.exporting.calibration import Calibration, all_negatives, require_split
+from tfctr.types import Tensor
 
 FORMS = ("float16", "int8")
 # Trained TF4CTR, CETN, DeepFM and DNN on Frappe, MovieLens and Criteo moved the worst of up to 100,000 probabilities by at most
@@ -32,16 +37,16 @@ _CHUNK = 2**22  # numbers that are converted at a time: no second table in memor
 
 
 def compress_tables(
-    model,
-    split,
-    form,
+    model: CTRModel,
+    split: Split,
+    form: str,
     *,
-    calibration=None,
-    negatives_kept=1.0,
-    max_difference=None,
-    max_auc_drop=MAX_AUC_DROP,
-    batch_size=10_000,
-):
+    calibration: Calibration | None = None,
+    negatives_kept: float = 1.0,
+    max_difference: float | None = None,
+    max_auc_drop: float = MAX_AUC_DROP,
+    batch_size: int = 10_000,
+) -> "CompressedTables":
     """Store all embedding tables of a model in a smaller form, unless that changes its predictions too much.
 
     The model itself stays as it is. A table of at most four columns is stored as float16 under `"int8"`, too: as small, and
@@ -82,9 +87,9 @@ def compress_tables(
     model.settle()
     tables = CompressedTables(model, form, max_difference)
     scored = [tables.probabilities(batch[0], calibration) for batch in split.batches(batch_size, shuffle=False)]
-    probabilities = np.concatenate(scored, axis=1)
-    difference = tables.require_alike(*probabilities, f"{split.name} row")
-    before, after = (_auc(split, values) for values in probabilities)
+    exact, compressed = np.concatenate(scored, axis=1)
+    difference = tables.require_alike(exact, compressed, f"{split.name} row")
+    before, after = _auc(split, exact), _auc(split, compressed)
     if before - after > max_auc_drop:
         tables.refuse(f"the AUC of {split.name} falls from {before:.6g} to {after:.6g}, by more than {max_auc_drop:g}")
     tables.figures |= {
@@ -96,7 +101,7 @@ def compress_tables(
     return tables
 
 
-def reading(model, tables):
+def reading(model: CTRModel, tables: "CompressedTables | None") -> contextlib.AbstractContextManager[None]:
     """Within it, the model reads these `CompressedTables` in all that is traced; its own if None.
 
     Raises:
@@ -115,8 +120,9 @@ def reading(model, tables):
 class CompressedTables:
     """The tables of one model in a smaller form; made by `compress_tables`."""
 
-    def __init__(self, model, form, max_difference):
-        self.model, self.form, self.max_difference, self.figures = model, form, max_difference, {}
+    def __init__(self, model: CTRModel, form: str, max_difference: float) -> None:
+        self.model, self.form, self.max_difference = model, form, max_difference
+        self.figures: dict[str, Any] = {}
         _require_all_tables(model)
         self.weights_sha256 = _sha256_of_weights(model)
         self._stored = [_stored(table, form) for table in model.tables]
@@ -125,34 +131,35 @@ class CompressedTables:
             self._compressed = _scorer(model)
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """What the tables take, in memory and on disk."""
         return sum(v.shape.num_elements() * v.dtype.size for stored in self._stored for v in stored.variables)
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """What the model card says."""
         return {"form": self.form, **self.figures}
 
     @contextlib.contextmanager
-    def in_place(self):
+    def in_place(self) -> Iterator[None]:
         """Let the model read these tables in all that is traced within."""
         with contextlib.ExitStack() as stack:
             for embedding, stored in zip(self.model.embeddings, self._stored, strict=True):
                 stack.enter_context(embedding.reading(stored))
             yield
 
-    def probabilities(self, ids, calibration=None):
+    def probabilities(self, ids: Tensor, calibration: Calibration | None = None) -> np.ndarray:
         """Probabilities with the model's own tables and with these: `(rows, width) -> (2, rows)`, float64."""
         logits = [scorer(tf.convert_to_tensor(ids))[:, 0] for scorer in (self._exact, self._compressed)]
         if calibration is not None:
-            return np.float64([calibration(tf.cast(values, tf.float32)) for values in logits])
-        return np.exp(-np.logaddexp(0, -np.float64(logits)))
+            return np.array([calibration(tf.cast(values, tf.float32)) for values in logits], np.float64)
+        return np.exp(-np.logaddexp(0, -np.array(logits, np.float64)))
 
-    def require_close(self, ids, what, calibration=None):
+    def require_close(self, ids: Tensor, what: str, calibration: Calibration | None = None) -> None:
         """Refuse to serve, if the probability of one of these rows moves further than the bound."""
-        self.require_alike(*self.probabilities(ids, calibration), what)
+        before, after = self.probabilities(ids, calibration)
+        self.require_alike(before, after, what)
 
-    def require_alike(self, before, after, what):
+    def require_alike(self, before: np.ndarray, after: np.ndarray, what: str) -> float:
         """The same for probabilities; gives the largest difference."""
         differences = np.where(np.isnan(before) & np.isnan(after), 0.0, np.abs(before - after))
         for row in np.argsort(differences)[-1:]:  # the largest, or one that is NaN
@@ -161,7 +168,7 @@ class CompressedTables:
                 self.refuse(f"the probability of {change}, by more than {self.max_difference:g}")
         return float(differences.max(initial=0.0))
 
-    def refuse(self, problem):
+    def refuse(self, problem: str) -> NoReturn:
         """Raise `ExportError`."""
         others = "float16, or " if self.form == "int8" else ""
         fix = f"use {others}the model's own tables; compress_tables() takes other bounds"
@@ -171,20 +178,20 @@ class CompressedTables:
 class Float16Table(tf.Module):
     """A table in float16: `(...) ids -> (..., dim)` float32."""
 
-    def __init__(self, table):
+    def __init__(self, table: keras.Variable) -> None:
         super().__init__()
         self.values = _empty(table.shape, tf.float16)
         for ids, rows in _chunks(table):
             self.values.scatter_update(tf.IndexedSlices(_halved(rows, ids, table.path), ids))
 
-    def __call__(self, ids):
+    def __call__(self, ids: Tensor) -> Tensor:
         return tf.cast(tf.nn.embedding_lookup(self.values, ids), tf.float32)
 
 
 class Int8Table(tf.Module):
     """A table in int8, with one scale a row: `(...) ids -> (..., dim)` float32."""
 
-    def __init__(self, table):
+    def __init__(self, table: keras.Variable) -> None:
         super().__init__()
         self.codes, self.scales = _empty(table.shape, tf.int8), _empty((table.shape[0], 1), tf.float32)
         for ids, rows in _chunks(table):
@@ -192,12 +199,12 @@ class Int8Table(tf.Module):
             self.codes.scatter_update(tf.IndexedSlices(codes, ids))
             self.scales.scatter_update(tf.IndexedSlices(scales, ids))
 
-    def __call__(self, ids):
+    def __call__(self, ids: Tensor) -> Tensor:
         codes = tf.cast(tf.nn.embedding_lookup(self.codes, ids), tf.float32)
         return codes * tf.nn.embedding_lookup(self.scales, ids)
 
 
-def quantize(rows):
+def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows as int8: `codes * scales` is nearest to them.
 
     Shapes:

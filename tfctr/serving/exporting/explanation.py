@@ -1,9 +1,13 @@
 """Why a model answers as it does: its named logits, what its gates and its fusion weigh, and how hard the sample is."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tfctr.errors import ExportError
+from tfctr.models._base import CTRModel
+from tfctr.types import Tensor
 
 # Of the probability that the model gives to the true class: below the first misclassified, below the second poorly classified.
 DIFFICULTY_THRESHOLDS = (0.3, 0.6)
@@ -40,8 +44,9 @@ class Explanation:
     [[0.5, 0.5]]
     """
 
-    def __init__(self, model):
-        logits = {name: output for name, output in model.output.items() if tuple(output.shape) == (None, 1)}
+    def __init__(self, model: CTRModel) -> None:
+        outputs: Any = model.output
+        logits = {name: output for name, output in outputs.items() if tuple(output.shape) == (None, 1)}
         for name in logits:
             if name in _OURS:
                 raise ExportError(
@@ -51,7 +56,7 @@ class Explanation:
         self.fusion = _layer_that_explains(model, "fusion_weights")
         self.graph = keras.Model(model.input, {"logits": logits, "fused": [] if self.fusion is None else self.fusion.input})
 
-    def __call__(self, ids):
+    def __call__(self, ids: Tensor) -> dict[str, Tensor]:
         outputs = self.graph(ids, training=False)
         explained = {name: tf.cast(logit, tf.float32)[:, 0] for name, logit in outputs["logits"].items()}
         if self.gate is not None:
@@ -62,7 +67,7 @@ class Explanation:
         return {**explained, "difficulty_if_click": difficulty(click), "difficulty_if_no_click": difficulty(1.0 - click)}
 
 
-def difficulty(true_class):
+def difficulty(true_class: Tensor) -> Tensor:
     """TF4CTR's class of samples, from the probability that the model gives to a sample's label.
 
     Below 0.3 (misclassified) hard, below 0.6 (poorly classified) challenging, else (well-classified) easy; text for what is not

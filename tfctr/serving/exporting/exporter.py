@@ -3,32 +3,31 @@
 import contextlib
 import dataclasses
 import logging
-import math
-import numbers
 import platform
-import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 import tfctr
 from tfctr.data.shares import told_shares
-from tfctr.errors import ConfigError, DataError, ExportError
-from tfctr.models._base import require_model
+from tfctr.errors import DataError, ExportError
+from tfctr.models._base import CTRModel, require_model
 from tfctr.schema import Schema
-from tfctr.serving.exporting.calibration import all_negatives
 from tfctr.serving.exporting.check import check_saved_model
-from tfctr.serving.exporting.compression import reading
-from tfctr.serving.exporting.golden import golden_rows, write_golden
+from tfctr.serving.exporting.compression import CompressedTables, reading
+from tfctr.serving.exporting.golden import Golden, RawColumns, golden_rows, write_golden
+from tfctr.serving.exporting.options import ExportOptions, chosen_options
 from tfctr.serving.exporting.signatures import ServedGraph
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import MOST_ROWS, write_warmup
-from tfctr.serving.store.folders import publish, require_place
+from tfctr.serving.store.folders import add_version, require_place
 from tfctr.serving.wire.token_rules import raw_columns
 from tfctr.storage import write_json
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,21 +36,8 @@ _MOST_EXAMPLES = 10_000
 
 
 def export(
-    model,
-    folder,
-    *,
-    vocabularies=None,
-    metrics=None,
-    examples=None,
-    candidates=None,
-    optional=(),
-    calibration=None,
-    negatives_kept=1.0,
-    tables=None,
-    without=(),
-    origin=None,
-    check=True,
-):
+    model: CTRModel, folder: StrPath, options: ExportOptions | None = None, *, check: bool = True, **fields: Any
+) -> Path:
     """Publish a model as the next version of `folder`, once it has given the answers of `model.predict` bit for bit.
 
     | signature | inputs | outputs |
@@ -59,7 +45,7 @@ def export(
     | `serving_default` | each feature by its name, `(batch,)`: text, "" if missing; float64, NaN if missing | `probability` |
     | `ids` | `ids`, `(batch, schema.width)` int32, as prepared; what a feature lacks is out of vocabulary | `probability` |
     | `rank` | the `candidates` as `(rows,)`, all other features, the context, as `(1,)` | `probability`, `(rows,)` |
-    | `classify` | `inputs`: serialized tf.Example, see `parse_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
+    | `classify` | `inputs`: tf.Example messages, see `parse_tf_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
     | `regress` | the same | `outputs`, the probability |
     | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
     | `schema` | `rows`, `(batch,)` int32 | `schema`: JSON of what clients must know of tokens, the same for each row |
@@ -79,32 +65,17 @@ def export(
     Args:
         model: a `CTRModel`: one of `tfctr.models`, or `CTRModel(schema, ids, {"logit": ...})` of the tensors of any graph.
         folder: where the versions are; this one becomes `folder/<number>`.
-        vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
-        metrics: `{name: number}` for the model card; None, or a number that is not finite, is what is not defined.
-        examples: up to 10,000 raw rows, in any form that `PredictionClient` takes, that join the golden rows of
-            `serving_default`; the first 64 those of the other signatures, too. They stand in the version, for all who may read
-            it: give none that are about people. The other golden rows are made up.
-        candidates: names of the features that differ among the candidates of one request; None for no signature `rank`.
-        optional: names of features that requests to `serving_default`, `rank`, `explain` and `embedding` may leave out, and
-            that are then missing: clients written before a new feature need no change. Not for a server that batches requests.
-        calibration: made by `fit_calibration`. `explain` keeps the logits as they are, and judges difficulty by the model's own
-            probability.
-        negatives_kept: the share of the non-clicks that was kept in the rows that the model was trained and calibrated on. The
-            probabilities are for all rows: `p / (p + (1 - p) / negatives_kept)`.
-        tables: made by `compress_tables`; None stores the model's own, in float32. All signatures read them, so that golden
-            answers are those of the model with these tables.
-        without: which of the signatures `explain` and `embedding` the version does not have: they tell more of the model than
-            probabilities do.
-        origin: plain data that say where the model comes from, for the model card: `run.origin`.
+        options: an `ExportOptions`; its defaults if None.
         check: run the strict check before publishing.
+        fields: those of `ExportOptions`, which replace the ones in `options`: `export(model, folder, candidates=["item"])`.
 
     Returns:
         The path of the new version.
 
     Raises:
         ConfigError: the model has no fitted schema, `vocabularies` is a dataset of another fit, a vocabulary file is not the
-            model's, `candidates` or `optional` names no feature, `metrics` holds what is no number, `negatives_kept` is not in
-            (0, 1], `tables` are not this model's as it is now, or the name of `folder` cannot be a model's.
+            model's, `candidates` or `optional` names no feature, another option cannot be used, `tables` are not this model's
+            as it is now, or the name of `folder` cannot be a model's.
         StorageError: a vocabulary file is missing, `folder` is no folder of versions, or cannot be written.
         DataError: the examples are too many, or do not fit the schema.
         ExportError: a weight or an answer is not finite, the SavedModel answers differently, or `tables` move a probability
@@ -117,39 +88,30 @@ def export(
     ...     export(tfctr.models.LR(schema), folder).name
     '1'
     """
-    folder, metrics = require_place(folder), known_metrics(metrics or {})
-    calibration = all_negatives(calibration, negatives_kept)
-    schema = _schema_of(model, vocabularies)
+    folder, options = require_place(folder), chosen_options(options, fields)
+    schema = _schema_of(model, options.vocabularies)
     model.settle()
     _refuse_infinite_weights(model)
-    with reading(model, tables):
+    with reading(model, options.tables):
         with _as_served(model):
-            graph = ServedGraph(model, schema, candidates, optional, calibration, without)
-            golden = list(_golden(graph, examples, tables))
+            graph = ServedGraph(model, schema, options)
+            golden = list(_golden(graph, options))
+        card = {**_model_card(model, options), **_served(graph, options)}
 
-        served = {
-            "signatures": sorted(graph.endpoints),
-            "candidates": list(graph.candidates or ()),
-            "optional": list(graph.raw.optional),
-            "calibration": None if calibration is None else calibration.describe(),
-            "negatives_kept": negatives_kept,
-            "tables": None if tables is None else tables.describe(),
-        }
-
-        def build(version):
+        def build(version: Path) -> None:
             graph.write(version)
             (version / _EXTRA).mkdir()
             schema.save(version / _EXTRA / "schema.json")
-            write_json(version / _EXTRA / "model_card.json", {**_model_card(model, metrics), "origin": origin, **served})
+            write_json(version / _EXTRA / "model_card.json", card)
             write_golden(version / _EXTRA / "golden.json", golden, model=folder.name)
             write_warmup(version, golden, model=folder.name)
             if check:
                 check_saved_model(version)
 
-        return publish(folder, build)
+        return add_version(folder, build)
 
 
-def unseen_of(version, schema, examples):
+def unseen_of(version: StrPath, schema: Schema, examples: Any) -> dict[str, Any] | None:
     """The shares of the tokens of raw rows that an exported version does not know: see `PredictionClient.unseen`."""
     model = SavedModel(version)
     if (signature := model.signatures.get("unseen")) is None:
@@ -171,22 +133,22 @@ def _as_served(model):
         model.run_eagerly, model.predict_function = eagerly, None
 
 
-def _golden(graph, examples, tables):
+def _golden(graph: ServedGraph, options: ExportOptions) -> Iterator[Golden]:
     """Requests with answers, of golden rows and of examples."""
     rows = golden_rows(graph.schema)
     yield from graph.golden(rows, (1, 3, MOST_ROWS))
     yield from graph.golden_without_optional(rows)
     yield graph.foreign_ids()
     yield graph.golden_token_rules()
-    _require_close(graph, rows, "golden row", tables)
-    if examples is not None:
-        columns = raw_columns(graph.schema, examples)
+    _require_close(graph, rows, "golden row", options.tables)
+    if options.examples is not None:
+        columns = raw_columns(graph.schema, options.examples)
         _LOG.warning("%s rows of yours go into the version, for all who may read it", f"{len(next(iter(columns.values()))):,}")
         yield from _golden_examples(graph, columns)
-        _require_close(graph, columns, "example", tables)
+        _require_close(graph, columns, "example", options.tables)
 
 
-def _golden_examples(graph, columns):
+def _golden_examples(graph: ServedGraph, columns: RawColumns) -> Iterator[Golden]:
     """The first rows for every signature, the others for `serving_default` alone."""
     rows = len(next(iter(columns.values())))
     if rows > _MOST_EXAMPLES:
@@ -199,12 +161,12 @@ def _golden_examples(graph, columns):
             yield graph.golden_probabilities(part)
 
 
-def _require_close(graph, columns, what, tables):
+def _require_close(graph: ServedGraph, columns: RawColumns, what: str, tables: CompressedTables | None) -> None:
     if tables is not None:
         tables.require_close(graph.raw(columns), what, graph.calibration)
 
 
-def _schema_of(model, vocabularies):
+def _schema_of(model: CTRModel, vocabularies: StrPath | None) -> Schema:
     require_model(model)
     schema = model.schema
     if vocabularies is not None:
@@ -225,25 +187,13 @@ def _refuse_infinite_weights(model):
             raise ExportError(f"the weight {weight.path!r} is not finite.", fix="train the model again")
 
 
-def known_metrics(metrics):
-    """Plain numbers, None for what is not defined."""
-    if not isinstance(metrics, Mapping):
-        raise ConfigError(f"`metrics` is {reprlib.repr(metrics)}.", fix='give a dict of numbers, such as {"auc": 0.75}')
-    known = {}
-    for name, value in metrics.items():
-        if value is not None and not isinstance(value, numbers.Real):
-            raise ConfigError(f"the metric {name!r} is {reprlib.repr(value)}.", fix="give a number, or None")
-        known[name] = float(value) if value is not None and math.isfinite(value) else None
-    return known
-
-
-def _model_card(model, metrics):
+def _model_card(model: CTRModel, options: ExportOptions) -> dict[str, Any]:
     return {
         "model": type(model).__name__,
         "config": _without_schemas(model.get_config()),
         "precision": _precision(model),
         "parameters": model.count_params(),
-        "metrics": metrics,
+        "metrics": options.metrics,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "tfctr": tfctr.__version__,
@@ -251,6 +201,19 @@ def _model_card(model, metrics):
             "tensorflow": tf.__version__,
             "python": platform.python_version(),
         },
+        "origin": options.origin,
+    }
+
+
+def _served(graph: ServedGraph, options: ExportOptions) -> dict[str, Any]:
+    """What the model card says of the answers."""
+    return {
+        "signatures": sorted(graph.endpoints),
+        "candidates": list(graph.candidates or ()),
+        "optional": list(graph.raw.optional),
+        "calibration": None if graph.calibration is None else graph.calibration.describe(),
+        "negatives_kept": options.negatives_kept,
+        "tables": None if options.tables is None else options.tables.describe(),
     }
 
 

@@ -6,21 +6,31 @@ They lie beside the model as TensorFlow Serving's messages in their JSON form, w
 import itertools
 import math
 import random
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from google.protobuf import json_format
 
 from tfctr.features import Numeric, Sequence
+from tfctr.schema import Schema
 from tfctr.serving.wire.protocol import PredictRequest, PredictResponse, arrays_of, predict_messages
 from tfctr.storage import read_json, write_json
 from tfctr.token_text import written_forms
+from tfctr.types import StrPath
+
+# Raw columns by the name of their feature: text as `object` arrays of `bytes`, numbers as float64.
+RawColumns: TypeAlias = Mapping[str, np.ndarray]
+
+# A request and its answer: `{"signature": its name, "inputs": {name: array}, "outputs": {name: array}}`.
+Golden: TypeAlias = dict[str, Any]
 
 _MOST_KNOWN = 20
 _STRANGE_TEXTS = (b"", b"a token that no table has", b" ", b"\0", b"\r\n", "é".encode() * 100, b"\xff\xfe")
 _STRANGE_NUMBERS = (math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, -5e-324, 0.0, -0.0)
 
 
-def golden_rows(schema, rows=64):
+def golden_rows(schema: Schema, rows: int = 64) -> RawColumns:
     """Raw columns: rows of one kind of value (known, missing, unseen, extreme), rows of known values, rows of any.
 
     Args:
@@ -46,13 +56,13 @@ def golden_rows(schema, rows=64):
     return columns
 
 
-def write_golden(path, golden, model):
+def write_golden(path: StrPath, golden: Iterable[Golden], model: str) -> None:
     """Write golden batches as a list of `{"request": PredictRequest, "response": PredictResponse}` for the served `model`."""
     pairs = [zip(("request", "response"), predict_messages(batch, model), strict=True) for batch in golden]
     write_json(path, [{name: json_format.MessageToDict(message) for name, message in pair} for pair in pairs])
 
 
-def read_golden(path):
+def read_golden(path: StrPath) -> list[Golden]:
     """The golden batches that `write_golden` wrote: a list of `{"signature", "inputs", "outputs"}`, with equal bits."""
     golden = []
     for messages in read_json(path):

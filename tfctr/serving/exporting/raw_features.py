@@ -1,21 +1,23 @@
 """The online face of a schema: raw columns in, the ids of the prepared matrix out, all in TensorFlow operations."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, StorageError, require_one_of
-from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, SMALLEST_NORMAL, Numeric, Sequence, TokenFeature
+from tfctr.schema import Schema
 from tfctr.serving.exporting.token_graph import canonical, has_form, is_canonical, read_written_lists
 from tfctr.storage import sha256
+from tfctr.types import Tensor
 
 # The position of a token that no vocabulary file holds, so that `position + FIRST_KNOWN` is its id, too.
 _UNKNOWN = np.int64(OUT_OF_VOCABULARY - FIRST_KNOWN)
 MISSING_VALUES = {tf.string: "", tf.float64: np.nan}
 _NAN_BITS = np.float32("nan").view("int32")
-_SMALLEST_NORMAL = float(np.finfo("float32").smallest_normal)
-_SMALLEST_NORMAL_BITS, _INFINITE_BITS = (int(np.float32(value).view("int32")) for value in (_SMALLEST_NORMAL, np.inf))
+_SMALLEST_NORMAL_BITS, _INFINITE_BITS = (int(np.float32(value).view("int32")) for value in (SMALLEST_NORMAL, np.inf))
 
 
 class RawFeatures(tf.Module):
@@ -48,26 +50,29 @@ class RawFeatures(tf.Module):
     [[3, 8], [1, 7]]
     """
 
-    def __init__(self, schema, optional=()):
+    def __init__(self, schema: Schema, optional: Iterable[str] = ()) -> None:
         super().__init__()
         self.schema = schema
         self.optional = some_features(schema, "optional", optional)
-        fields = [field for field in schema.fields if _is_text(field) and field.feature.hash_buckets is None]
-        files = [(field.feature, _Vocabulary(schema, field.feature)) for field in fields]
-        # TensorFlow refuses an empty file.
-        self.tables = {f.name: tf.lookup.StaticHashTable(file, _UNKNOWN) for f, file in files if f.size > FIRST_KNOWN}
+        self.lookups = {}
+        for field in schema.fields:
+            feature = field.feature
+            if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+                file = _Vocabulary(schema, feature, field.size)
+                if field.size > FIRST_KNOWN:  # TensorFlow refuses an empty file
+                    self.lookups[feature.name] = tf.lookup.StaticHashTable(file, _UNKNOWN)
 
     @property
-    def signature(self):
+    def signature(self) -> dict[str, Any]:
         """`{name: TensorSpec}` of the raw columns, in the order of the schema."""
         dtypes = {"string": tf.string, "number": tf.float64}
         return {f.name: tf.TensorSpec((None,), dtypes[f.raw_type], name=f.name) for f in self.schema.features}
 
-    def __call__(self, columns):
+    def __call__(self, columns: Mapping[str, Tensor]) -> Tensor:
         columns = self._of_equal_length({name: columns[name] for name in self.signature})
         return _in_order(*self._ids(columns, self.schema.fields))
 
-    def rank(self, columns, candidates):
+    def rank(self, columns: Mapping[str, Tensor], candidates: Collection[str]) -> Tensor:
         """The ids of each candidate beside one context, whose tokens are looked up once.
 
         Args:
@@ -149,8 +154,8 @@ class RawFeatures(tf.Module):
     def _positions(self, feature, tokens):
         if feature.hash_buckets is not None:
             return tf.strings.to_hash_bucket_fast(tokens, feature.hash_buckets)
-        if feature.name in self.tables:
-            return self.tables[feature.name].lookup(tokens)
+        if feature.name in self.lookups:
+            return self.lookups[feature.name].lookup(tokens)
         return tf.fill(tf.shape(tokens), _UNKNOWN)
 
 
@@ -176,18 +181,17 @@ def _bucketed_ids(columns, fields):
     ids = np.stack([np.pad(np.int32(f.interval_ids), (0, most - len(f.edges)), "edge") for f in features])
     intervals = tf.searchsorted(_ordered(edges), _ordered(values), side="right")
     ids = tf.where(tf.math.is_nan(values), MISSING, tf.gather(ids, intervals, batch_dims=1))
-    ids += np.int32([[field.offset] for field in fields])
+    ids += np.array([[field.offset] for field in fields], np.int32)
     return tf.stack(tf.unstack(ids), axis=1)  # a transpose, for which oneDNN would log an error on some processors
 
 
 def _scaled_bits(columns, fields):
     values = tf.stack([columns[field.feature.name] for field in fields], axis=1)  # (batch, features)
-    mean = np.float64([field.feature.mean for field in fields])
-    scale = np.float64([field.feature.scale for field in fields])
+    mean = np.array([field.feature.mean for field in fields], np.float64)
+    scale = np.array([field.feature.scale for field in fields], np.float64)
     # TensorFlow turns a division by a constant into a product with its inverse, which rounds differently; not this one.
     z = tf.math.divide_no_nan(values - mean, scale)
-    # TensorFlow flushes subnormal numbers to zero, other engines do not: zero on both faces.
-    z = tf.cast(tf.where(tf.abs(z) < _SMALLEST_NORMAL, tf.zeros_like(z), z), tf.float32)
+    z = tf.cast(tf.where(tf.abs(z) < SMALLEST_NORMAL, tf.zeros_like(z), z), tf.float32)
     return tf.where(tf.math.is_finite(z), tf.bitcast(z, tf.int32), _NAN_BITS)
 
 
@@ -201,7 +205,7 @@ def _filled(column, rows):
     return tf.concat([column, tf.fill([tf.where(tf.size(column) == 0, rows, 0)], missing)], axis=0)
 
 
-def some_features(schema, argument, names):
+def some_features(schema: Schema, argument: str, names: Iterable[str]) -> tuple[str, ...]:
     """The names as a tuple. Raises `ConfigError` unless they are features of the schema, each named once, and not all of them.
 
     >>> from tfctr import Categorical, Schema
@@ -219,7 +223,7 @@ def some_features(schema, argument, names):
     return names
 
 
-def in_range(schema, ids):
+def in_range(schema: Schema, ids: Tensor) -> Tensor:
     """The ids, where one is not of its feature "out of vocabulary" instead, and a scaled number that `prepare` never writes,
     since it is not finite or is subnormal, as the bits of 35 are, "missing".
 
@@ -233,7 +237,7 @@ def in_range(schema, ids):
     """
     widths = [field.feature.width for field in schema.fields]
     first = np.repeat([field.offset for field in schema.fields], widths).astype("int32")
-    size = np.repeat([field.feature.size for field in schema.fields], widths).astype("int32")
+    size = np.repeat([field.size for field in schema.fields], widths).astype("int32")
     known = tf.where((ids >= first) & (ids < first + size), ids, first + OUT_OF_VOCABULARY)
     scaled = np.repeat([_is_scaled(field) for field in schema.fields], widths)
     if not scaled.any():
@@ -274,9 +278,9 @@ def _ordered(numbers):
 class _Vocabulary(tf.lookup.TextFileInitializer):
     """Token -> position, read from a file that becomes an asset of the SavedModel; from memory it would be a constant."""
 
-    def __init__(self, schema, feature):
+    def __init__(self, schema: Schema, feature: TokenFeature, size: int) -> None:
         path = schema.vocabulary_file(feature)
-        self.digest = _digest(path, feature)
+        self.digest = _digest(path, feature, size)
         line = tf.lookup.TextFileIndex
         super().__init__(str(path), tf.string, line.WHOLE_LINE, tf.int64, line.LINE_NUMBER)
 
@@ -286,10 +290,10 @@ class _Vocabulary(tf.lookup.TextFileInitializer):
         return self.digest
 
 
-def _digest(path, feature):
+def _digest(path, feature, size):
     """The SHA-256 of the feature's vocabulary file. Raises when it is missing, or not the model's."""
     fix = "give `vocabularies=`, the folder of the prepared dataset that the model was trained on"
-    expected = feature.size - FIRST_KNOWN
+    expected = size - FIRST_KNOWN
     try:
         digest = sha256(path)
         known = expected if feature.vocabulary_sha256 else _count_lines(path)

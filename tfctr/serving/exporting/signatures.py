@@ -2,20 +2,26 @@
 
 import contextlib
 import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfctr.errors import ConfigError, ExportError, StorageError, choose
+from tfctr.errors import ConfigError, ExportError, StorageError
+from tfctr.models._base import CTRModel
+from tfctr.schema import Schema
 from tfctr.serving.exporting.explanation import Explanation
+from tfctr.serving.exporting.golden import Golden, RawColumns
+from tfctr.serving.exporting.options import SPARED, ExportOptions
 from tfctr.serving.exporting.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
-from tfctr.serving.exporting.tf_examples import make_examples, parse_examples
+from tfctr.serving.exporting.tf_examples import make_tf_examples, parse_tf_examples
 from tfctr.serving.exporting.unseen import UnseenTokens
 from tfctr.serving.wire import token_rules
+from tfctr.types import StrPath
 
 _CLASSES = ("0", "1")  # no click, click
-_SPARED = {name: name for name in ("explain", "embedding")}  # what a version may be without
 _CONTEXTS = 2  # golden requests of `rank` for each batch, one for each context
 
 
@@ -28,22 +34,19 @@ class ServedGraph:
     Args:
         model: a `CTRModel`.
         schema: its fitted `Schema`.
-        candidates: names of the features that `rank` takes for each candidate; without them there is no `rank`.
-        optional: names of the features that requests may leave out.
-        calibration: from logits to probabilities; None is the model's own sigmoid.
-        without: which of the signatures `explain` and `embedding` there are not.
+        options: an `ExportOptions`: its candidates, optional features, calibration and the signatures to leave out.
 
     Raises:
-        ConfigError: a name that is no feature of the schema, `rank` would have no candidate that is required, or `without`
-            names another signature.
+        ConfigError: a name that is no feature of the schema, or `rank` would have no candidate that is required.
         ExportError: the answer to a row without values is not finite.
     """
 
-    def __init__(self, model, schema, candidates=None, optional=(), calibration=None, without=()):
-        self.model, self.schema, self.calibration = model, schema, calibration
-        self.raw = RawFeatures(schema, optional)
-        without = {choose(_SPARED, name, "signature to leave out") for name in without}
-        self.spared = [name for name in _SPARED if name not in without]
+    def __init__(self, model: CTRModel, schema: Schema, options: ExportOptions | None = None) -> None:
+        options = options or ExportOptions()
+        self.model, self.schema, self.calibration = model, schema, options.served_calibration
+        self.raw = RawFeatures(schema, options.optional)
+        self.spared = [name for name in SPARED if name not in {*options.without}]
+        candidates = options.candidates
         self.candidates = None if candidates is None else some_features(schema, "candidates", candidates)
         if self.candidates is not None and set(self.candidates) <= set(self.raw.optional):
             fix = "name a feature that every request has: it tells how many candidates there are"
@@ -60,9 +63,9 @@ class ServedGraph:
         self.fallback = math.nan
         self.fallback = self._answer_without_values()
 
-    def write(self, folder):
+    def write(self, folder: StrPath) -> None:
         """Write the SavedModel: of the model's variables, those that a signature reads. Raises `StorageError` if it cannot."""
-        archive = keras.export.ExportArchive()
+        archive: Any = keras.export.ExportArchive()
         archive.track(self.raw)
         for name, (function, specs) in self.endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
@@ -73,7 +76,7 @@ class ServedGraph:
             raise StorageError(f"cannot write {folder}: {error.message.rpartition('; ')[2]}.", fix=fix) from error
 
     @property
-    def endpoints(self):
+    def endpoints(self) -> dict[str, tuple[Callable[..., Any], list[Any]]]:
         """Signature -> (function, its input specs)."""
         columns = self._column_specs(self.raw.signature)
         examples = [tf.TensorSpec((None,), tf.string, name="inputs")]
@@ -91,15 +94,15 @@ class ServedGraph:
         if self.candidates is not None:
             context = {name: tf.TensorSpec((1,), spec.dtype, name=name) for name, spec in self.raw.signature.items()}
             items = {name: self.raw.signature[name] for name in (*self.candidates, *self.raw.optional)}
-            endpoints["rank"] = (self._rank(), self._column_specs(context | items))
+            endpoints["rank"] = (self._rank(self.candidates), self._column_specs(context | items))
         return endpoints
 
-    def golden(self, columns, sizes):
+    def golden(self, columns: RawColumns, sizes: Iterable[int]) -> Iterator[Golden]:
         """Requests for every signature, made of the first rows of `columns` at these batch sizes, with their answers."""
         for size in sizes:
             inputs = {name: column[:size] for name, column in columns.items()}
             ids = self.raw(inputs).numpy()
-            answers = self.answers(ids)
+            answers = self.predicted(ids)
             yield _batch("serving_default", inputs, answers)
             yield _batch("ids", {"ids": ids}, answers)
             for name in self.spared:
@@ -109,28 +112,28 @@ class ServedGraph:
             yield from self._golden_examples(inputs)
             yield from self._golden_ranks(inputs)
 
-    def golden_probabilities(self, inputs):
+    def golden_probabilities(self, inputs: RawColumns) -> Golden:
         """A request for `serving_default`, with its answers."""
-        return _batch("serving_default", inputs, self.answers(self.raw(inputs).numpy()))
+        return _batch("serving_default", inputs, self.predicted(self.raw(inputs).numpy()))
 
-    def golden_without_optional(self, columns, rows=3):
+    def golden_without_optional(self, columns: RawColumns, rows: int = 3) -> Iterator[Golden]:
         """Requests that leave the optional features out."""
         if self.raw.optional:
             inputs = {name: column[:rows] for name, column in columns.items()}
             given = {name: column for name, column in inputs.items() if name not in self.raw.optional}
-            yield _batch("serving_default", given, self.answers(self.raw(inputs | self._absent).numpy()))
+            yield _batch("serving_default", given, self.predicted(self.raw(inputs | self._absent).numpy()))
 
-    def foreign_ids(self):
+    def foreign_ids(self) -> Golden:
         """A request with ids that belong to no feature, or to another one."""
-        ids = np.int32([[number] * self.schema.width for number in (-1, 0, self.schema.table_rows, 2**31 - 1)])
-        return _batch("ids", {"ids": ids}, self.answers(in_range(self.schema, ids).numpy()))
+        ids = np.array([[number] * self.schema.width for number in (-1, 0, self.schema.table_rows, 2**31 - 1)], np.int32)
+        return _batch("ids", {"ids": ids}, self.predicted(in_range(self.schema, ids).numpy()))
 
-    def golden_token_rules(self, rows=2):
+    def golden_token_rules(self, rows: int = 2) -> Golden:
         """A request for what clients must know of tokens."""
         texts = np.array([token_rules.written_rules(self.schema).encode()] * rows, object)
         return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
 
-    def answers(self, ids):
+    def predicted(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """What `model.predict` gives for `ids` at this batch size, calibrated, except for what is not a number."""
         if self.calibration is None:
             probability = self.model.predict(ids, batch_size=len(ids), verbose=0)[:, 0].astype("float32")
@@ -140,9 +143,9 @@ class ServedGraph:
 
     def _golden_examples(self, inputs):
         """For Classify and Regress, whose numbers are float32."""
-        serialized = np.array(make_examples(self.schema, inputs), object)
-        ids = self.raw(parse_examples(self.schema, tf.constant(serialized))).numpy()
-        click = self.answers(ids)["probability"]
+        serialized = np.array(make_tf_examples(self.schema, inputs), object)
+        ids = self.raw(parse_tf_examples(self.schema, tf.constant(serialized))).numpy()
+        click = self.predicted(ids)["probability"]
         classes = np.array([[name.encode() for name in _CLASSES]] * len(click), object)
         scores = np.stack([np.float32(1) - click, click], axis=1)
         yield _batch("classify", {"inputs": serialized}, {"classes": classes, "scores": scores})
@@ -154,7 +157,7 @@ class ServedGraph:
         for context in range(min(rows, _CONTEXTS) if self.candidates else 0):
             columns = {name: c if name in self.candidates else c[context : context + 1] for name, c in inputs.items()}
             tiled = {name: c if name in self.candidates else np.repeat(c, rows) for name, c in columns.items()}
-            yield _batch("rank", columns, self.answers(self.raw(tiled).numpy()))
+            yield _batch("rank", columns, self.predicted(self.raw(tiled).numpy()))
 
     def _computed(self, name, ids):
         # Not by a call of the function itself: TensorFlow would count the traces of several models as of one, and warn.
@@ -162,7 +165,7 @@ class ServedGraph:
 
     def _answer_without_values(self):
         missing = {name: tf.constant([MISSING_VALUES[spec.dtype]], spec.dtype) for name, spec in self.raw.signature.items()}
-        answer = float(self.answers(self.raw(missing).numpy())["probability"][0])
+        answer = float(self.predicted(self.raw(missing).numpy())["probability"][0])
         if not math.isfinite(answer):
             raise ExportError(f"the model answers {answer} to a row without values.", fix="train the model again")
         return answer
@@ -184,11 +187,11 @@ class ServedGraph:
 
         return endpoint
 
-    def _rank(self):
-        context = set(self.raw.signature).difference(self.candidates)
+    def _rank(self, candidates):
+        context = set(self.raw.signature).difference(candidates)
 
         def endpoint(required, optional=self._absent):
-            ids = self.raw.rank({**required, **optional}, self.candidates)
+            ids = self.raw.rank({**required, **optional}, candidates)
             with contextlib.ExitStack() as stack:
                 for embedding in self.model.embeddings:
                     stack.enter_context(embedding.sharing(context))
@@ -201,7 +204,7 @@ class ServedGraph:
 
     def _from_examples(self, form):
         def endpoint(inputs):
-            return form(self._probability(self._encode(parse_examples(self.schema, inputs)))["probability"])
+            return form(self._probability(self._encode(parse_tf_examples(self.schema, inputs)))["probability"])
 
         return endpoint
 
@@ -241,7 +244,7 @@ def _as_outputs(click):
     return {"outputs": click}
 
 
-def _batch(signature, inputs, outputs):
+def _batch(signature: str, inputs: RawColumns, outputs: RawColumns) -> Golden:
     return {"signature": signature, "inputs": inputs, "outputs": outputs}
 
 

@@ -1,13 +1,17 @@
 """Raw columns as serialized tf.Example messages, which TensorFlow Serving's Classify and Regress take."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from tfctr.features import Numeric, Sequence
+from tfctr.schema import Schema
+from tfctr.types import Tensor
 
 
-def parse_examples(schema, serialized):
+def parse_tf_examples(schema: Schema, serialized: Tensor) -> dict[str, Tensor]:
     """The raw columns of `serving_default`, from tf.Example messages.
 
     Text is a `bytes_list` of one value, for a `Sequence` of one joined text or of any number of tokens. A number is a
@@ -23,12 +27,12 @@ def parse_examples(schema, serialized):
     return {feature.name: _column(feature, parsed[feature.name]) for feature in schema.features}
 
 
-def make_examples(schema, columns):
+def make_tf_examples(schema: Schema, columns: Mapping[str, Any]) -> list[bytes]:
     """Raw columns as a list of serialized tf.Example messages; missing values are left out.
 
     >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user")], label="click")
-    >>> parse_examples(schema, make_examples(schema, {"user": [b"ann", b""]}))["user"].numpy().tolist()
+    >>> parse_tf_examples(schema, make_tf_examples(schema, {"user": [b"ann", b""]}))["user"].numpy().tolist()
     [b'ann', b'']
     """
     rows = zip(*(columns[feature.name] for feature in schema.features), strict=True)

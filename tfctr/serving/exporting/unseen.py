@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from tfctr.data.shares import has_vocabulary
 from tfctr.features import MISSING, OUT_OF_VOCABULARY
+from tfctr.schema import Schema
 from tfctr.storage import read_object
+from tfctr.types import Tensor
 
 
 class UnseenTokens:
@@ -25,11 +27,11 @@ class UnseenTokens:
         `(batch, schema.width)` int32 `-> {feature: (batch, 3)}` float32
     """
 
-    def __init__(self, schema):
+    def __init__(self, schema: Schema) -> None:
         self.expected = {name: share["unseen"] for name, share in _training(schema).items() if share.get("unseen") is not None}
         self.fields = [f for f in schema.fields if has_vocabulary(f.feature) and f.feature.name in self.expected]
 
-    def __call__(self, ids):
+    def __call__(self, ids: Tensor) -> dict[str, Tensor]:
         return {field.feature.name: self._counts(field, ids[:, field.columns]) for field in self.fields}
 
     def _counts(self, field, ids):

@@ -3,13 +3,18 @@
 import dataclasses
 import math
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from tfctr import metrics
 from tfctr.errors import DataError, StorageError, choose
+from tfctr.schema import Schema
 from tfctr.serving.client.row_files import read_rows
+from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.wire.token_rules import raw_columns
+from tfctr.types import StrPath
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
 _ROWS_AT_A_TIME = 1000
@@ -28,13 +33,13 @@ class Clicks:
         name: what reports call them.
     """
 
-    columns: dict
+    columns: Mapping[str, np.ndarray]
     labels: np.ndarray
     weights: np.ndarray | None = None
     groups: np.ndarray | None = None
     name: str = "the rows"
 
-    def figures(self, probabilities):
+    def figures(self, probabilities: np.ndarray) -> dict[str, Any]:
         """AUC, gAUC, log loss and predicted over observed clicks, beside what a constant achieves; None where not defined."""
         found = {
             "auc": metrics.auc(self.labels, probabilities, self.weights),
@@ -47,7 +52,7 @@ class Clicks:
         found = {name: value if math.isfinite(value) else None for name, value in found.items()}
         return {**found, "rows": len(self.labels), "clicks": int(np.count_nonzero(self.labels))}
 
-    def slices(self, features):
+    def slices(self, features: Iterable[str]) -> Iterator[tuple[str, tuple[np.ndarray, "Clicks"]]]:
         """`(name, rows)` for each frequent value of some features, where there are enough clicks and others to tell.
 
         Raises:
@@ -68,14 +73,14 @@ class Clicks:
         return rows, Clicks(columns, self.labels[rows], weights, groups, self.name)
 
 
-def signature_of_rows(model, folder):
+def signature_of_rows(model: SavedModel, folder: StrPath) -> Any:
     """The signature of a loaded version that answers raw rows. Raises `StorageError` where it has none."""
     if _SIGNATURE not in model.signatures:
         raise StorageError(f"{folder} has no signature {_SIGNATURE!r}.", fix="publish a model that tfctr exported")
     return model.signatures[_SIGNATURE]
 
 
-def answer(model, folder, columns):
+def probabilities_of(model: SavedModel, folder: StrPath, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """The probabilities that a loaded version gives to raw rows, float64, `(rows,)`.
 
     Raises:
@@ -98,7 +103,7 @@ def answer(model, folder, columns):
     return found
 
 
-def read_clicks(schema, source, **layout):
+def read_clicks(schema: Schema, source: Any, **layout: Any) -> Clicks:
     """`Clicks` of files of raw rows: features read as a client reads them, the others as `tfctr.prepare` does.
 
     Args:

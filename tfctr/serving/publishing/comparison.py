@@ -2,18 +2,21 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfctr.errors import StorageError, require_number
 from tfctr.metrics import worse_than_constant
-from tfctr.serving.publishing.clicks import answer, signature_of_rows
+from tfctr.serving.publishing.clicks import Clicks, probabilities_of, signature_of_rows
 from tfctr.serving.runtime.saved_model import SavedModel, read_signatures
 from tfctr.serving.runtime.warmup import read_warmup
 from tfctr.serving.store.manifest import verify
 from tfctr.serving.wire.protocol import arrays_of, type_name
 from tfctr.storage import read_object
+from tfctr.types import StrPath
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
 _ADVISORY = {"unseen"}  # a client asks for it only where the model has it
@@ -45,12 +48,14 @@ class Bounds:
     slice_auc_drop: float = 0.02
     slice_log_loss_rise: float = 0.02
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             require_number(field.name, getattr(self, field.name), least=0)
 
 
-def compare(new, live, bounds, clicks=None, slices=()):
+def compare(
+    new: StrPath, live: StrPath, bounds: Bounds, clicks: Clicks | None = None, slices: Iterable[str] = ()
+) -> dict[str, Any]:
     """Compare a new version with the live one.
 
     With `clicks`, both versions answer the same labelled rows, and metrics and scores are those of these rows. Without, the
@@ -85,12 +90,12 @@ def compare(new, live, bounds, clicks=None, slices=()):
     return {**report, "failures": failures}
 
 
-def measure(version, clicks):
+def measure(version: StrPath, clicks: Clicks) -> dict[str, Any]:
     """The `figures` of a version on labelled rows. Raises `StorageError` where it cannot answer them."""
-    return clicks.figures(answer(SavedModel(version), version, clicks.columns))
+    return clicks.figures(probabilities_of(SavedModel(version), version, clicks.columns))
 
 
-def floor_failures(figures, labels, bounds):
+def floor_failures(figures: Mapping[str, Any], labels: np.ndarray, bounds: Bounds) -> Iterator[str]:
     """Why a version should not go live whatever else is: a sentence for each of its measured figures that says so."""
     if problem := worse_than_constant(figures, labels):
         yield problem
@@ -102,7 +107,7 @@ def floor_failures(figures, labels, bounds):
         yield f"predicted over observed clicks is {pcoc:.4g} on {clicks:,} clicks, further from 1 than {allowed:.4g}"
 
 
-def stability_index(expected, found, bins=10):
+def stability_index(expected: np.ndarray, found: np.ndarray, bins: int = 10) -> float:
     """The population stability index of two samples of scores, over quantiles of `expected`; half a row is in each bin.
 
     >>> scores = np.linspace(0, 1, 1000)
@@ -183,7 +188,9 @@ def _output_changes(signature, new, live):
 
 def _measure(new, live, clicks, slices):
     """What both versions are on the same rows, all and each slice."""
-    scores = {face: answer(SavedModel(version), version, clicks.columns) for face, version in (("live", live), ("new", new))}
+    scores = {
+        face: probabilities_of(SavedModel(version), version, clicks.columns) for face, version in (("live", live), ("new", new))
+    }
     compared = {"": (slice(None), clicks)} | {f" of {name}": some for name, some in clicks.slices(slices)}
     metrics = {}
     for suffix, (rows, some) in compared.items():
@@ -222,5 +229,5 @@ def _scores(version, asked):
     batches = [batch for batch in _batches(asked) if demanded <= set(batch["inputs"])]
     if not batches:
         raise StorageError(f"{asked} has no golden rows that {version} answers.", fix="export it again")
-    scores = np.concatenate([answer(model, version, batch["inputs"]) for batch in batches])
+    scores = np.concatenate([probabilities_of(model, version, batch["inputs"]) for batch in batches])
     return scores, np.concatenate([batch["outputs"][_OUTPUT] for batch in batches])

@@ -15,7 +15,9 @@ import contextlib
 import dataclasses
 import re
 import reprlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 
@@ -28,6 +30,7 @@ from tfctr.serving.store.policy import chosen_versions
 from tfctr.serving.wire.pem import read_server_pem
 from tfctr.serving.wire.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
 from tfctr.storage import atomic_file, locked
+from tfctr.types import StrPath
 
 _ABSOLUTE = re.compile(r"/.*|[A-Za-z][A-Za-z0-9+.-]*://.+")
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)+")
@@ -65,7 +68,7 @@ class Batching:
     max_enqueued_batches: int | None = None
     allowed_batch_sizes: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_count("max_batch_size", self.max_batch_size, most=_MOST)
         if self.max_batch_size < MOST_ROWS:
             fix = f"give at least {MOST_ROWS}: warm-up records have up to so many rows, and must fit into a batch"
@@ -85,16 +88,16 @@ class Batching:
 
 
 def write_server_config(
-    folder,
-    bases,
+    folder: StrPath,
+    bases: Iterable[StrPath],
     *,
-    models_at=None,
-    metrics_path="/monitoring/prometheus/metrics",
-    batching=None,
-    certificate=None,
-    key=None,
-    root_certificates=None,
-):
+    models_at: StrPath | None = None,
+    metrics_path: str = "/monitoring/prometheus/metrics",
+    batching: Batching | None = None,
+    certificate: StrPath | None = None,
+    key: StrPath | None = None,
+    root_certificates: StrPath | None = None,
+) -> list[str]:
     """Write the configuration files of a TensorFlow Serving that serves these models, once all of them are checked.
 
     Args:
@@ -117,18 +120,18 @@ def write_server_config(
     >>> write_server_config("config", ["serving/frappe"], models_at="/models")[-2:]  # doctest: +SKIP
     ['--model_config_file=/srv/config/models.config', '--monitoring_config_file=/srv/config/monitoring.config']
     """
-    folder, bases = Path(folder).absolute(), [require_base(base) for base in bases]
-    _require_names(bases)
+    folder, folders = Path(folder).absolute(), [require_base(base) for base in bases]
+    _require_names(folders)
     messages = {"monitoring_config_file": (folder / "monitoring.config", _monitoring(metrics_path))}
     if batching is not None:
         messages["batching_parameters_file"] = (folder / "batching.config", _batching_parameters(batching))
     if pem := read_server_pem(certificate, key, root_certificates):
         messages["ssl_config_file"] = (folder / "ssl.config", _ssl_config(pem))
     with changing_config(folder / "models.config") as models:
-        for base in bases:
+        for base in folders:
             _add_model(models, base, models_at)
         if batching is not None:
-            _require_all_batchable(models, bases, batching)
+            _require_all_batchable(models, folders, batching)
     for path, message in messages.values():
         write_config(path, message)
     files = {"model_config_file": folder / "models.config", **{flag: path for flag, (path, _) in messages.items()}}
@@ -136,7 +139,7 @@ def write_server_config(
     return flags if batching is None else [*flags, "--enable_batching=true"]
 
 
-def read_config(path):
+def read_config(path: StrPath) -> Any:
     """A `ModelServerConfig`; an empty one if there is no file. Raises `ConfigError` for a file that is none."""
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), ModelServerConfig())
@@ -149,7 +152,7 @@ def read_config(path):
 
 
 @contextlib.contextmanager
-def changing_config(path):
+def changing_config(path: StrPath) -> Iterator[Any]:
     """A `ModelServerConfig` to change in the block; it is written when that ends well. Others who change it so wait.
 
     Raises:
@@ -170,13 +173,13 @@ def changing_config(path):
         write_config(path, changed)
 
 
-def unchanging_config(path):
+def unchanging_config(path: StrPath) -> contextlib.AbstractContextManager[None]:
     """Nobody changes a configuration file by `changing_config` in the block."""
     path = Path(path)
     return locked(path.with_name(f".{path.name}.lock"))
 
 
-def write_config(path, message):
+def write_config(path: StrPath, message: Any) -> None:
     """Write a message as text, which is read back first. Only its owner may read a file with a key in it."""
     text = text_format.MessageToString(message, as_utf8=True)
     if text_format.Parse(text, type(message)()) != message:
@@ -185,21 +188,21 @@ def write_config(path, message):
         file.write(f"# Written by tfctr: a tensorflow.serving.{message.DESCRIPTOR.name}.\n{text}")
 
 
-def find_model(server_config, name):
+def find_model(server_config: Any, name: str) -> Any:
     """The `ModelConfig` with this name; None if there is none."""
     models = {model.name: model for model in server_config.model_config_list.config}
     return models.get(name)
 
 
-def find_or_add(server_config, name, base_path):
+def find_or_add(server_config: Any, name: str, base_path: StrPath) -> Any:
     """The `ModelConfig` with this name, added at `base_path` if there is none."""
     model = find_model(server_config, name)
     if model is None:
-        base_path = str(base_path)
-        if not _ABSOLUTE.fullmatch(base_path) or not base_path.isprintable():
+        path = str(base_path)
+        if not _ABSOLUTE.fullmatch(path) or not path.isprintable():
             fix = "give an absolute path, or a URI, of printable characters"
-            raise ConfigError(f"a server cannot find the model {name!r} at {base_path!r}.", fix=fix)
-        model = server_config.model_config_list.config.add(name=name, model_platform="tensorflow", base_path=base_path)
+            raise ConfigError(f"a server cannot find the model {name!r} at {path!r}.", fix=fix)
+        model = server_config.model_config_list.config.add(name=name, model_platform="tensorflow", base_path=path)
     return model
 
 

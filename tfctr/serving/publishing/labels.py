@@ -13,7 +13,9 @@ Reference: [model_server_config.proto](https://github.com/tensorflow/serving/blo
 import re
 import reprlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from tfctr.errors import ConfigError, StorageError, TfctrError, require_positive
 from tfctr.serving.client.blocking import PredictionClient
@@ -21,12 +23,16 @@ from tfctr.serving.publishing.configuration import changing_config, find_model, 
 from tfctr.serving.store.folders import pin, require_base, version_folder, versions
 from tfctr.serving.store.manifest import verify
 from tfctr.serving.store.policy import chosen_versions
+from tfctr.types import StrPath
+
+# `{label: version}`, or None as the version to take a label away.
+Labels: TypeAlias = Mapping[str, int | str | None]
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
 _POLL_SECONDS = 0.5
 
 
-def load_versions(config, base, labels, base_path=None):
+def load_versions(config: StrPath, base: StrPath, labels: Labels, base_path: StrPath | None = None) -> list[int]:
     """The first step: a configuration that loads the versions which `labels` will name, and moves no label yet.
 
     Of the versions that no label names, the highest one that is served now stays, until a label moves above it: it is what
@@ -47,7 +53,7 @@ def load_versions(config, base, labels, base_path=None):
         StorageError: a version is missing, its files are not those that were published, `base` cannot be written, where these
             versions are noted, or another process has just changed the file.
     """
-    base, wanted = require_base(base), _checked(base, labels)
+    base, wanted = require_base(base), _named_versions(base, labels)
     with changing_config(config) as server_config:
         model = find_or_add(server_config, base.name, base_path or base)
         policy, published, needed = model.model_version_policy, versions(base), _needed(model)
@@ -60,7 +66,7 @@ def load_versions(config, base, labels, base_path=None):
     return sorted(chosen_versions(policy, published))
 
 
-def move_labels(config, base, labels):
+def move_labels(config: StrPath, base: StrPath, labels: Labels) -> dict[str, int]:
     """The second step: move the labels, once the server has loaded the versions of the first step.
 
     Where no label is left, the server goes back to the highest version.
@@ -73,7 +79,7 @@ def move_labels(config, base, labels):
     Raises:
         ConfigError: the file does not have the model, or does not load one of the versions, yet; or as for `load_versions`.
     """
-    base, wanted = require_base(base), _checked(base, labels)
+    base, wanted = require_base(base), _named_versions(base, labels)
     with changing_config(config) as server_config:
         model = find_model(server_config, base.name)
         if model is None:
@@ -94,14 +100,14 @@ def move_labels(config, base, labels):
     return dict(sorted(model.version_labels.items()))
 
 
-def wait_until_available(server, base, labels, timeout=300.0):
+def wait_until_available(server: str, base: StrPath, labels: Labels, timeout: float = 300.0) -> None:
     """Wait until a server serves each version that `labels` names.
 
     Raises:
         StorageError: a version failed to load, or the server did not serve it in time.
     """
     require_positive("timeout", timeout)
-    wanted, deadline = _checked(base, labels), time.monotonic() + timeout
+    wanted, deadline = _named_versions(base, labels), time.monotonic() + timeout
     with PredictionClient(server, model=Path(base).name) as client:
         while wanted and (problem := _not_available(client, wanted)):
             if time.monotonic() > deadline:
@@ -112,7 +118,7 @@ def wait_until_available(server, base, labels, timeout=300.0):
             time.sleep(_POLL_SECONDS)
 
 
-def versions_in_use(config, base):
+def versions_in_use(config: StrPath, base: StrPath) -> set[int]:
     """The versions of `base` that a configuration file serves or labels: those must not be removed.
 
     Raises:
@@ -125,7 +131,7 @@ def versions_in_use(config, base):
     return chosen_versions(model.model_version_policy, versions(base)).union(model.version_labels.values())
 
 
-def require_labels(base, labels):
+def require_labels(base: StrPath, labels: Labels) -> dict[str, int]:
     """The labels with numbers as versions, which are there and whole; without those that are taken away.
 
     Args: as for `load_versions`.
@@ -144,7 +150,7 @@ def require_labels(base, labels):
     return {label: int(folder.name) for label, folder in folders.items()}
 
 
-def _checked(base, labels):
+def _named_versions(base: StrPath, labels: Labels) -> set[int]:
     """The versions that `labels`, of which there are some, names."""
     if not labels:
         raise ConfigError("there are no labels.", fix="give at least one, such as stable=7")

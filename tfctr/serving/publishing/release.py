@@ -1,7 +1,7 @@
 """Publishing as a team does it: a model goes live when it is no worse than the one that is, and the way back is one call.
 
 Each version says how it came to be, in `assets.extra/publication.json`: when, by whom, compared with what, forced for which
-reason. The records of versions that were removed stay in BASE, under `.tfctr-history/`, which no server reads.
+reason. Those of versions that were removed stay in BASE, under `.tfctr-history/`, which no server reads.
 """
 
 import contextlib
@@ -10,22 +10,25 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfctr.errors import ConfigError, ExportError, StorageError, choose, require_count
 from tfctr.metrics import worse_than_constant
+from tfctr.serving.publishing.clicks import Clicks
 from tfctr.serving.publishing.comparison import Bounds, compare, floor_failures, measure
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import replay
 from tfctr.serving.store.folders import (
     HISTORY,
-    RECORD,
+    PUBLICATION,
+    add_version,
     latest,
     pinned_versions,
     prune,
-    publish,
-    read_record,
+    read_publication,
     removed_versions,
     require_base,
     require_place,
@@ -34,41 +37,39 @@ from tfctr.serving.store.folders import (
 )
 from tfctr.serving.store.manifest import MANIFEST, verify
 from tfctr.storage import locked, read_object, temporary_path, write_json
+from tfctr.types import StrPath
+
+if TYPE_CHECKING:
+    from tfctr.models import CTRModel
+    from tfctr.serving.exporting.options import ExportOptions
 
 
 def publish_model(
-    model,
-    base,
+    model: "CTRModel",
+    base: StrPath,
+    options: "ExportOptions | None" = None,
     *,
-    vocabularies=None,
-    metrics=None,
-    examples=None,
-    candidates=None,
-    optional=(),
-    calibration=None,
-    negatives_kept=1.0,
-    tables=None,
-    without=(),
-    origin=None,
-    clicks=None,
-    slices=(),
-    bounds=None,
-    force=None,
-    dry_run=False,
-    keep=None,
-    protected=(),
-):
+    clicks: Clicks | None = None,
+    slices: Collection[str] = (),
+    bounds: Bounds | None = None,
+    force: str | None = None,
+    dry_run: bool = False,
+    keep: int | None = None,
+    protected: Collection[int] = (),
+    **fields: Any,
+) -> dict[str, Any]:
     """Export a model and make it the live version, unless it is worse than the one that is live, or than no model at all.
 
     The steps: compare its log loss with a constant's; export under a hidden name, with the strict check; measure it, and the
-    highest version, on the same labelled rows; compare signatures and scores; write the record and the SHA-256 manifest;
+    highest version, on the same labelled rows; compare signatures and scores; write publication and SHA-256 manifest;
     rename; remove old versions.
 
     Args:
-        model, vocabularies, metrics, examples, candidates, optional, calibration, negatives_kept, tables, without, origin: as
-            for `export`. A log loss in `metrics` that is above the metric of the same name with `_of_constant` behind, as in
-            those of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the smaller of it and the calibrated.
+        model: a `CTRModel`.
         base: the folder of all versions.
+        options: an `ExportOptions`; its defaults if None. A log loss in its `metrics` that is above the metric of the same name
+            with `_of_constant` behind, as in those of `evaluate` and of a run, is a reason to refuse; with a `calibration`, the
+            smaller of it and the calibrated.
         clicks: labelled rows that both versions are measured on: `sample_clicks(dataset.valid, dataset.schema)`, or
             `read_clicks`. They go nowhere. Without them, metrics are compared as each run reported them of rows of its own, and
             scores on the golden rows.
@@ -78,9 +79,10 @@ def publish_model(
         dry_run: do all but publish and remove; nothing is written to `base`.
         keep: how many versions stay, at least 2; all of them if None.
         protected: numbers of versions that stay in any case.
+        fields: those of `ExportOptions`, as for `export`.
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `compared_with` (a version, or None), `comparison`; `measured`, what the
+        The publication: `action`, `time`, `by`, `reason`, `compared_with` (a version, None), `comparison`; `measured`, what the
         new version is on `clicks`; `unseen`, the shares of the tokens of `clicks` (without them, of the examples) that the new
         version does not know, beside those to be expected; `failures`, a sentence for each that was forced; and `folder` (None
         after a dry run), `removed`, and `not_removed`: None, or why some old versions stay. The new one is live all the same.
@@ -91,55 +93,39 @@ def publish_model(
         StorageError: something in `base` is not as it must be, or another process publishes or exports there.
     """
     base, bounds = require_place(base), bounds or Bounds()
-    if force is not None:
-        _require_reason("force", force)
-    if keep is not None:
-        require_count("keep", keep, least=2)
-    for name in slices:
-        choose({} if clicks is None else clicks.columns, name, "feature")
+    _require_usable(force, keep, slices, clicks)
     # Imported late: a rollback needs no TensorFlow in Python.
-    from tfctr.serving.exporting.exporter import export, known_metrics, unseen_of
+    from tfctr.serving.exporting.exporter import export
+    from tfctr.serving.exporting.options import chosen_options
 
-    useless = _worse_than_constant(known_metrics(metrics or {}), calibration)
+    options = chosen_options(options, fields)
+    useless = _worse_than_constant(options)
     _require_some_use(useless, force)
     pinned_versions(base)  # if it is damaged, now, and not once the model is live
     with _staging(base, dry_run) as folder:
         live = versions(base)[-1:]
-        exported = export(
-            model,
-            folder / base.name,
-            vocabularies=vocabularies,
-            metrics=metrics,
-            examples=examples,
-            candidates=candidates,
-            optional=optional,
-            calibration=calibration,
-            negatives_kept=negatives_kept,
-            tables=tables,
-            without=without,
-            origin=origin,
-        )
-        measured = None if clicks is None else {"on": clicks.name, **measure(exported, clicks)}
-        if measured:
+        exported = export(model, folder / base.name, options)
+        measured = None
+        if clicks is not None:
+            measured = {"on": clicks.name, **measure(exported, clicks)}
             useless += floor_failures(measured, clicks.labels, bounds)
             _require_some_use(useless, force)
-        rows = examples if clicks is None else clicks.columns
-        unseen = None if rows is None else unseen_of(exported, model.schema, rows)
         comparison = compare(exported, version_folder(base, *live), bounds, clicks, slices) if live else None
-        worse = comparison["failures"] if live else []
+        worse = [] if comparison is None else comparison["failures"]
         if force is None:
             _refuse(worse, base / str(*live))
-        record = {**_record("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
-        record |= {"measured": measured, "failures": useless + worse, "unseen": unseen}
+        publication = {**_publication("publish", force), "compared_with": live[0] if live else None, "comparison": comparison}
+        publication |= {"measured": measured, "failures": useless + worse}
+        publication["unseen"] = _unseen(exported, model, options.examples if clicks is None else clicks.columns)
         if dry_run:
-            return {**record, "folder": None, "removed": [], "not_removed": None}
+            return {**publication, "folder": None, "removed": [], "not_removed": None}
         if versions(base)[-1:] != live:
             raise StorageError(f"{base} has another live version than the one compared with.", fix="repeat the command")
-        published = publish(base, lambda staged: _move(exported, staged, record))
-        return {**record, "folder": str(published), **_remove_old(base, keep, protected)}
+        published = add_version(base, lambda staged: _move(exported, staged, publication))
+        return {**publication, "folder": str(published), **_remove_old(base, keep, protected)}
 
 
-def rollback(base, reason, to=None):
+def rollback(base: StrPath, reason: str, to: int | str | None = None) -> dict[str, Any]:
     """Publish the files of an older version again, under the next number: servers take the highest, and never one twice.
 
     Files are shared with the older version by hard links where the file system has them: they are never edited.
@@ -150,7 +136,7 @@ def rollback(base, reason, to=None):
         to: the version to go back to; if None, the one before the live one (or before the one that a rollback brought back).
 
     Returns:
-        The record: `action`, `time`, `by`, `reason`, `of` (whose files they are), `instead_of`, `folder`.
+        The publication: `action`, `time`, `by`, `reason`, `of` (whose files they are), `instead_of`, `folder`.
 
     Raises:
         ConfigError: no reason, or `to` is not a version's number, or is live.
@@ -170,15 +156,15 @@ def rollback(base, reason, to=None):
         verify(source)
         if not replay(source, SavedModel(source)):
             raise StorageError(f"{source} has no warm-up records.", fix=f"choose another version: tfctr versions {base}")
-        record = {**_record("rollback", reason), "of": _origin(base, int(source.name)), "instead_of": live}
-        return {**record, "folder": str(publish(base, lambda staged: _link(source, staged, record)))}
+        publication = {**_publication("rollback", reason), "of": _origin(base, int(source.name)), "instead_of": live}
+        return {**publication, "folder": str(add_version(base, lambda staged: _link(source, staged, publication)))}
 
 
-def history(base, removed=False):
+def history(base: StrPath, removed: bool = False) -> list[dict[str, Any]]:
     """What is known of each version, ascending: a list of dicts.
 
     Each has `version`, `live` (whether it is the highest), `removed`, `damage` (None, or why nothing is known of it), `metrics`
-    (None if unknown), and its record.
+    (None if unknown), and its publication.
 
     Args:
         base: the folder of all versions.
@@ -187,6 +173,21 @@ def history(base, removed=False):
     base, present = require_base(base), versions(base)
     gone = {*removed_versions(base)} - {*present} if removed else ()
     return [_describe(base, number, present) for number in sorted([*present, *gone])]
+
+
+def _require_usable(force, keep, slices, clicks):
+    if force is not None:
+        _require_reason("force", force)
+    if keep is not None:
+        require_count("keep", keep, least=2)
+    for name in slices:
+        choose({} if clicks is None else clicks.columns, name, "feature")
+
+
+def _unseen(exported, model, rows):
+    from tfctr.serving.exporting.exporter import unseen_of
+
+    return None if rows is None else unseen_of(exported, model.schema, rows)
 
 
 @contextlib.contextmanager
@@ -219,8 +220,9 @@ def _remove_old(base, keep, protected):
     return {"removed": sorted({*before} - {*versions(base)}), "not_removed": problem}
 
 
-def _worse_than_constant(metrics, calibration):
+def _worse_than_constant(options):
     """A sentence for each log loss that no model at all would better."""
+    metrics, calibration = options.metrics, options.calibration
     figures = {} if calibration is None else calibration.figures.get("after", {}).get(calibration.method, {})
     sentences = []
     for name in metrics:
@@ -258,11 +260,11 @@ def _remedy(failures, base):
     return "train a better model; or give other bounds"
 
 
-def _record(action, reason):
-    return {"action": action, "time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _user(), "reason": reason}
+def _publication(action, reason):
+    return {"action": action, "time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _who(), "reason": reason}
 
 
-def _user():
+def _who():
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # in a container a user may have no name
@@ -275,25 +277,25 @@ def _require_reason(argument, reason):
         raise ConfigError(f"`{argument}` is {reason!r}.", fix="say why, in one line of text that others will read")
 
 
-def _move(exported, staged, record):
+def _move(exported, staged, publication):
     os.rename(exported, staged)
-    _write_record(staged, record)
+    _write_publication(staged, publication)
 
 
-def _link(source, staged, record):
+def _link(source, staged, publication):
     for path in sorted(source.rglob("*")):
         copy = staged / path.relative_to(source)
         if path.is_dir():
             copy.mkdir()  # without the modes of a folder that was made read-only: it is written to
         else:
             _link_or_copy(path, copy)
-    (staged / RECORD).unlink(missing_ok=True)
-    _write_record(staged, record)
+    (staged / PUBLICATION).unlink(missing_ok=True)
+    _write_publication(staged, publication)
 
 
-def _write_record(staged, record):
-    (staged / MANIFEST).unlink()  # it has just been checked or written; the next one tells the record, too
-    write_json(staged / RECORD, record)
+def _write_publication(staged, publication):
+    (staged / MANIFEST).unlink()  # it has just been checked or written; the next one tells the publication, too
+    write_json(staged / PUBLICATION, publication)
 
 
 def _link_or_copy(source, target):
@@ -316,12 +318,12 @@ def _before(base, live):
 
 def _origin(base, number):
     """The version whose files these are."""
-    return _record_of(base, number).get("of", number)
+    return _publication_of(base, number).get("of", number)
 
 
-def _record_of(base, number):
+def _publication_of(base, number):
     folder = base / str(number)
-    return read_record(folder) if folder.is_dir() else read_object(base / HISTORY / f"{number}.json")
+    return read_publication(folder) if folder.is_dir() else read_object(base / HISTORY / f"{number}.json")
 
 
 def _describe(base, number, present):
@@ -329,6 +331,6 @@ def _describe(base, number, present):
     state = {"version": number, "live": number == max(present, default=None), "removed": number not in present}
     try:
         metrics = read_object(card).get("metrics") if card.exists() else None
-        return {**state, "damage": None, "metrics": metrics, **_record_of(base, number)}
+        return {**state, "damage": None, "metrics": metrics, **_publication_of(base, number)}
     except OSError as error:
         return {**state, "damage": getattr(error, "problem", str(error)), "metrics": None}

@@ -1,17 +1,20 @@
 """Raw rows out of a prepared dataset, to ask two versions of a model the same: ids mean something to one schema only."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
+from tfctr.data.split import Split
 from tfctr.errors import ConfigError, require_count
 from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, Numeric, Sequence
+from tfctr.schema import Schema
 from tfctr.serving.publishing.clicks import Clicks
 
 _UNSEEN = b"a token that no table has"
 
 
-def sample_rows(split, schema, rows=1000, seed=0):
+def sample_rows(split: Split, schema: Schema, rows: int = 1000, seed: int = 0) -> Mapping[str, np.ndarray]:
     """Raw columns of up to `rows` rows of a prepared split, drawn at random.
 
     Raises:
@@ -20,7 +23,7 @@ def sample_rows(split, schema, rows=1000, seed=0):
     return sample_clicks(split, schema, rows, seed).columns
 
 
-def sample_clicks(split, schema, rows=100_000, seed=0, negatives_kept=1.0):
+def sample_clicks(split: Split, schema: Schema, rows: int = 100_000, seed: int = 0, negatives_kept: float = 1.0) -> Clicks:
     """`Clicks` of up to `rows` rows of a prepared split, drawn at random; raises as `sample_rows`.
 
     Each non-click stands for `1 / negatives_kept` of them, as it does in the probabilities of a version that is exported with
@@ -31,16 +34,15 @@ def sample_clicks(split, schema, rows=100_000, seed=0, negatives_kept=1.0):
     _refuse_hashed(schema)
     drawn = np.random.default_rng(seed).choice(split.rows, min(rows, split.rows), replace=False)
     drawn.sort()
-    labels, weights, groups = (
-        column if column is None else np.asarray(column[drawn]) for column in (split.labels, split.weights, split.groups)
-    )
+    labels = np.asarray(split.labels[drawn])
+    weights, groups = (None if column is None else np.asarray(column[drawn]) for column in (split.weights, split.groups))
     if negatives_kept != 1:
         weights = (1 if weights is None else weights) * np.where(labels > 0, 1.0, 1 / negatives_kept)
     name = f"{len(drawn):,} rows of the {split.name} split"
     return Clicks(raw_rows(schema, split.ids_of(drawn)), labels, weights, groups, name)
 
 
-def raw_rows(schema, ids):
+def raw_rows(schema: Schema, ids: np.ndarray) -> dict[str, np.ndarray]:
     """Raw columns that the schema turns into these ids: known tokens as they are, for a bucket a number that lies in it.
 
     Args:

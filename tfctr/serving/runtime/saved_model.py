@@ -15,8 +15,10 @@ import itertools
 import re
 import sys
 import weakref
+from collections.abc import Callable, Iterable, Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -24,6 +26,8 @@ from google.protobuf.message import DecodeError
 from tfctr.errors import StorageError
 from tfctr.serving.wire.codes import Code
 from tfctr.serving.wire.protocol import STRING, SavedModelProto, SignatureDefMap, numpy_type, type_number
+from tfctr.serving.wire.types import Message
+from tfctr.types import StrPath
 
 _LIBRARIES = {
     "linux": ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"),
@@ -35,13 +39,14 @@ _ACTING = re.compile(
     r"|Debug\w*Identity(V\d)?|DistributedSave|RemoteCall|Rpc\w+"
 )
 # A text tensor is an array of 24-byte TF_TString; the low bits 3 of its length mean "a view of bytes owned elsewhere".
-_TSTRING_SIZE, _TSTRING_VIEW = 24, 3
+_TSTRING_SIZE = 24
+_TSTRING_VIEW = 3
 
 
 class StatusError(StorageError):
     """TensorFlow refused to load or run a model. `code` is a canonical status code, the same numbers as gRPC's."""
 
-    def __init__(self, code, problem):
+    def __init__(self, code: int, problem: str) -> None:
         super().__init__(problem)
         self.code = code
 
@@ -64,14 +69,15 @@ class SavedModel:
         signatures: name -> `SignatureDef`.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: StrPath) -> None:
         graph = _read_graph(folder)
         _refuse_acting(graph, folder)
-        self.signatures = _signatures(graph)
+        self.signatures: dict[str, Message] = _signatures(graph)
         api = _api()
-        options, self._graph = api.TF_NewSessionOptions(), api.TF_NewGraph()
+        options = api.TF_NewSessionOptions()
+        self._graph = api.TF_NewGraph()
         try:
-            self._session = _checked(
+            self._session = _call(
                 api.TF_LoadSessionFromSavedModel,
                 options,
                 None,
@@ -88,11 +94,13 @@ class SavedModel:
             api.TF_DeleteSessionOptions(options)
         self._close = weakref.finalize(self, _close, self._session, self._graph)
 
-    def close(self):
+    def close(self) -> None:
         """Free the session; otherwise done when the last reference goes, so that running calls finish first."""
         self._close()
 
-    def run(self, signature, inputs, outputs=None):
+    def run(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Run one signature.
 
         Args:
@@ -110,13 +118,15 @@ class SavedModel:
         wanted = sorted(definition.outputs) if outputs is None else list(outputs)
         feeds = [self._output(definition.inputs[name].name) for name in inputs]
         fetches = [self._output(definition.outputs[name].name) for name in wanted]
-        tensors, results, owners = [], (c_void_p * len(fetches))(), []
+        tensors = []
+        results = (c_void_p * len(fetches))()
+        owners = []
         try:
             for array in inputs.values():
                 tensor, owner = _to_native(array)
                 tensors.append(tensor)
                 owners.append(owner)
-            _checked(
+            _call(
                 *(_api().TF_SessionRun, self._session, None),
                 *((_Output * len(feeds))(*feeds), (c_void_p * len(tensors))(*tensors), len(feeds)),
                 *((_Output * len(fetches))(*fetches), results, len(fetches)),
@@ -129,7 +139,7 @@ class SavedModel:
             for tensor in (*tensors, *filter(None, results)):
                 _api().TF_DeleteTensor(tensor)
 
-    def _output(self, tensor_name):
+    def _output(self, tensor_name: str) -> _Output:
         operation, _, index = tensor_name.partition(":")
         handle = _api().TF_GraphOperationByName(self._graph, operation.encode())
         if handle is None:
@@ -137,18 +147,18 @@ class SavedModel:
         return _Output(handle, int(index or 0))
 
 
-def read_signatures(folder):
+def read_signatures(folder: StrPath) -> dict[str, Message]:
     """The signatures of a SavedModel folder, name -> `SignatureDef`, without loading it."""
     return _signatures(_read_graph(folder))
 
 
-def _signatures(graph):
+def _signatures(graph: Message) -> dict[str, Message]:
     # Copies: a part of the graph's message would keep all of it in memory.
     copies = SignatureDefMap(signature_def=graph.signature_def).signature_def
     return {name: copies[name] for name in sorted(copies) if not name.startswith("__")}
 
 
-def _read_graph(folder):
+def _read_graph(folder: StrPath) -> Message:
     """The `MetaGraphDef` with the tag `serve`."""
     path = Path(folder) / "saved_model.pb"
     try:
@@ -163,7 +173,7 @@ def _read_graph(folder):
     raise StorageError(f"{folder} has no graph with the tag 'serve'.", fix="export the model with tfctr.serving.export")
 
 
-def _refuse_acting(graph, folder):
+def _refuse_acting(graph: Message, folder: StrPath) -> None:
     """Raise `StorageError` for an operation that reads or writes files, but for those by which a SavedModel is restored."""
     functions = (function.node_def for function in graph.graph_def.library.function)
     for node in itertools.chain(graph.graph_def.node, *functions):
@@ -172,33 +182,34 @@ def _refuse_acting(graph, folder):
             raise StorageError(problem, fix="serve only models that you or those whom you trust have exported")
 
 
-def require(condition, code, problem):
-    """Refuse a model or a request, unless `condition`."""
+def refuse_unless(condition: object, code: int, problem: str) -> None:
+    """Refuse a model or a request with a `StatusError`, unless `condition`."""
     if not condition:
         raise StatusError(code, problem)
 
 
-def disable_xla():
+def disable_xla() -> None:
     """Refuse compiled functions in this whole process, as TensorFlow Serving does unless it is told otherwise."""
     _api()._ZN10tensorflow21DisableXlaCompilationEv()
 
 
 @functools.cache
-def _api():
+def _api() -> ctypes.CDLL:
     package = importlib.util.find_spec("tensorflow")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise StorageError("TensorFlow is not installed.", fix="pip install tensorflow")
     if sys.platform not in _LIBRARIES:
         raise StorageError(
             f"the strict loader does not know TensorFlow's libraries on {sys.platform}.", fix="use Linux or macOS"
         )
     folder = Path(package.submodule_search_locations[0])
-    for name in _LIBRARIES[sys.platform]:
-        # RTLD_GLOBAL would put TensorFlow's TLS functions in front of OpenSSL's: importing hashlib afterwards crashes.
-        api = ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_LOCAL)
+    # RTLD_GLOBAL would put TensorFlow's TLS functions in front of OpenSSL's: importing hashlib afterwards crashes.
+    libraries = [ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_LOCAL) for name in _LIBRARIES[sys.platform]]
+    api = libraries[-1]
     for name, result, arguments in _FUNCTIONS:
         function = getattr(api, name)
-        function.restype, function.argtypes = result, arguments
+        function.restype = result
+        function.argtypes = arguments
     return api
 
 
@@ -242,7 +253,7 @@ _FUNCTIONS = (
 )
 
 
-def _checked(function, *arguments):
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments, status)`, or a `StatusError`."""
     api = _api()
     status = api.TF_NewStatus()
@@ -256,13 +267,13 @@ def _checked(function, *arguments):
         api.TF_DeleteStatus(status)
 
 
-def _close(session, graph):
-    _checked(_api().TF_CloseSession, session)
-    _checked(_api().TF_DeleteSession, session)
+def _close(session: int, graph: int) -> None:
+    _call(_api().TF_CloseSession, session)
+    _call(_api().TF_DeleteSession, session)
     _api().TF_DeleteGraph(graph)
 
 
-def _to_native(array):
+def _to_native(array: np.ndarray) -> tuple[int, np.ndarray | None]:
     """A new `TF_Tensor` with the array's values, and the buffer that must outlive it."""
     number = type_number(array.dtype)
     content, owner = _text_content(array) if number == STRING else (np.ascontiguousarray(array), None)
@@ -271,7 +282,7 @@ def _to_native(array):
     return tensor, owner
 
 
-def _text_content(array):
+def _text_content(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     texts = array.ravel().tolist()
     lengths = np.fromiter(map(len, texts), np.uint64, len(texts))
     owner = np.frombuffer(b"".join(texts) or b"\0", np.uint8)
@@ -281,11 +292,12 @@ def _text_content(array):
     return content, owner
 
 
-def _from_native(tensor):
+def _from_native(tensor: int) -> np.ndarray:
     api = _api()
     number = api.TF_TensorType(tensor)
     shape = [api.TF_Dim(tensor, axis) for axis in range(api.TF_NumDims(tensor))]
-    data, size = api.TF_TensorData(tensor), api.TF_TensorByteSize(tensor)
+    data = api.TF_TensorData(tensor)
+    size = api.TF_TensorByteSize(tensor)
     if number != STRING:
         return np.frombuffer(ctypes.string_at(data, size), numpy_type(number)).reshape(shape)
     texts = [

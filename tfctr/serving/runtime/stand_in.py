@@ -4,17 +4,20 @@ For trying an exported model, and for tests, where the real server cannot be ins
 strict loader. What is here follows TensorFlow Serving's rules and words: a base path with numbered versions, polled; the
 highest is served; a new one is loaded, and its warm-up records replayed, before the old one goes; one that fails to load leaves
 the old one in place and is not tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config
-(policy and labels) are answered; see `answers`, `example_answers` and `served`. What is not here: several models, REST,
+(policy and labels) are answered; see `methods`, `example_methods` and `served_model`. What is not here: several models, REST,
 batching, monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
 """
 
+import contextlib
 import logging
 import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
+from typing import Any, Self
 
 import grpc
 
@@ -26,25 +29,26 @@ from tfctr.serving.runtime.served_model import ServedModel
 from tfctr.serving.store.folders import latest, version_folder
 from tfctr.serving.store.policy import version_policy
 from tfctr.serving.wire.pem import read_server_pem
+from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
 
 def serve(
-    folder,
-    port=8500,
-    host="127.0.0.1",
-    name=None,
-    poll_seconds=1.0,
-    stand_in=False,
-    ready=None,
+    folder: StrPath,
+    port: int = 8500,
+    host: str = "127.0.0.1",
+    name: str | None = None,
+    poll_seconds: float = 1.0,
+    stand_in: bool = False,
+    ready: "Callable[[LocalServer], object] | None" = None,
     *,
-    versions=None,
-    labels=None,
-    certificate=None,
-    key=None,
-    root_certificates=None,
-):
+    versions: Sequence[int | str] | None = None,
+    labels: Mapping[str, int] | None = None,
+    certificate: StrPath | None = None,
+    key: StrPath | None = None,
+    root_certificates: StrPath | None = None,
+) -> None:
     """Serve the highest version under `folder` until SIGINT or SIGTERM.
 
     Where `tensorflow_model_server` is on PATH, that program takes the place of this process, unless `stand_in` is true. It
@@ -66,36 +70,44 @@ def serve(
     """
     folder = _base_path(folder)
     _require_numbers(port, poll_seconds)
-    options = {
-        "versions": versions,
-        "labels": labels,
-        "certificate": certificate,
-        "key": key,
-        "root_certificates": root_certificates,
-    }
+    pem = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
+    options: dict[str, Any] = {"versions": versions, "labels": labels, **pem}
     binary = None if stand_in else shutil.which("tensorflow_model_server")
     if binary:
-        for option, value in options.items():
-            if value:
-                fix = "give `stand_in=True` (--stand-in), or start that program with files of its own: docker/README.md"
-                raise ConfigError(f"`{option}` is for the stand-in, and {binary} would take its place.", fix=fix)
+        _refuse_options(options, binary)
         _LOG.warning("running %s, which listens on every interface of this machine", binary)
         os.execv(binary, tensorflow_serving_command(binary, folder, port, name, poll_seconds))
     disable_xla()
-    # Waited for, not handled: a handler runs between any two instructions of this thread, whatever locks it holds.
+    with _held_signals() as signals, LocalServer(folder, port, host, name, poll_seconds, **options) as server:
+        _LOG.info("%s at %s: a local stand-in, not TensorFlow Serving", server.name, server.target)
+        if ready is not None:
+            ready(server)
+        signal.sigwait(signals)
+
+
+def _refuse_options(options: Mapping[str, Any], binary: str) -> None:
+    """Raise `ConfigError` for an option that `tensorflow_model_server` would not get."""
+    for option, value in options.items():
+        if value:
+            fix = "give `stand_in=True` (--stand-in), or start that program with files of its own: docker/README.md"
+            raise ConfigError(f"`{option}` is for the stand-in, and {binary} would take its place.", fix=fix)
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[set[signal.Signals]]:
+    """The signals that end the server; inside the block they can be waited for, and do nothing else."""
+    # Not handled: a handler runs between any two instructions of this thread, whatever locks it holds.
     signals = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        with LocalServer(folder, port, host, name, poll_seconds, **options) as server:
-            _LOG.info("%s at %s: a local stand-in, not TensorFlow Serving", server.name, server.target)
-            if ready is not None:
-                ready(server)
-            signal.sigwait(signals)
+        yield signals
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def tensorflow_serving_command(binary, folder, port=8500, name=None, poll_seconds=1.0):
+def tensorflow_serving_command(
+    binary: str, folder: StrPath, port: int = 8500, name: str | None = None, poll_seconds: float = 1.0
+) -> list[str]:
     """The command line that serves `folder` with the real `tensorflow_model_server`, as a list.
 
     >>> tensorflow_serving_command("tensorflow_model_server", "/models/frappe")[1:3]
@@ -136,39 +148,42 @@ class LocalServer:
 
     def __init__(
         self,
-        folder,
-        port=8500,
-        host="127.0.0.1",
-        name=None,
-        poll_seconds=1.0,
+        folder: StrPath,
+        port: int = 8500,
+        host: str = "127.0.0.1",
+        name: str | None = None,
+        poll_seconds: float = 1.0,
         *,
-        versions=None,
-        labels=None,
-        certificate=None,
-        key=None,
-        root_certificates=None,
-    ):
+        versions: Sequence[int | str] | None = None,
+        labels: Mapping[str, int] | None = None,
+        certificate: StrPath | None = None,
+        key: StrPath | None = None,
+        root_certificates: StrPath | None = None,
+    ) -> None:
         folder = _base_path(folder)
         _require_numbers(port, poll_seconds)
         if versions is not None:
             versions = [int(version_folder(folder, number).name) for number in versions]
         self.name = name or folder.name
         self._model = ServedModel(self.name, folder, version_policy(versions))
-        self._labels, self._credentials = labels or {}, _credentials(certificate, key, root_certificates)
-        self._address, self.port = (host, port), None
-        self._poll_seconds, self._stopping = poll_seconds, threading.Event()
+        self._labels = labels or {}
+        self._credentials = _credentials(certificate, key, root_certificates)
+        self._address = (host, port)
+        self.port: int | None = None
+        self._poll_seconds = poll_seconds
+        self._stopping = threading.Event()
 
     @property
-    def version(self):
+    def version(self) -> int | None:
         """The version that requests without one get; None while there is none."""
         return max(self._model.loaded, default=None)
 
     @property
-    def target(self):
+    def target(self) -> str:
         """What a client connects to."""
         return f"{self._address[0]}:{self.port}"
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._model.refresh(first=True)
         try:
             self._model.label(self._labels)
@@ -186,12 +201,12 @@ class LocalServer:
         self._poller.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._server.stop(grace=5).wait(timeout=10)
         self._poller.join()
 
-    def _bind(self):
+    def _bind(self) -> int:
         host, port = self._address
         try:
             if self._credentials is None:
@@ -203,7 +218,7 @@ class LocalServer:
                 fix="give another --port",
             ) from error
 
-    def _poll(self):
+    def _poll(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
             try:
                 self._model.refresh()
@@ -211,7 +226,9 @@ class LocalServer:
                 _LOG.exception("%s: cannot look for versions; trying again", self._model.base)
 
 
-def _credentials(certificate, key, root_certificates):
+def _credentials(
+    certificate: StrPath | None, key: StrPath | None, root_certificates: StrPath | None
+) -> grpc.ServerCredentials | None:
     pem = read_server_pem(certificate, key, root_certificates)
     if not pem:
         return None
@@ -219,12 +236,12 @@ def _credentials(certificate, key, root_certificates):
     return grpc.ssl_server_credentials([(pem["key"], pem["certificate"])], roots, require_client_auth=roots is not None)
 
 
-def _require_numbers(port, poll_seconds):
+def _require_numbers(port: Any, poll_seconds: Any) -> None:
     require_count("port", port, 0, 65535)
     require_positive("poll_seconds", poll_seconds)
 
 
-def _base_path(folder):
+def _base_path(folder: StrPath) -> Path:
     folder = Path(folder).resolve()
     if folder.is_file():
         raise StorageError(f"{folder} is not a folder.", fix="serve the folder of all versions")

@@ -8,19 +8,23 @@ Reference: [SavedModel warmup](https://www.tensorflow.org/tfx/serving/saved_mode
 """
 
 import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from tfctr.errors import ExportError, StorageError
 from tfctr.serving.runtime.example_methods import classifications, regressions
 from tfctr.serving.runtime.methods import Requests
-from tfctr.serving.runtime.saved_model import StatusError, require
+from tfctr.serving.runtime.saved_model import SavedModel, StatusError, refuse_unless
 from tfctr.serving.wire.codes import Code
 from tfctr.serving.wire.protocol import PredictionLog, PredictResponse, RegressionResponse, arrays_of, predict_messages
 from tfctr.serving.wire.tfrecord import read_records, write_records
+from tfctr.serving.wire.types import Message
 from tfctr.storage import read_object
+from tfctr.types import StrPath
 
 _FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_ROWS = 64  # of a record: a server that joins requests refuses one that is larger than a batch of its own
@@ -47,26 +51,26 @@ class Record:
     response: Message
 
     @property
-    def signature(self):
+    def signature(self) -> str:
         """The name of the signature that is asked."""
         return self.request.model_spec.signature_name
 
     @property
-    def outputs(self):
+    def outputs(self) -> dict[str, np.ndarray]:
         """The recorded answer, name -> array."""
         return _outputs(self.response)
 
     @property
-    def rows(self):
+    def rows(self) -> int:
         """How many rows the recorded answer has."""
         return max((array.shape[0] for array in self.outputs.values() if array.ndim), default=1)
 
-    def answer(self, model):
+    def answer(self, model: SavedModel) -> dict[str, np.ndarray]:
         """What a `SavedModel` answers now, name -> array. Raises `StatusError` as TensorFlow Serving would."""
         return _outputs(_METHODS[self.kind](Requests(_AnyName(model)), self.request))
 
 
-def write_warmup(version, golden, model):
+def write_warmup(version: StrPath, golden: Iterable[Mapping[str, Any]], model: str) -> None:
     """Write golden batches as the warm-up records of a version.
 
     Batches of `classify` and `regress` become requests to Classify and Regress, all others to Predict. None names a version.
@@ -79,7 +83,7 @@ def write_warmup(version, golden, model):
     write_records(Path(version) / _FILE, (_to_log(batch, model).SerializeToString() for batch in golden))
 
 
-def read_warmup(version):
+def read_warmup(version: StrPath) -> Iterator[Record]:
     """The warm-up records of a version, one after the other; none if it has no such file.
 
     Raises:
@@ -90,17 +94,17 @@ def read_warmup(version):
         return
     for number, content in enumerate(_contents(path)):
         most = f"Number of warmup records exceeds the maximum ({_MOST_RECORDS}) at {path}"
-        require(number < _MOST_RECORDS, Code.INVALID_ARGUMENT, most)
+        refuse_unless(number < _MOST_RECORDS, Code.INVALID_ARGUMENT, most)
         try:
             log = PredictionLog.FromString(content)
         except DecodeError as error:
             raise StatusError(Code.INVALID_ARGUMENT, f"Failed to parse warmup record: {content[:80]!r} from {path}") from error
         kind = log.WhichOneof("log_type")
-        require(kind in _METHODS, Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+        refuse_unless(kind in _METHODS, Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
         yield Record(kind, getattr(log, kind).request, getattr(log, kind).response)
 
 
-def replay(version, model):
+def replay(version: StrPath, model: SavedModel) -> int:
     """Send every warm-up record of a version to its `SavedModel`, and compare the probabilities with those recorded.
 
     Returns:
@@ -110,7 +114,9 @@ def replay(version, model):
         StatusError: at the first record that fails.
         ExportError: some are further off than another build of TensorFlow, or another processor, makes them.
     """
-    compared, differing, most = 0, 0, _OFF[_precision(version)]
+    compared = 0
+    differing = 0
+    most = _OFF[_precision(version)]
     for record in read_warmup(version):
         answered = record.answer(model)
         for name in _PROBABILITIES:
@@ -125,13 +131,13 @@ def replay(version, model):
     return compared
 
 
-def _precision(version):
+def _precision(version: StrPath) -> str:
     card = Path(version) / "assets.extra" / "model_card.json"
     precision = read_object(card).get("precision") if card.exists() else None
     return precision if precision in _OFF else "float32"
 
 
-def _differing(found, expected, most):
+def _differing(found: np.ndarray | None, expected: np.ndarray, most: float) -> int:
     if found is None or found.shape != expected.shape:
         return expected.size
     return int(np.sum(~(np.abs(found - expected) <= most)))
@@ -140,14 +146,16 @@ def _differing(found, expected, most):
 class _AnyName:
     """A model that answers to every name and version: TensorFlow Serving does not look at them here."""
 
-    def __init__(self, model):
-        self.name, self._model = "", model
+    def __init__(self, model: SavedModel) -> None:
+        self.name = ""
+        self._model = model
 
-    def find(self, spec):
+    def find(self, spec: Message) -> tuple[int, SavedModel]:
+        """As `ServedModel.find`."""
         return 0, self._model
 
 
-def _contents(path):
+def _contents(path: Path) -> Iterator[bytes]:
     try:
         yield from read_records(path)
     except StorageError as error:
@@ -155,13 +163,15 @@ def _contents(path):
         raise StatusError(Code.DATA_LOSS, words) from error
 
 
-def _to_log(batch, model):
+def _to_log(batch: Mapping[str, Any], model: str) -> Message:
     request, response = predict_messages(batch, model)
     match batch["signature"]:
         case "classify":
-            kind, result = "classify_log", {"classifications": classifications(batch["outputs"])}
+            kind = "classify_log"
+            result = {"classifications": classifications(batch["outputs"])}
         case "regress":
-            kind, result = "regress_log", {"regressions": regressions(batch["outputs"]["outputs"])}
+            kind = "regress_log"
+            result = {"regressions": regressions(batch["outputs"]["outputs"])}
         case _:
             return PredictionLog(predict_log={"request": request, "response": response})
     spec = request.model_spec
@@ -172,7 +182,7 @@ def _to_log(batch, model):
     return log
 
 
-def _outputs(response):
+def _outputs(response: Message) -> dict[str, np.ndarray]:
     if isinstance(response, PredictResponse):
         return arrays_of(response.outputs)
     if isinstance(response, RegressionResponse):

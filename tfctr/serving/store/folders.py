@@ -12,9 +12,12 @@ import os
 import re
 import reprlib
 import shutil
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from tfctr.errors import ConfigError, StorageError, require_count
+from tfctr.errors import ConfigError, StorageError, require, require_count
 from tfctr.serving.store.manifest import seal
 from tfctr.storage import (
     atomic_folder,
@@ -26,6 +29,7 @@ from tfctr.storage import (
     temporary_path,
     write_json,
 )
+from tfctr.types import StrPath
 
 # TensorFlow Serving also reads " 7", "+7" and "007" as versions; one spelling for each number is enough.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -34,17 +38,17 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _UNREADABLE = re.compile(r"[\[\\\ud800-\udfff]")  # a pattern to TensorFlow, when it restores variables; no UTF-8
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
-RECORD = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
-HISTORY = ".tfctr-history"  # in BASE: the records of versions that were removed; no server reads hidden names
+PUBLICATION = "assets.extra/publication.json"  # how a version came to be: written by `tfctr publish` and `tfctr rollback`
+HISTORY = ".tfctr-history"  # in BASE: the publications of versions that were removed; no server reads hidden names
 _PINNED = "pinned.json"  # there
 
 
-def versions(base):
+def versions(base: StrPath) -> list[int]:
     """The numbers of the published versions, ascending; none if BASE does not exist."""
     return sorted(number for number, entry in _numbered(base) if entry.is_dir())
 
 
-def latest(base):
+def latest(base: StrPath) -> int:
     """The highest published version. Raises `StorageError` when there is none.
 
     >>> latest("no/such/folder")
@@ -64,13 +68,13 @@ def latest(base):
     return published[-1]
 
 
-def models_below(base):
+def models_below(base: StrPath) -> list[str]:
     """The names of the folders in BASE that hold versions themselves: it is a folder of models, and not of one model."""
     folders = sorted(Path(base).iterdir()) if Path(base).is_dir() else ()
     return [folder.name for folder in folders if folder.is_dir() and not folder.name.startswith(".") and versions(folder)]
 
 
-def version_folder(base, number):
+def version_folder(base: StrPath, number: int | str) -> Path:
     """The folder of one published version.
 
     Args:
@@ -98,7 +102,7 @@ def version_folder(base, number):
     return folder
 
 
-def require_base(base):
+def require_base(base: StrPath) -> Path:
     """`base` as an absolute path, if TensorFlow Serving reads there the versions that tfctr does, and no others.
 
     Raises:
@@ -119,19 +123,29 @@ def require_base(base):
         raise ConfigError(f"{reprlib.repr(name)} cannot be the name of a served model.", fix=fix)
     base = Path(os.path.abspath(base))
     problem = f"TensorFlow cannot read files in {str(base)!r}."
-    _require(not _UNREADABLE.search(str(base)), problem, "choose a path in UTF-8 without [ and \\")
+    fix = "choose a path in UTF-8 without [ and \\"
+    require(not _UNREADABLE.search(str(base)), problem, fix=fix, error=StorageError)
     for path in (base, base / HISTORY):
-        _require(not path.is_symlink(), f"{path} is a link.", f"put what it links to in its place: {os.path.realpath(path)}")
-    _require(base.is_dir() or not base.exists(), f"{base} is not a folder.", "give the folder of all versions")
-    _require(not (base / "saved_model.pb").exists(), f"{base} is one version.", f"give the folder of all: {base.parent}")
-    for entry in base.iterdir() if base.is_dir() else ():
-        ours = _VERSION.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
-        looks = ours or not _READ_AS_VERSION.fullmatch(entry.name)
-        _require(looks, f"TensorFlow Serving would read {str(entry)!r} as a version, which it is not.", "move it elsewhere")
+        fix = f"put what it links to in its place: {os.path.realpath(path)}"
+        require(not path.is_symlink(), f"{path} is a link.", fix=fix, error=StorageError)
+    is_folder = base.is_dir() or not base.exists()
+    require(is_folder, f"{base} is not a folder.", fix="give the folder of all versions", error=StorageError)
+    is_version = (base / "saved_model.pb").exists()
+    require(not is_version, f"{base} is one version.", fix=f"give the folder of all: {base.parent}", error=StorageError)
+    _require_no_false_versions(base)
     return base
 
 
-def require_place(base):
+def _require_no_false_versions(base: Path) -> None:
+    """Raise `StorageError` for what TensorFlow Serving would read as a version, and tfctr would not."""
+    for entry in base.iterdir() if base.is_dir() else ():
+        ours = _VERSION.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
+        problem = f"TensorFlow Serving would read {str(entry)!r} as a version, which it is not."
+        looks = ours or not _READ_AS_VERSION.fullmatch(entry.name)
+        require(looks, problem, fix="move it elsewhere", error=StorageError)
+
+
+def require_place(base: StrPath) -> Path:
     """`require_base`, for a folder that is to be written: without versions yet, it must hold nothing else.
 
     Raises:
@@ -141,13 +155,15 @@ def require_place(base):
     if base.is_dir() and not versions(base):
         models = models_below(base)
         fix = f"give the new version's model a folder: {base / 'NAME'}, or one of theirs: {_listed(base, models)}"
-        _require(not models, f"{base} holds the models {', '.join(models)}, and is none itself.", fix)
+        problem = f"{base} holds the models {', '.join(models)}, and is none itself."
+        require(not models, problem, fix=fix, error=StorageError)
         others = sorted(entry.name for entry in base.iterdir() if not entry.name.startswith("."))
-        _require(not others, f"{base} holds other files: {reprlib.repr(others)}.", f"give a new folder: {base / 'NAME'}")
+        problem = f"{base} holds other files: {reprlib.repr(others)}."
+        require(not others, problem, fix=f"give a new folder: {base / 'NAME'}", error=StorageError)
     return base
 
 
-def publish(base, build):
+def add_version(base: StrPath, build: Callable[[Path], object]) -> Path:
     """Make the next version with `build(folder)`, and publish it whole, with a SHA-256 of each file in its manifest.
 
     Args:
@@ -175,8 +191,8 @@ def publish(base, build):
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def prune(base, keep, protected=()):
-    """Remove all versions but the `keep` highest ones, and those that `pin` noted. Their records stay in BASE's history.
+def prune(base: StrPath, keep: int, protected: Iterable[int] = ()) -> list[int]:
+    """Remove all versions but the `keep` highest ones, and those that `pin` noted. Their publications stay in BASE's history.
 
     Args:
         base: the folder of all versions.
@@ -190,7 +206,8 @@ def prune(base, keep, protected=()):
         StorageError: some could not be removed, such as another user's. The others are.
     """
     require_count("keep", keep, least=2)
-    removed, problems = [], []
+    removed = []
+    problems = []
     with _pinning(base) if len(versions(base)) > keep else contextlib.nullcontext():
         protected = {*protected, *itertools.chain.from_iterable(pinned_versions(base).values())}
         for number in [number for number in versions(base)[:-keep] if number not in protected]:
@@ -204,7 +221,7 @@ def prune(base, keep, protected=()):
     return removed
 
 
-def pin(base, config, numbers):
+def pin(base: StrPath, config: StrPath, numbers: Collection[int]) -> None:
     """Note in BASE's history which versions a model configuration file needs, so that `prune` keeps them; none if empty."""
     file = Path(base) / HISTORY / _PINNED
     if numbers or file.exists():
@@ -213,7 +230,7 @@ def pin(base, config, numbers):
             write_json(file, {known: needed for known, needed in pinned.items() if needed})
 
 
-def pinned_versions(base):
+def pinned_versions(base: StrPath) -> dict[str, list[int]]:
     """`{model configuration file: its versions}`, as `pin` noted them. Raises `StorageError` where that is damaged."""
     file = Path(base) / HISTORY / _PINNED
     if not file.exists():
@@ -225,32 +242,32 @@ def pinned_versions(base):
         raise StorageError(f"{error.problem} It tells which versions are in use.", fix=fix) from error
 
 
-def _pinning(base):
+def _pinning(base: StrPath) -> AbstractContextManager[None]:
     """Nobody else pins or removes versions meanwhile."""
     return locked(Path(base) / HISTORY / f".{_PINNED}.lock")
 
 
-def removed_versions(base):
-    """The numbers of the versions that BASE's history has a record of."""
+def removed_versions(base: StrPath) -> list[int]:
+    """The numbers of the versions that BASE's history has a publication of."""
     return [int(file.stem) for file in (Path(base) / HISTORY).glob("*.json") if _VERSION.fullmatch(file.stem)]
 
 
-def read_record(folder):
+def read_publication(folder: StrPath) -> dict[str, Any]:
     """How a version came to be; `{}` for one that was exported only."""
-    path = Path(folder) / RECORD
+    path = Path(folder) / PUBLICATION
     return read_object(path) if path.exists() else {}
 
 
-def _remove(base, number):
+def _remove(base: Path, number: int) -> None:
     folder = version_folder(base, number)
     for path in (folder, *folder.rglob("*")):
         mine = not path.is_dir() or os.access(path, os.R_OK | os.W_OK | os.X_OK)
-        _require(mine, f"you may not write {path}", "let its owner remove it")
-    write_json(base / HISTORY / f"{number}.json", read_record(folder))
+        require(mine, f"you may not write {path}", fix="let its owner remove it", error=StorageError)
+    write_json(base / HISTORY / f"{number}.json", read_publication(folder))
     remove_folder(folder)
 
 
-def _rename_to_next_version(staged, base):
+def _rename_to_next_version(staged: Path, base: Path) -> Path:
     while True:
         number = max((number for number, _ in _numbered(base)), default=0) + 1
         version = base / str(number)
@@ -266,16 +283,11 @@ def _rename_to_next_version(staged, base):
             return version
 
 
-def _numbered(base):
+def _numbered(base: StrPath) -> list[tuple[int, Path]]:
     with contextlib.suppress(FileNotFoundError):
         return [(int(entry.name), entry) for entry in Path(base).iterdir() if _VERSION.fullmatch(entry.name)]
     return []
 
 
-def _listed(base, models):
+def _listed(base: StrPath, models: list[str]) -> str:
     return ", ".join(str(Path(base) / name) for name in models[:5]) + (", ..." if len(models) > 5 else "")
-
-
-def _require(condition, problem, fix):
-    if not condition:
-        raise StorageError(problem, fix=fix)

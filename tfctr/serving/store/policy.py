@@ -3,10 +3,13 @@
 Reference: [tensorflow/serving](https://github.com/tensorflow/serving), `file_system_storage_path_source.proto` and `.cc`.
 """
 
+from collections.abc import Iterable
+
 from tfctr.serving.wire.protocol import ModelServerConfig
+from tfctr.serving.wire.types import Message
 
 
-def version_policy(numbers=None):
+def version_policy(numbers: Iterable[int] | None = None) -> Message:
     """The `ServableVersionPolicy` that serves these versions; the highest one if None."""
     policy = ModelServerConfig().model_config_list.config.add().model_version_policy
     if numbers is not None:
@@ -14,7 +17,7 @@ def version_policy(numbers=None):
     return policy
 
 
-def chosen_versions(policy, published):
+def chosen_versions(policy: Message, published: Iterable[int]) -> set[int]:
     """The versions that a policy serves, a set.
 
     Args:

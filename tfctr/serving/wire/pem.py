@@ -1,12 +1,14 @@
 """PEM files for TLS, of clients and of servers, checked before they are used."""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 from tfctr.errors import ConfigError, StorageError
+from tfctr.types import StrPath
 
 
-def read_pem(argument, path):
+def read_pem(argument: str, path: StrPath) -> bytes:
     """The contents of a PEM file."""
     try:
         content = Path(path).read_bytes()
@@ -19,7 +21,7 @@ def read_pem(argument, path):
     return content
 
 
-def read_server_pem(certificate, key, root_certificates):
+def read_server_pem(certificate: StrPath | None, key: StrPath | None, root_certificates: StrPath | None) -> dict[str, bytes]:
     """What a server needs for TLS: `{argument: contents}` of the PEM files that are given; `{}` if none is.
 
     Args:
@@ -40,7 +42,7 @@ def read_server_pem(certificate, key, root_certificates):
     return pem
 
 
-def require_usable(pair, root_certificates):
+def require_usable(pair: Mapping[str, StrPath | None], root_certificates: StrPath | None) -> None:
     """Raise `ConfigError` for PEM files that gRPC cannot use, of which it would not say why.
 
     Args:
@@ -49,10 +51,12 @@ def require_usable(pair, root_certificates):
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        if None not in pair.values():
-            context.load_cert_chain(*pair.values(), password=lambda: "")  # never asked for: there is nobody to type it
+        paths = [path for path in pair.values() if path is not None]
+        if len(paths) == len(pair):
+            context.load_cert_chain(*paths, password=lambda: "")  # never asked for: there is nobody to type it
     except ssl.SSLError as error:
-        names, files = " and ".join(f"`{argument}`" for argument in pair), ", ".join(map(str, pair.values()))
+        names = " and ".join(f"`{argument}`" for argument in pair)
+        files = ", ".join(map(str, pair.values()))
         fix = "give a certificate and its own private key, without a password"
         raise ConfigError(f"{names} do not belong together: {files}.", fix=fix) from error
     try:

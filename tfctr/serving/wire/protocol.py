@@ -9,17 +9,21 @@ NOTICE beside this file.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from tfctr.serving.wire.types import Column, Message
 
 _POOL = descriptor_pool.DescriptorPool()
 for _file in descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_name("protocol.binpb").read_bytes()).file:
     _POOL.AddSerializedFile(_file.SerializeToString())
 
 
-def _message(name):
+def _message(name: str) -> type[Any]:
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
 
 
@@ -50,7 +54,7 @@ PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 # TensorFlow's number of a type: its name, its NumPy type, and the field that holds its values one by one.
-_TYPES = {
+_TYPES: dict[int, tuple[str, np.dtype, str]] = {
     1: ("float", np.dtype("<f4"), "float_val"),
     2: ("double", np.dtype("<f8"), "double_val"),
     3: ("int32", np.dtype("<i4"), "int_val"),
@@ -60,10 +64,11 @@ _TYPES = {
 }
 STRING = 7
 # A few bytes can claim a tensor of a trillion equal elements, or of a million long ones.
-_MOST_REPEATED, _MOST_BYTES = 2**20, 2**24
+_MOST_REPEATED = 2**20
+_MOST_BYTES = 2**24
 
 
-def type_name(number):
+def type_name(number: int) -> str:
     """TensorFlow's name of a type.
 
     >>> type_name(7)
@@ -72,7 +77,7 @@ def type_name(number):
     return _TYPES[number][0] if number in _TYPES else f"type {number}"
 
 
-def state_name(number):
+def state_name(number: int) -> str:
     """The name of a version's state.
 
     >>> state_name(30)
@@ -82,14 +87,14 @@ def state_name(number):
     return versions.enum_types_by_name["State"].values_by_number[number].name
 
 
-def numpy_type(number):
+def numpy_type(number: int) -> np.dtype:
     """The NumPy type of a tensor: `object` (of `bytes`) for strings. `ValueError` for types that a CTR model never serves."""
     if number not in _TYPES:
         raise ValueError(f"tensors of TensorFlow's {type_name(number)} are not supported")
     return _TYPES[number][1]
 
 
-def type_number(dtype):
+def type_number(dtype: np.dtype) -> int:
     """TensorFlow's number of a NumPy type.
 
     >>> type_number(np.dtype("float64"))
@@ -101,7 +106,7 @@ def type_number(dtype):
     raise ValueError(f"arrays of {dtype} are not supported")
 
 
-def to_tensor(array):
+def to_tensor(array: np.ndarray) -> Message:
     """A `TensorProto` with the bits of a NumPy array; an array of `object` holds `bytes`.
 
     >>> to_tensor(np.array([1.5])).tensor_content.hex()
@@ -112,7 +117,7 @@ def to_tensor(array):
     return tensor
 
 
-def fill(tensor, column):
+def fill(tensor: Message, column: Column) -> None:
     """Write a NumPy array, or a list of `bytes`, to an empty `TensorProto`. Lists are the fast way for texts."""
     if isinstance(column, list):
         tensor.dtype = STRING
@@ -128,7 +133,7 @@ def fill(tensor, column):
         tensor.tensor_content = np.ascontiguousarray(column).tobytes()
 
 
-def pack(columns):
+def pack(columns: Mapping[str, Column]) -> bytes:
     """Columns, each as `fill` takes it, as the inputs of a serialized `PredictRequest`."""
     request = PredictRequest()
     for name, column in columns.items():
@@ -136,7 +141,7 @@ def pack(columns):
     return request.SerializeToString()
 
 
-def from_tensor(tensor):
+def from_tensor(tensor: Message) -> np.ndarray:
     """The NumPy array of a `TensorProto`, its values given as bytes or one by one. `ValueError` if it contradicts itself.
 
     >>> from_tensor(TensorProto(dtype=1, float_val=[0.25], tensor_shape={"dim": [{"size": 2}]}))
@@ -151,13 +156,13 @@ def from_tensor(tensor):
     return _from_values(getattr(tensor, _TYPES[tensor.dtype][2]), dtype, shape)
 
 
-def _from_content(content, dtype, shape):
+def _from_content(content: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     if dtype.hasobject or len(content) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(content)} bytes of content do not fill the shape {shape}")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _from_values(values, dtype, shape):
+def _from_values(values: Sequence[Any], dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     size = math.prod(shape)
     repeated = size - len(values)
     if not 0 <= repeated <= _MOST_REPEATED:
@@ -170,7 +175,7 @@ def _from_values(values, dtype, shape):
     return array.reshape(shape)
 
 
-def predict_messages(batch, model):
+def predict_messages(batch: Mapping[str, Any], model: str) -> tuple[Message, Message]:
     """A golden batch as `(PredictRequest, PredictResponse)` of the served `model`, which name no version."""
     request = PredictRequest(model_spec={"name": model, "signature_name": batch["signature"]})
     response = PredictResponse(model_spec=request.model_spec)
@@ -180,6 +185,6 @@ def predict_messages(batch, model):
     return request, response
 
 
-def arrays_of(tensors):
+def arrays_of(tensors: Mapping[str, Message]) -> dict[str, np.ndarray]:
     """The NumPy arrays of a map of `TensorProto`, by name."""
     return {name: from_tensor(tensor) for name, tensor in sorted(tensors.items())}

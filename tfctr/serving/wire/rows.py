@@ -15,14 +15,19 @@ import reprlib
 import shlex
 import string
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from tfctr.data.files import MISSING_MARKS, opened
 from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.serving.wire.matrices import to_matrix
 from tfctr.serving.wire.row_values import as_written, number_text, plain
+from tfctr.serving.wire.types import Column, Rows, Separators, TensorSpecs
+from tfctr.token_text import TRUTH
+from tfctr.types import Shape, StrPath
 
 _ABSENT = {"NAType", "NaTType"}  # pandas.NA and NaT, which equal nothing, not even themselves
 # The bytes of a value of exactly one of these types.
@@ -34,22 +39,30 @@ _TOKENS = {
     type(None): {None: b""}.get,
 }
 _NUMBERS = int | float | np.number | np.bool_ | decimal.Decimal
-_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 class RowError(DataError):
     """A value of one row that cannot be sent: its `column`, its `row`, counted from 0, and the `reason`."""
 
-    def __init__(self, column, row, reason, *, fix):
+    def __init__(self, column: str, row: int, reason: str, *, fix: str) -> None:
         super().__init__(f"column {column!r}, row {row}: {reason}", fix=fix)
-        self.column, self.row, self.reason = column, row, reason
+        self.column = column
+        self.row = row
+        self.reason = reason
 
 
 class MissingError(DataError):
     """The rows lack a column."""
 
 
-def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset(), sources=MappingProxyType({})):
+def to_columns(
+    rows: Rows,
+    inputs: TensorSpecs,
+    separator: Separators = None,
+    optional: Container[str] = (),
+    fractions: Container[str] = frozenset(),
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Column]:
     """The columns of one request, all with the same number of rows; columns that are no input are left out.
 
     Args:
@@ -85,12 +98,18 @@ def to_columns(rows, inputs, separator=None, optional=(), fractions=frozenset(),
     return columns
 
 
-def column_names(rows, inputs, sources=MappingProxyType({})):
+def column_names(rows: Rows, inputs: TensorSpecs, sources: Mapping[str, str] = MappingProxyType({})) -> set[str]:
     """The names of all columns that the rows have, in any form that `to_columns` takes."""
     return set(_columns(rows, inputs, sources))
 
 
-def to_arrays(rows, inputs, separator=None, fractions=frozenset(), sources=MappingProxyType({})):
+def to_arrays(
+    rows: Rows,
+    inputs: TensorSpecs,
+    separator: Separators = None,
+    fractions: Container[str] = frozenset(),
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
     """`to_columns` with text as `object` arrays of `bytes`.
 
     >>> to_arrays({"user": [60, "x"]}, {"user": (np.dtype(object), (None,))})
@@ -100,7 +119,7 @@ def to_arrays(rows, inputs, separator=None, fractions=frozenset(), sources=Mappi
     return {name: np.array(column, object) if isinstance(column, list) else column for name, column in columns.items()}
 
 
-def read_json_lines(path, most=10_000):
+def read_json_lines(path: StrPath, most: int = 10_000) -> Iterator[dict[int, dict[str, Any]]]:
     """The rows of a file with one JSON object a line, in parts, each a dict: line number -> row.
 
     Args:
@@ -128,7 +147,7 @@ def read_json_lines(path, most=10_000):
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
 
 
-def _json_row(line, where):
+def _json_row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
@@ -138,7 +157,7 @@ def _json_row(line, where):
     return row
 
 
-def slices(columns, max_rows, max_bytes):
+def slices(columns: Mapping[str, Column], max_rows: int, max_bytes: int) -> Iterator[slice]:
     """Cut the rows of `columns` into slices of at most `max_rows` and about `max_bytes`, at least one row each, in order.
 
     >>> list(slices({"ids": np.zeros((5, 2), "int32")}, max_rows=1000, max_bytes=20))
@@ -154,13 +173,13 @@ def slices(columns, max_rows, max_bytes):
         start = stop
 
 
-def _row_bytes(column):
+def _row_bytes(column: Column) -> np.ndarray:
     if isinstance(column, list):  # a text takes its bytes, a field number and a length
         return np.fromiter(map(len, column), np.int64, len(column)) + 3
     return np.full(len(column), column.itemsize * math.prod(column.shape[1:]), np.int64)
 
 
-def _columns(rows, inputs, sources):
+def _columns(rows: Rows, inputs: TensorSpecs, sources: Mapping[str, str]) -> Mapping[str, Any]:
     """Name -> values. An input that the rows do not have by its name is their column of the name that a raw table has."""
     others = {name: source for name, source in sources.items() if name in inputs}
     given = _named(rows, inputs, dict.fromkeys([*inputs, *others.values()]))
@@ -168,21 +187,17 @@ def _columns(rows, inputs, sources):
     return {**given, **found} if found else given
 
 
-def _named(rows, inputs, wanted):
+def _named(rows: Rows, inputs: TensorSpecs, wanted: Collection[str]) -> Mapping[str, Any]:
     """Name -> values, from any form of rows; of columns that are not wanted perhaps the name alone."""
     if isinstance(rows, Mapping):
         return rows
     if isinstance(rows, list | tuple) and not rows:
-        return {name: np.empty((0, *shape[1:]), dtype) for name, (dtype, shape) in inputs.items()}
+        return {name: np.empty((0, *(size or 0 for size in shape[1:])), dtype) for name, (dtype, shape) in inputs.items()}
     # Asked of the type: a DataFrame of pandas has an attribute for each column, whatever its name. A lazy table has no length.
     attribute = "column_names" if hasattr(type(rows), "column_names") else "columns"
     names = getattr(rows, attribute, None) if hasattr(rows, "__len__") else None
     if names is not None:
-        names = list(names)
-        for name in wanted:
-            if names.count(name) > 1:
-                raise DataError(f"column {name!r} is in the table twice.", fix="rename or drop one of the two")
-        return {name: rows[name] if isinstance(name, str) and name in wanted else None for name in names}
+        return _named_in_table(rows, list(names), wanted)
     if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
         return _transpose(rows, wanted)
     matrices = [name for name, (_, shape) in inputs.items() if len(shape) == 2]
@@ -194,7 +209,14 @@ def _named(rows, inputs, wanted):
     )
 
 
-def _transpose(rows, wanted):
+def _named_in_table(table: Any, names: list[Any], wanted: Collection[str]) -> dict[Any, Any]:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise DataError(f"column {name!r} is in the table twice.", fix="rename or drop one of the two")
+    return {name: table[name] if isinstance(name, str) and name in wanted else None for name in names}
+
+
+def _transpose(rows: Sequence[Mapping[str, Any]], wanted: Collection[str]) -> dict[str, list[Any]]:
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
     for name in filter(wanted.__contains__, names):
         for number, row in enumerate(rows):
@@ -204,7 +226,7 @@ def _transpose(rows, wanted):
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _require_all(inputs, columns, sources):
+def _require_all(inputs: TensorSpecs, columns: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     missing = [name for name in inputs if name not in columns]
     if missing:
         other = f", or {sources[missing[0]]!r} as in the raw table" if missing[0] in sources else ""
@@ -222,7 +244,7 @@ _HEADERLESS = (
 )
 
 
-def _column(name, values, dtype, shape, separator, fractions):
+def _column(name: str, values: Any, dtype: np.dtype, shape: Shape, separator: str | None, fractions: bool) -> Column:
     if isinstance(values, set | frozenset | Iterator):
         fix = "give a list or an array, with its values in the order of the rows"
         raise DataError(f"column {name!r} is a {type(values).__name__}.", fix=fix)
@@ -230,18 +252,18 @@ def _column(name, values, dtype, shape, separator, fractions):
         shown = reprlib.repr(values)
         raise DataError(f"column {name!r}: {shown} is one value, not a column.", fix=f"write {{{name!r}: [{shown}]}}")
     if len(shape) == 2:
-        return _matrix(name, values, dtype, shape[1])
+        return to_matrix(name, values, dtype, shape[1])
     if dtype.hasobject:
         arrow = _arrow_texts(values)
         return _texts(name, plain(values), separator, fractions) if arrow is None else arrow
     return _numbers(name, values, dtype)
 
 
-def _arrow_texts(values):
+def _arrow_texts(values: Any) -> list[bytes] | None:
     """The bytes of texts that Arrow holds, alone or for pandas: they are UTF-8 already. None for what is not that."""
     # A Series of pandas. Without pyarrow, which pandas does not need, it may have that method all the same.
-    if sys.modules.get("pyarrow") and hasattr(array := getattr(values, "array", None), "__arrow_array__"):
-        values = array.__arrow_array__()
+    if sys.modules.get("pyarrow") and (to_arrow := getattr(getattr(values, "array", None), "__arrow_array__", None)):
+        values = to_arrow()
     kind = str(getattr(values, "type", ""))
     if kind not in ("string", "large_string"):
         return None
@@ -249,7 +271,7 @@ def _arrow_texts(values):
     return np.asarray(binary.fill_null(b"") if binary.null_count else binary).tolist()
 
 
-def _texts(name, values, separator, fractions):
+def _texts(name: str, values: list[Any], separator: str | None, fractions: bool) -> list[bytes]:
     with contextlib.suppress(TypeError, UnicodeEncodeError):
         return list(map(str.encode, values))  # refuses all that is no text, which most columns are
     if set(map(type, values)) == {bytes}:
@@ -259,7 +281,7 @@ def _texts(name, values, separator, fractions):
     return [_named_token(name, row, value, separator, fractions) for row, value in enumerate(values)]
 
 
-def _named_token(name, row, value, separator, fractions):
+def _named_token(name: str, row: int, value: Any, separator: str | None, fractions: bool) -> bytes:
     try:
         return _token(value, separator, fractions)
     except (TypeError, UnicodeEncodeError) as error:
@@ -271,7 +293,7 @@ def _named_token(name, row, value, separator, fractions):
         raise RowError(name, row, f"{shown} is neither text nor a whole number.", fix=fix) from error
 
 
-def _token(value, separator=None, fractions=False):
+def _token(value: Any, separator: str | None = None, fractions: bool = False) -> bytes:
     """The bytes of one value, as `prepare` reads it; `TypeError` if it cannot."""
     match value:
         case bytes():
@@ -279,7 +301,7 @@ def _token(value, separator=None, fractions=False):
         case str():
             return value.encode()
         case bool() | np.bool_():
-            return b"true" if value else b"false"
+            return b"true" if bool(value) else b"false"
         case np.timedelta64():  # which is a whole number to NumPy
             raise TypeError
         case int() | np.integer():
@@ -294,19 +316,18 @@ def _token(value, separator=None, fractions=False):
     return text.encode()
 
 
-def _is_list(value):
+def _is_list(value: Any) -> bool:
     """Whether a value is a list of tokens; an interval of Arrow is a tuple, too."""
     return isinstance(value, list | tuple | np.ndarray) and type(value).__name__ != "MonthDayNano"
 
 
-def _is_absent(value):
+def _is_absent(value: Any) -> bool:
     return value is None or type(value).__name__ in _ABSENT or (isinstance(value, float | np.floating) and math.isnan(value))
 
 
-def _numbers(name, values, dtype):
+def _numbers(name: str, values: Any, dtype: np.dtype) -> np.ndarray:
     held = getattr(values, "dtype", None)
-    is_exact = isinstance(held, np.dtype) and (held == dtype or (held.kind in "fiub" and dtype.kind == "f"))
-    if is_exact and values.ndim == 1 and not np.ma.isMaskedArray(values):
+    if isinstance(held, np.dtype) and _is_exact(held, dtype) and values.ndim == 1 and not np.ma.isMaskedArray(values):
         values = np.asarray(values)
         is_short = held.itemsize < dtype.itemsize and held.kind == "f"
         return np.array([float(text) for text in map(str, values)], dtype) if is_short else values.astype(dtype)
@@ -323,14 +344,18 @@ def _numbers(name, values, dtype):
     return numbers
 
 
-def _number_fix(value):
+def _is_exact(held: np.dtype, dtype: np.dtype) -> bool:
+    return held == dtype or (held.kind in "fiub" and dtype.kind == "f")
+
+
+def _number_fix(value: Any) -> str:
     if not isinstance(value, str) or value.strip().lower() not in MISSING_MARKS:
         return "pass numbers only"
     ways = f"in a text file --missing {shlex.quote(value.strip())} (in Python missing=[{value.strip()!r}]), in other rows None"
     return f"if it means that the value is missing: {ways}; else pass numbers only"
 
 
-def _number(value, dtype):
+def _number(value: Any, dtype: np.dtype) -> float:
     if dtype.kind == "f" and isinstance(value, str):
         return _written_number(value)
     if dtype.kind == "f" and _is_absent(value):
@@ -344,35 +369,9 @@ def _number(value, dtype):
     return int(value)
 
 
-def _written_number(text):
+def _written_number(text: str) -> float:
     text = text.strip(string.whitespace)
     if not text.isascii():  # `float` reads the digits of every script, `prepare` does not
         raise ValueError
     text = text.lower()
-    return _TRUTH[text] if text in _TRUTH else float(text or "nan")
-
-
-def _matrix(name, values, dtype, width):
-    matrix = values if isinstance(values, np.ndarray) else _plain_matrix(name, values)
-    if matrix.ndim != 2 or (width is not None and matrix.shape[1] != width):
-        raise DataError(
-            f"{name!r} has the shape {matrix.shape}; the model takes (rows, {width}).", fix="use the ids of this model's schema"
-        )
-    if matrix.dtype != dtype and not _fits(matrix, dtype):
-        raise DataError(f"{name!r} holds {matrix.dtype} values that are not {dtype}.", fix="use the ids of this model's schema")
-    return matrix.astype(dtype)
-
-
-def _fits(matrix, dtype):
-    if dtype.kind != "i" or matrix.dtype.kind not in "iu":
-        return dtype.kind == "f" and matrix.dtype.kind in "iuf"
-    limits = np.iinfo(dtype)
-    return not matrix.size or (limits.min <= matrix.min() and matrix.max() <= limits.max)
-
-
-def _plain_matrix(name, values):
-    try:
-        matrix = np.asarray(values)
-        return np.asarray(plain(values)) if matrix.dtype == object else matrix  # lists that a table holds
-    except ValueError as error:
-        raise DataError(f"the rows of {name!r} differ in length.", fix="pass a matrix") from error
+    return TRUTH[text] if text in TRUTH else float(text or "nan")

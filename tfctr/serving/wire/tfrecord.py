@@ -5,17 +5,20 @@ CRC-32C of [RFC 3720, B.4](https://www.rfc-editor.org/rfc/rfc3720#appendix-B.4),
 """
 
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tfctr.errors import StorageError
 from tfctr.storage import atomic_file
+from tfctr.types import StrPath
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
 _MASK = 0xA282EAD8  # a checksum of bytes that hold checksums would be weak
-_LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = struct.Struct("<I")
 
 
-def write_records(path, records):
+def write_records(path: StrPath, records: Iterable[bytes]) -> None:
     """Write byte strings as a TFRecord file, which appears whole or not at all."""
     with atomic_file(path, "wb") as file:
         for record in records:
@@ -23,7 +26,7 @@ def write_records(path, records):
                 file.write(part + _CHECKSUM.pack(_masked(part)))
 
 
-def read_records(path):
+def read_records(path: StrPath) -> Iterator[bytes]:
     """The byte strings of a TFRecord file, in their order, one after the other.
 
     Raises:
@@ -35,13 +38,13 @@ def read_records(path):
         raise StorageError(f"cannot read {path}: {error.strerror}.", fix="check the path") from error
     start = 0
     while start < len(content):
-        (length,) = _LENGTH.unpack(_checked(path, content, start, start, _LENGTH.size))
+        (length,) = _LENGTH.unpack(_checked_part(path, content, start, start, _LENGTH.size))
         begin = start + _LENGTH.size + _CHECKSUM.size
-        yield bytes(_checked(path, content, start, begin, length))
+        yield bytes(_checked_part(path, content, start, begin, length))
         start = begin + length + _CHECKSUM.size
 
 
-def crc32c(data):
+def crc32c(data: bytes | memoryview) -> int:
     """The CRC-32C (Castagnoli) of bytes.
 
     >>> hex(crc32c(b"123456789"))
@@ -67,7 +70,7 @@ def _masked(data):
     return ((checksum >> 15 | checksum << 17) + _MASK) & 0xFFFFFFFF
 
 
-def _checked(path, content, record, begin, length):
+def _checked_part(path: StrPath, content: memoryview, record: int, begin: int, length: int) -> memoryview:
     """`length` bytes that a checksum follows; the problem names where the `record` starts."""
     end = begin + length
     if end + _CHECKSUM.size > len(content):

@@ -8,13 +8,20 @@ table. `GetModelMetadata` of TensorFlow Serving tells names and types alone.
 import dataclasses
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfctr.errors import ConfigError
 from tfctr.serving.wire.rows import to_arrays
+from tfctr.serving.wire.types import Rows, Separators
 
-SIGNATURE, INPUT, OUTPUT = "schema", "rows", "schema"
+if TYPE_CHECKING:
+    from tfctr.schema import Schema
+
+SIGNATURE = "schema"
+INPUT = "rows"
+OUTPUT = "schema"
 _FRACTIONS = ("text", "number")
 
 
@@ -28,34 +35,35 @@ class TokenRules:
         sources: the column of the raw table, by the input's name, where it is another one.
     """
 
-    separators: Mapping[str, str] | str | None
+    separators: Separators
     fractions: frozenset[str] = frozenset()
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def rules_of(schema):
+def rules_of(schema: "Schema") -> TokenRules:
     """The rules of a fitted `Schema`.
 
     >>> from tfctr import Schema, Sequence
     >>> rules_of(Schema(features=[Sequence("genres", 3, separator=" ", token_type="text")], label="click"))
     TokenRules(separators={'genres': ' '}, fractions=frozenset({'genres'}), sources={})
     """
-    return _rules(_described(schema))
+    return _rules(_plain_rules(schema))
 
 
-def written_rules(schema):
+def written_rules(schema: "Schema") -> str:
     """The rules of a fitted `Schema` as the JSON text that the signature answers."""
-    return json.dumps(_described(schema), ensure_ascii=False)
+    return json.dumps(_plain_rules(schema), ensure_ascii=False)
 
 
-def read_rules(text):
+def read_rules(text: str) -> TokenRules:
     """The rules in that JSON text; further keys are for later clients."""
     return _rules(json.loads(text))
 
 
-def agreed(rules, separator):
+def agreed(rules: TokenRules, separator: Separators) -> TokenRules:
     """The rules, once the caller's `separator` is the model's own. Raises `ConfigError` where it is another one."""
-    for name, own in rules.separators.items():
+    known = rules.separators if isinstance(rules.separators, Mapping) else {}
+    for name, own in known.items():
         given = separator.get(name, own) if isinstance(separator, Mapping) else separator
         if given not in (None, own):
             raise ConfigError(
@@ -65,7 +73,7 @@ def agreed(rules, separator):
     return rules
 
 
-def _described(schema):
+def _plain_rules(schema):
     """Feature -> what its kind of tokens is, and its column; features of which neither is to be said are left out."""
     described = {feature.name: _tokens(feature) | _source(feature) for feature in schema.features}
     return {name: said for name, said in described.items() if said}
@@ -88,7 +96,7 @@ def _rules(described):
     )
 
 
-def raw_columns(schema, rows):
+def raw_columns(schema: "Schema", rows: Rows) -> dict[str, np.ndarray]:
     """Raw rows, in any form that `PredictionClient` takes, as the columns that a served model of a fitted schema takes."""
     dtypes = {"string": np.dtype(object), "number": np.dtype(np.float64)}
     inputs = {feature.name: (dtypes[feature.raw_type], (None,)) for feature in schema.features}
