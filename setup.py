@@ -78,6 +78,9 @@ setup(
             "pytest-xdist>=3.8,<4",
             "hypothesis>=6.155,<7",
             "ruff>=0.17,<0.18",
+            "nbclient>=0.10,<1",
+            "nbformat>=5.10,<6",
+            "ipykernel>=7,<8",
             "import-linter>=2.16,<3",
             "pandas>=2.2,<4",
             "keras-rs>=0.4,<1",  # an oracle for layers that it has, too
