@@ -43,7 +43,9 @@ class Engine:
         if threads is not None:
             settings["threads"] = threads
         self.connection = ibis.duckdb.connect(self.folder / "tables.duckdb", **settings)
-        self.connection.settings["enable_progress_bar"] = False  # DuckDB would draw one in an interactive Python
+        # DuckDB would draw one in an interactive Python; in a notebook without ipywidgets it has none, and refuses the setting.
+        if self.connection.settings["enable_progress_bar"] != "false":
+            self.connection.settings["enable_progress_bar"] = False
         self._appended: set[str] = set()
         self._numbers = itertools.count()
 
