@@ -112,7 +112,7 @@ def test_a_folder_of_a_run_that_was_killed_in_its_first_epoch_is_taken(data, tmp
     child.start()
     try:
         wait_for(lambda: (out / trainer._LOCK).exists(), child)
-        with pytest.raises(StorageError, match=r"another process is training in .*run"):
+        with pytest.raises(StorageError, match=rf"another process is training in .*run\. It is process {child.pid} on "):
             train(tiny_run(epochs=1), data, out)
     finally:
         os.kill(child.pid, signal.SIGKILL)
