@@ -104,7 +104,8 @@ def _open_private(path: str, flags: int) -> int:
 def locked(path: StrPath, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of the file `path`, made if absent, until the block ends. A process that is killed holds nothing.
 
-    Waits for another process that holds it; where `busy` is given, raises `StorageError` with it instead.
+    Waits for another process that holds it; where `busy` is given, raises `StorageError` with it instead, and with the number
+    and host of that process, which the file says while it is held.
     """
     import fcntl  # not on Windows, where clients run, too
 
@@ -116,11 +117,19 @@ def locked(path: StrPath, busy: str | None = None) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
-            assert busy is not None  # else it waits
-            raise StorageError(busy, fix="wait for it to end") from error
+            holder = os.pread(lock, 300, 0).decode(errors="replace").split()
+            who = f" It is process {holder[0]} on {holder[1]}." if len(holder) == 2 else ""
+            raise StorageError(f"{busy}{who}", fix="wait for it to end") from error
         except OSError as error:
             raise StorageError(f"cannot lock {path}: {error.strerror}.", fix="let all who write there write it, too") from error
-        yield
+        with contextlib.suppress(OSError):  # on a full disk, or in another user's file, the lock alone has to do
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()} {platform.node()}".encode(), 0)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(lock, 0)
     finally:
         os.close(lock)
 

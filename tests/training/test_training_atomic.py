@@ -112,7 +112,7 @@ def test_a_folder_of_a_run_that_was_killed_in_its_first_epoch_is_taken(data, tmp
     child.start()
     try:
         wait_for(lambda: (out / trainer._LOCK).exists(), child)
-        with pytest.raises(StorageError, match=r"another process is training in .*run"):
+        with pytest.raises(StorageError, match=rf"another process is training in .*run\. It is process {child.pid} on "):
             train(tiny_run(epochs=1), data, out)
     finally:
         os.kill(child.pid, signal.SIGKILL)
@@ -148,6 +148,51 @@ def test_sigterm_ends_as_control_c_does(data, tmp_path, caplog):
     run = whole_run(tmp_path / "run")
     assert run.metrics["finished"] is False
     assert f"run is not finished: it was stopped after epoch {run.metrics['epochs']}" in caplog.text
+
+
+# Control-C, and once more from somebody who is in a hurry
+
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from tfctr.cli import main; main()"
+WHILE_REMOVING = """
+import os, signal
+from tfctr.training import trainer
+
+def interrupted(folder, remove=trainer.remove_folder):
+    os.kill(os.getpid(), signal.SIGINT)
+    remove(folder)
+
+trainer.remove_folder = interrupted
+"""
+
+
+def interrupted(data, folder, mark, *waits, program=INTERRUPTIBLE):
+    """The exit code, as a shell tells it, of a training that gets a SIGINT once `mark` is there, and after each wait."""
+    tiny_run(epochs=100_000, learning_rate=1e-4).save(folder / "run.yaml")
+    command = [sys.executable, "-c", program, "train", "run.yaml", "--data", str(data), "--out", "run"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as child:
+        while not (folder / "run" / mark).exists():
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.001)
+        for wait in (0, *waits):
+            time.sleep(wait)
+            child.send_signal(signal.SIGINT)
+        said = child.communicate()[1]
+    assert "Traceback" not in said
+    return 128 - child.returncode if child.returncode < 0 else child.returncode  # by a signal, once Python is at its end
+
+
+@pytest.mark.parametrize("wait", [0.001, 0.05])
+def test_a_second_control_c_keeps_the_whole_epochs(wait, data, tmp_path):
+    assert interrupted(data, tmp_path, "metrics.json", wait) == 130
+    assert whole_run(tmp_path / "run").metrics["finished"] is False
+    assert list(tmp_path.rglob(".tmp-*")) == []
+
+
+def test_a_second_control_c_while_the_folder_is_removed_leaves_one_that_is_taken(data, tmp_path):
+    assert interrupted(data, tmp_path, "environment.json", program=WHILE_REMOVING + INTERRUPTIBLE) == 130
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.yaml", "environment.json", trainer._LOCK}
+    assert train(tiny_run(epochs=1), data, tmp_path / "run").metrics["finished"] is True
 
 
 # a kill at any moment
