@@ -64,7 +64,7 @@ def test_the_command_ends_with_4_and_keeps_the_epoch_before(name, term, data, tm
     Config.from_dict({"model": {"name": name, "embedding_l2": 1e-4}, "training": training}).save(tmp_path / "run.yaml")
     result = tfctr_("train", tmp_path / "run.yaml", "--data", data, "--out", tmp_path / "run")
     assert result.exit_code == 4, result.stderr
-    assert f"the loss term '{term}' became nan at step 2; the weights are those of the step before." in result.stderr
+    assert f"the loss term '{term}' became nan at step 2; the trained weights are those of the step before." in result.stderr
     run = load_run(tmp_path / "run")
     assert (run.metrics["epochs"], run.metrics["finished"]) == (1, False)
     assert np.isfinite(run.history[0][term])

@@ -11,7 +11,7 @@ from keras import ops
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers import FeatureEmbedding
 from tfctr.layers.nested import remember
-from tfctr.models._batches import column, known_labels, the_ids, the_labels, unpack, weighted_mean
+from tfctr.models._batches import column, known_labels, refused_labels, the_ids, the_labels, unpack, weighted_mean
 from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
 from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
 from tfctr.models._ids import ReadsIds, surfacing
@@ -195,7 +195,7 @@ class CTRModel(ReadsIds, Saved):
         Raises:
             DataError: a label that is neither 0 nor 1, or ids that cannot be the schema's, with the row: see `IdsCheck`.
             ConfigError: batches of another dataset's fit.
-            TrainingError: a loss term or the gradient became non-finite, with the step; no weight has been changed by it.
+            TrainingError: a loss term or the gradient became non-finite, with the step; it has changed no trained weight.
         """
         x = the_ids(self, x)
         y = known_labels(y)
@@ -251,7 +251,8 @@ class CTRModel(ReadsIds, Saved):
         outputs = {}
 
         def compute_terms():
-            outputs.update(self(ids, training=True))
+            with tf.control_dependencies(refused_labels(self.ctr_loss, labels, self.optimizer.iterations)):
+                outputs.update(self(ids, training=True))
             return self._terms(outputs, labels, weights)
 
         terms = minimize(
@@ -294,8 +295,7 @@ class CTRModel(ReadsIds, Saved):
         super().make_predict_function(force)
         if not self.run_eagerly:
             graph: Any = self.predict_function
-            ids = tf.TensorSpec((None, self.schema.width), "int32")
-            graph.get_concrete_function([(ids,)] * self.steps_per_execution)
+            graph.get_concrete_function([(tf.TensorSpec((None, self.schema.width), "int32"),)] * self.steps_per_execution)
             self.predict_function = lambda batches: graph([unpack(self, batch)[:1] for batch in batches])
 
     def predict_step(self, data: Any) -> Tensor:

@@ -9,9 +9,10 @@ import numpy as np
 from keras import ops
 
 from tfctr.errors import ConfigError, DataError
-from tfctr.losses.cross_entropy import known_shape
+from tfctr.losses.cross_entropy import LogLoss, RobustCrossEntropy, known_shape
 from tfctr.metrics import is_positive
 from tfctr.models._graph import PREDICTION
+from tfctr.optimizers import label_check
 from tfctr.types import Tensor
 
 _ONE_A_ROW = "give one value a row: (batch,) or (batch, 1)"
@@ -48,6 +49,11 @@ def known_labels(labels: Any) -> Any:
     if labels is not None:
         is_positive(labels)
     return labels
+
+
+def refused_labels(loss: keras.losses.Loss, labels: Tensor | None, step: Tensor) -> list[Tensor]:
+    """What fails for a label that is neither 0 nor 1, where the loss knows no other; for before the forward pass."""
+    return [label_check(labels, step)] if labels is not None and isinstance(loss, LogLoss | RobustCrossEntropy) else []
 
 
 def column(name: str, values: Tensor, rows: Tensor, dtype: str | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from tfctr.optimizers.exact_lazy_adam import ExactLazyAdam
 from tfctr.optimizers.ftrl import SparseFtrl
 from tfctr.optimizers.gradients import LearningRate, global_norm, merge_duplicates, scale
 from tfctr.optimizers.row_sparse import DENSE_FIX, unwrap_loss_scaling, updated_by_rows
-from tfctr.optimizers.step import minimize, stop_on_non_finite
+from tfctr.optimizers.step import label_check, minimize, stop_on_non_finite
 
 OPTIMIZERS = {
     "adam": Adam,
@@ -87,6 +87,7 @@ __all__ = [
     "SparseAdagrad",
     "SparseFtrl",
     "global_norm",
+    "label_check",
     "merge_duplicates",
     "minimize",
     "optimizer_named",

@@ -1,6 +1,7 @@
 """Gradient steps that keep the gradients of embedding tables sparse and exact."""
 
 import contextlib
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -150,6 +151,20 @@ def _assert_finite(name: str, value: Tensor, step: Tensor, labels: Tensor | None
     return tf.cond(tf.math.is_finite(value), tf.no_op, say)
 
 
+def label_check(labels: Tensor, step: Tensor) -> Tensor:
+    """What fails unless all labels are 0 or 1, as `stop_on_non_finite` tells it.
+
+    For `tf.control_dependencies` around the forward pass, which moves the statistics of batch normalization.
+    """
+
+    def say():
+        told = [_NON_FINITE, "ctr", tf.convert_to_tensor(step), math.nan, _LABEL, *_first_of_no_click(labels)]
+        return tf.debugging.Assert(False, told)
+
+    values = tf.cast(labels, tf.float32)
+    return tf.cond(tf.reduce_all((values == 0) | (values == 1)), tf.no_op, say)
+
+
 def _first_of_no_click(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """How many labels are neither 0 nor 1; and of the first, the row and the label."""
     labels = tf.reshape(tf.cast(labels, tf.float32), [-1])
@@ -176,6 +191,6 @@ def stop_on_non_finite() -> Iterator[None]:
             ) from None
         what = "the norm of the gradient" if name == _GRADIENT else f"the loss term {name!r}"
         raise TrainingError(
-            f"{what} became {value} at step {step}; the weights are those of the step before.",
+            f"{what} became {value} at step {step}; the trained weights are those of the step before.",
             fix="lower the learning rate, or set a smaller clip_norm; check labels, weights and numeric columns",
         ) from error

@@ -17,7 +17,6 @@ import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import text_format
 
@@ -29,6 +28,7 @@ from tfctr.serving.store.folders import latest, require_base, version_folder, ve
 from tfctr.serving.store.policy import chosen_versions
 from tfctr.serving.wire.pem import read_server_pem
 from tfctr.serving.wire.protocol import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
+from tfctr.serving.wire.types import Message
 from tfctr.storage import atomic_file, locked
 from tfctr.types import StrPath
 
@@ -139,7 +139,7 @@ def write_server_config(
     return flags if batching is None else [*flags, "--enable_batching=true"]
 
 
-def read_config(path: StrPath) -> Any:
+def read_config(path: StrPath) -> Message:
     """A `ModelServerConfig`; an empty one if there is no file. Raises `ConfigError` for a file that is none."""
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), ModelServerConfig())
@@ -152,7 +152,7 @@ def read_config(path: StrPath) -> Any:
 
 
 @contextlib.contextmanager
-def changing_config(path: StrPath) -> Iterator[Any]:
+def changing_config(path: StrPath) -> Iterator[Message]:
     """A `ModelServerConfig` to change in the block; it is written when that ends well. Others who change it so wait.
 
     Raises:
@@ -179,7 +179,7 @@ def unchanging_config(path: StrPath) -> contextlib.AbstractContextManager[None]:
     return locked(path.with_name(f".{path.name}.lock"))
 
 
-def write_config(path: StrPath, message: Any) -> None:
+def write_config(path: StrPath, message: Message) -> None:
     """Write a message as text, which is read back first. Only its owner may read a file with a key in it."""
     text = text_format.MessageToString(message, as_utf8=True)
     if text_format.Parse(text, type(message)()) != message:
@@ -188,13 +188,13 @@ def write_config(path: StrPath, message: Any) -> None:
         file.write(f"# Written by tfctr: a tensorflow.serving.{message.DESCRIPTOR.name}.\n{text}")
 
 
-def find_model(server_config: Any, name: str) -> Any:
+def find_model(server_config: Message, name: str) -> Message | None:
     """The `ModelConfig` with this name; None if there is none."""
     models = {model.name: model for model in server_config.model_config_list.config}
     return models.get(name)
 
 
-def find_or_add(server_config: Any, name: str, base_path: StrPath) -> Any:
+def find_or_add(server_config: Message, name: str, base_path: StrPath) -> Message:
     """The `ModelConfig` with this name, added at `base_path` if there is none."""
     model = find_model(server_config, name)
     if model is None:
