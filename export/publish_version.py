@@ -6,7 +6,7 @@ python export/publish_version.py serving/frappe/3 /models/frappe
 import argparse
 import shutil
 
-from tfctr.serving.store.folders import publish, require_base
+from tfctr.serving.store.folders import add_version, require_base
 from tfctr.serving.store.manifest import verify
 
 if __name__ == "__main__":
@@ -15,4 +15,6 @@ if __name__ == "__main__":
     parser.add_argument("base", help="the folder of all versions that the server polls")
     arguments = parser.parse_args()
     verify(arguments.version)
-    print(publish(require_base(arguments.base), lambda folder: shutil.copytree(arguments.version, folder, dirs_exist_ok=True)))
+    print(
+        add_version(require_base(arguments.base), lambda folder: shutil.copytree(arguments.version, folder, dirs_exist_ok=True))
+    )
