@@ -14,7 +14,7 @@ from tfctr.errors import ConfigError, DataError, ExportError, StorageError
 from tfctr.features import Categorical, Numeric
 from tfctr.schema import Label, Schema
 from tfctr.serving import Bounds, publish_model, read_clicks, sample_clicks
-from tfctr.serving.publishing.clicks import Clicks, answer
+from tfctr.serving.publishing.clicks import Clicks, probabilities_of
 from tfctr.serving.publishing.comparison import floor_failures
 from tfctr.serving.publishing.samples import raw_rows
 from tfctr.serving.runtime.saved_model import SavedModel, read_signatures
@@ -72,7 +72,7 @@ def test_a_good_model_passes_on_a_harder_split(base, clicks, tiny_schema):
 
 
 def test_the_figures_are_those_of_the_served_probabilities(base, clicks):
-    found = answer(SavedModel(base / "1"), base / "1", clicks.columns)
+    found = probabilities_of(SavedModel(base / "1"), base / "1", clicks.columns)
     figures = clicks.figures(found)
     assert figures["auc"] == metrics.auc(clicks.labels, found)
     assert figures["log_loss"] == metrics.log_loss(clicks.labels, found)
@@ -139,7 +139,7 @@ def test_slices_with_few_clicks_tell_nothing(clicks):
 def test_rows_that_a_version_cannot_answer(base, clicks, tiny_schema):
     columns = {name: column for name, column in clicks.columns.items() if name != "price"}
     with pytest.raises(StorageError, match="1 demands the column 'price', which the rows do not have"):
-        answer(SavedModel(base / "1"), base / "1", columns)
+        probabilities_of(SavedModel(base / "1"), base / "1", columns)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
