@@ -82,6 +82,14 @@ def test_links_of_the_repository_lead_somewhere(page):
             assert file.exists() or file.with_suffix(".md").exists(), f"{name_of(page)}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_are_named_exist(page):
+    folders = "tfctr|tests|docs|docker|examples|export|benchmarks|notebooks|typings"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    made = "docker/secrets/"  # by a script there
+    assert [name for name in named if not (ROOT / name).exists() and not name.startswith(made)] == []
+
+
 def test_the_ten_questions_have_their_answers_where_the_page_says():
     table = (ROOT / "docs" / "inside.md").read_text(encoding="utf-8").partition("## Ten questions")[2]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| `(\w+)` \|$", table, flags=re.MULTILINE)
