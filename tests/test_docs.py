@@ -27,7 +27,6 @@ FAST = ("your_table.md", "large_vocabularies.md")  # of the others each exports 
 SHORTER = {"rows=20_000": "rows=3_000", "epochs=100": "epochs=2"}
 
 
-@pytest.mark.slow
 def test_the_pages_build_without_a_warning(tmp_path):
     pytest.importorskip("sphinx")
     pytest.importorskip("myst_parser")
