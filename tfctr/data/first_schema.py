@@ -108,7 +108,7 @@ def draft(
         weight: the column of sample weights.
         group: the column that groups rows for gAUC; by default the first one that has no missing values and is called a user,
             visitor, customer or member, with an `id` behind it or not; which one is logged.
-        separator, columns, missing, encoding: how text files are laid out: see `tfctr.data.separated.Layout`.
+        separator, columns, missing, encoding: how text files are laid out, as in `tfctr.prepare`.
 
     Raises:
         DataError: there is no such column, there are no rows, no column can be a feature; or a label that is neither 0 nor 1,

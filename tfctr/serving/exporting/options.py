@@ -4,15 +4,15 @@ import dataclasses
 import math
 import numbers
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from tfctr.errors import ConfigError, choose, require_one_of
+from tfctr.errors import ConfigError, require, require_one_of
 from tfctr.serving.exporting.calibration import Calibration, all_negatives
 from tfctr.serving.exporting.compression import CompressedTables
 from tfctr.types import StrPath
 
-SPARED = {name: name for name in ("explain", "embedding")}  # signatures that a version may be without
+SPARED = ("explain", "embedding")  # signatures that a version may be without
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,20 @@ class ExportOptions:
     vocabularies: StrPath | None = None
     metrics: Mapping[str, float | None] | None = None
     examples: Any = None
-    candidates: Iterable[str] | None = None
-    optional: Iterable[str] = ()
+    candidates: Collection[str] | None = None
+    optional: Collection[str] = ()
     calibration: Calibration | None = None
     negatives_kept: float = 1.0
     tables: CompressedTables | None = None
-    without: Iterable[str] = ()
+    without: Collection[str] = ()
     origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", _known_metrics(self.metrics or {}))
-        object.__setattr__(self, "without", tuple(self.without))
+        are_names = isinstance(self.without, Collection) and not isinstance(self.without, str)
+        require(are_names, f"`without` is {self.without!r}.", fix='give a list of signatures, such as ["explain"]')
         for name in self.without:
-            choose(SPARED, name, "signature to leave out")
+            require_one_of(SPARED, name, "signature to leave out")
         all_negatives(self.calibration, self.negatives_kept)
 
     @property

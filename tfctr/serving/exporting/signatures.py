@@ -45,7 +45,7 @@ class ServedGraph:
         options = options or ExportOptions()
         self.model, self.schema, self.calibration = model, schema, options.served_calibration
         self.raw = RawFeatures(schema, options.optional)
-        self.spared = [name for name in SPARED if name not in {*options.without}]
+        self.spared = [name for name in SPARED if name not in options.without]
         candidates = options.candidates
         self.candidates = None if candidates is None else some_features(schema, "candidates", candidates)
         if self.candidates is not None and set(self.candidates) <= set(self.raw.optional):
