@@ -8,7 +8,7 @@ import sys
 import pytest
 from kit.places import TESTS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 TABLE = """
 import json, sys

@@ -71,6 +71,7 @@ def peaks_of(folder, distinct):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_distinct_ids_are_held_a_few_times_over(tmp_path):
     few, many = (peaks_of(tmp_path / str(distinct), distinct) for distinct in (200, ROWS))
     # An id is a text of 36 bytes, about 100 with what holds it: an object of Python, a slot in a table of DuckDB or TensorFlow.
