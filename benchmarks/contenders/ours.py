@@ -22,7 +22,7 @@ NETWORK = {"dropout": 0.2, "batch_norm": True}  # of the authors' best run on Fr
 ARGUMENTS = {
     "DNN": {},
     "DeepFM": {},
-    "DCNv2": {},
+    "DCNv2": {"num_layers": lambda: 3},
     "TF4CTR": {"simple_encoder": lambda: MLP([400, 400], **NETWORK), "complex_encoder": lambda: MLP([400] * 3, **NETWORK)},
     "CETN": {},
 }
