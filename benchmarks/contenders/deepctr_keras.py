@@ -22,7 +22,7 @@ def prepare(task):
     table = {name: np.ascontiguousarray(column) for name, column in zip(names, ids.T, strict=True)}
     model = MODELS[task.model](columns)
     model.compile("adam", "binary_crossentropy")
-    return lambda: model.fit(table, labels, task.batch_size, epochs=1, verbose=0)
+    return (lambda: model.fit(table, labels, task.batch_size, epochs=1, verbose=0)), model.trainable_weights
 
 
 take_turns(prepare)

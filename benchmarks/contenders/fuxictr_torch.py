@@ -15,18 +15,18 @@ from torch.nn import functional
 from worker import take_turns
 
 
-def feature_map(sizes):
+def feature_map(task):
     features = FeatureMap("made", tempfile.mkdtemp())
-    for i, size in enumerate(sizes):
+    for i, size in enumerate(task.sizes):
         features.features[f"f{i}"] = {"type": "categorical", "source": "", "vocab_size": size}
-    features.labels, features.num_fields, features.total_features = ["click"], len(sizes), sum(sizes)
+    features.labels, features.num_fields, features.total_features = ["click"], len(task.sizes), sum(task.sizes)
+    features.default_emb_dim = task.embedding_dim
     return features
 
 
 class Peer(BaseModel):
     def __init__(self, features, task):
         super().__init__(features, verbose=0, model_root=tempfile.mkdtemp(), metrics=["AUC"])
-        self._max_gradient_norm = 10.0
         self.make(features, task.embedding_dim, len(task.sizes))
         self.compile("adam", "binary_crossentropy", 1e-3)
         self.reset_parameters()
@@ -127,9 +127,9 @@ class CETN(Peer):
 MODELS = {model.__name__: model for model in (DNN, DeepFM, DCNv2, TF4CTR, CETN)}
 
 
-def prepare(task):
-    torch.manual_seed(1)
-    model = MODELS[task.model](feature_map(task.sizes), task)
+def training(model, task):
+    """`train()` of a model, and the weights that it trains."""
+    model._max_gradient_norm = 10.0
     ids, labels = task.clicks()
     ids, labels = torch.from_numpy(ids).long(), torch.from_numpy(labels)
     model.train()
@@ -139,7 +139,13 @@ def prepare(task):
             batch = dict(zip(model.feature_map.features, ids[rows].T, strict=True))
             model.train_step({**batch, "click": labels[rows]}).item()
 
-    return train
+    return train, [weight for weight in model.parameters() if weight.requires_grad]
 
 
-take_turns(prepare)
+def prepare(task):
+    torch.manual_seed(1)
+    return training(MODELS[task.model](feature_map(task), task), task)
+
+
+if __name__ == "__main__":
+    take_turns(prepare)

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from matched import MATCHES, given
 from worker import take_turns, task_given
 
 from tfctr.malloc import keep_freed_memory
@@ -19,13 +20,12 @@ from tfctr.models import MODELS
 from tfctr.schema import Schema
 
 NETWORK = {"dropout": 0.2, "batch_norm": True}  # of the authors' best run on Frappe
-ARGUMENTS = {
-    "DNN": {},
-    "DeepFM": {},
-    "DCNv2": {"num_layers": lambda: 3},
-    "TF4CTR": {"simple_encoder": lambda: MLP([400, 400], **NETWORK), "complex_encoder": lambda: MLP([400] * 3, **NETWORK)},
-    "CETN": {},
-}
+
+
+def arguments_of(task):
+    if task.model == "TF4CTR":
+        return {"simple_encoder": MLP([400, 400], **NETWORK), "complex_encoder": MLP([400] * 3, **NETWORK)}
+    return given(MATCHES[task.model].ours, len(task.sizes)) if task.model in MATCHES else {}
 
 
 def prepare(task):
@@ -33,10 +33,10 @@ def prepare(task):
     ids, labels = task.clicks()
     ids += np.array([field.offset for field in schema.fields], "int32")
     batches = Split.from_arrays(ids, labels).batches(task.batch_size)
-    arguments = {name: make() for name, make in ARGUMENTS[task.model].items()}
-    model = MODELS[task.model](schema, embedding_dim=task.embedding_dim, **arguments)
+    width = {} if task.model == "LR" else {"embedding_dim": task.embedding_dim}
+    model = MODELS[task.model](schema, **width, **arguments_of(task))
     model.compile(optimizer=task.optimizer)
-    return lambda: model.fit(batches, epochs=1, verbose=0)
+    return (lambda: model.fit(batches, epochs=1, verbose=0)), model.trainable_weights
 
 
 take_turns(prepare)

@@ -110,7 +110,7 @@ def prepare(task):
     model = {"TF4CTR": TF4CTR, "CETN": CETN}.get(task.model, Plain)(inputs, GRAPHS[task.model](ids, task))
     model.compile(optimizer=keras.optimizers.Adam(0.001), jit_compile=False)
     batches = tf.data.Dataset.from_tensor_slices((table, labels)).shuffle(task.rows).batch(task.batch_size).prefetch(2)
-    return lambda: model.fit(batches, epochs=1, shuffle=False, verbose=0)
+    return (lambda: model.fit(batches, epochs=1, shuffle=False, verbose=0)), model.trainable_weights
 
 
 take_turns(prepare)

@@ -1,11 +1,13 @@
 """What every contender of benchmarks/peers.py shares: the task, made clicks, and the turns it is given.
 
-A contender is a process that lives through the whole comparison. It gets the task as JSON, says `ready` once its first epoch is
-done, and then trains another for each line of standard input, answering with seconds, CPU seconds and peak memory.
+A contender is a process that lives through the whole comparison. It gets the task as JSON, says `ready` and how many parameters
+it trains once its first epoch is done, and then trains another for each line of standard input, answering with seconds, CPU
+seconds and peak memory.
 """
 
 import dataclasses
 import json
+import math
 import resource
 import sys
 import time
@@ -27,6 +29,7 @@ class Task:
     optimizer: str = "adam"
     keep_freed_memory: bool = False
     columns: bool = False
+    zoo: str = ""
 
     @property
     def rows(self):
@@ -44,10 +47,10 @@ def task_given():
 
 
 def take_turns(prepare):
-    """`prepare(task)` gives `train()`, an epoch that ends when its last step has."""
-    train = prepare(task_given())
+    """`prepare(task)` gives `train()`, an epoch that ends when its last step has, and the weights that it trains."""
+    train, weights = prepare(task_given())
     train()
-    print("ready", file=answers, flush=True)
+    print("ready", sum(math.prod(weight.shape) for weight in weights), file=answers, flush=True)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         train()
