@@ -1,6 +1,8 @@
 """Every benchmark runs, small. What it measures here means nothing."""
 
+import inspect
 import os
+import runpy
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ from kit.places import BENCHMARKS, ROOT
 
 import tfctr
 from tfctr.data.synthetic import synthetic_schema, write_synthetic
+from tfctr.models import MODELS
 from tfctr.storage import read_json
 
 COMMANDS = {
@@ -27,14 +30,28 @@ COMMANDS = {
     "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
     "out_of_core": "--rows 3000 --columns 5 --batch-size 1000 --folder {folder}",
     "first_tables": "--tables numbers rare --rows 8000 --seeds 1 --model LR",
-    "peers": "--models DNN TF4CTR CETN --rounds 1 --steps 1",
+    "peers": "--models DNN TF4CTR CETN EulerNet --batch-size 100 --rounds 1 --steps 1",
 }
+MATCHED = runpy.run_path(str(BENCHMARKS / "contenders" / "matched.py"))
+MATCHES, given = MATCHED["MATCHES"], MATCHED["given"]
+FUXICTR, FUXICTR_ZOO = (os.environ.get(name) for name in ("FUXICTR", "FUXICTR_ZOO"))  # as `make bench` has them
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     return tfctr.prepare(synthetic_schema(), **write_synthetic(folder, rows=2_000), out=folder / "data").folder
+
+
+def benchmark(name, *arguments):
+    run = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    return run
 
 
 @pytest.mark.slow
@@ -44,13 +61,24 @@ def test_benchmark_runs(name, data, tmp_path):
     config.write_text("model: {name: LR}\ntraining: {batch_size: 500, epochs: 1}\n")
     arguments = COMMANDS[name].format(data=data, folder=tmp_path, config=config).split()
     keep = [] if name == "page" else ["--json", str(tmp_path / "kept.json")]
-    run = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments, *keep],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
+    run = benchmark(name, *arguments, *keep)
     assert any(character.isdigit() for character in run.stdout)
     if name != "page":
         assert read_json(tmp_path / "kept.json").keys() == {"machine", "settings", "figures"}
+
+
+@pytest.mark.parametrize("name", MATCHES)
+def test_a_model_takes_the_arguments_that_are_matched(name):
+    match = MATCHES[name]
+    inspect.signature(MODELS[name].__init__).bind("self", "schema", **given(match.ours, fields=10))
+    assert bool(match.more) == bool(match.why)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (FUXICTR and FUXICTR_ZOO), reason="no FuxiCTR here")
+@pytest.mark.parametrize("name", MATCHES)
+def test_fuxictr_has_the_parameters_of_ours_and_those_that_are_told(name, tmp_path):
+    peers = ["--fuxictr", FUXICTR, "--fuxictr-zoo", FUXICTR_ZOO, "--models", name]
+    benchmark("peers", *peers, "--batch-size", "100", "--rounds", "1", "--steps", "1", "--json", str(tmp_path / "kept.json"))
+    counts = {line["contender"]: line["parameters"] for line in read_json(tmp_path / "kept.json")["figures"]}
+    assert counts["FuxiCTR zoo (torch)"] - counts["tfctr adam"] == MATCHES[name].more
