@@ -45,9 +45,11 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m sphinx -q -W --keep-going -n -b html -d build/doctrees docs build/docs
 
-# DATA is a prepared dataset (made clicks if absent); FUXICTR and DEEPCTR are Pythons that have them: see benchmarks/peers.py.
+# DATA is a prepared dataset (made clicks if absent); FUXICTR and DEEPCTR are Pythons that have them, FUXICTR_ZOO is the folder
+# model_zoo of a checkout of FuxiCTR: see benchmarks/peers.py.
 RESULTS := benchmarks/results
 PEERS := $(if $(FUXICTR),--fuxictr $(FUXICTR)) $(if $(DEEPCTR),--deepctr $(DEEPCTR))
+PEERS += $(if $(FUXICTR_ZOO),--fuxictr-zoo $(FUXICTR_ZOO))
 LARGE := --optimizers lazy_adam exact_lazy_adam --steps 20 --rounds 3
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training.py --json $(RESULTS)/training.json
@@ -63,6 +65,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/peers.py $(PEERS) --json $(RESULTS)/peers.json
 	$(BIN)/python benchmarks/peers.py $(PEERS) $(LARGE) --data criteo-1m --models DNN TF4CTR --json $(RESULTS)/peers_1m.json
 	$(BIN)/python benchmarks/peers.py $(PEERS) $(LARGE) --data criteo-5m --models DNN --json $(RESULTS)/peers_5m.json
+	$(if $(FUXICTR_ZOO),$(BIN)/python benchmarks/peers.py $(PEERS) --models all --json $(RESULTS)/peers_all.json)
 	$(BIN)/python benchmarks/malloc.py --json $(RESULTS)/malloc.json
 	$(BIN)/python benchmarks/page.py
 
