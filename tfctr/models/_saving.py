@@ -1,6 +1,7 @@
 """A model as a config and back, and `.keras` files, with an error that says what is wrong with one."""
 
 import contextlib
+import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from tfctr.schema import Schema
 from tfctr.types import StrPath
 
 _WEIGHTS = "model.weights.h5"  # in a .keras file
+_CONFIG = "config.json"  # in it, too
 _LARGE = 2**26  # bytes
 _MOST_TIMES = 3  # weights count twice, as a file in the archive and as arrays in that file
 _TRUST = "load only files that you or those whom you trust have saved"
@@ -73,10 +75,11 @@ def _what_is_wrong(path: Path, error: Exception) -> StorageError:
 
 
 def _require_harmless(path: Path) -> None:
-    """Raise `StorageError` for a file that unpacks to far more than it is, or elsewhere: Keras compresses nothing."""
+    """Raise `StorageError` for a file that takes far more memory than it is, or unpacks elsewhere: Keras compresses nothing."""
     size = path.stat().st_size
     unpacked: list[int] = []
     members: list[zipfile.ZipInfo] = []
+    floats = 0
     # A damaged archive raises errors of many kinds; what it lacks is said by who loads it.
     with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -84,18 +87,30 @@ def _require_harmless(path: Path) -> None:
         if size < _LARGE and archive.getinfo(_WEIGHTS).file_size < _LARGE:
             with archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
                 weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
+        if sum(unpacked) <= _MOST_TIMES * size + _LARGE:
+            floats = _floats_of_tables(json.loads(archive.read(_CONFIG)))
     if sum(unpacked) > _MOST_TIMES * size + _LARGE:
         problem = f"{path} of {size:,} bytes unpacks to {sum(unpacked):,}."
+        raise StorageError(problem, fix=_TRUST)
+    if floats > max(size, _LARGE):  # each takes two bytes at least
+        problem = f"{path} of {size:,} bytes asks for embeddings of {floats:,} numbers, which it does not hold."
         raise StorageError(problem, fix=_TRUST)
     for name in (info.filename for info in members):
         if name.startswith("/") or ".." in Path(name).parts:
             raise StorageError(f"{path} has the member {name!r}, outside of the file's own folder.", fix=_TRUST)
 
 
+def _floats_of_tables(config: Mapping[str, Any]) -> int:
+    """How many numbers the embedding tables of a saved model have at least, by its own words."""
+    arguments = config["config"]
+    width = arguments.get("embedding_dim", 1)  # LR has none
+    return Schema.from_config(arguments["schema"]).table_rows * (width if isinstance(width, int) else 1)
+
+
 def _is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None and {"config.json", "metadata.json"} <= set(archive.namelist())
+            return archive.testzip() is None and {_CONFIG, "metadata.json"} <= set(archive.namelist())
     except Exception:  # a damaged archive raises errors of many kinds
         return False
 
