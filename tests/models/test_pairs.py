@@ -40,8 +40,10 @@ def test_loss_falls_on_made_clicks(selection, fusion, made):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fusion", ["sum", "weighted_sum", "voting", "concatenation", "experts"])
-@pytest.mark.parametrize("selection", ["shared", "separate", "gated", "experts"])
+@pytest.mark.parametrize(
+    ("selection", "fusion"),
+    [("shared", "sum"), ("separate", "weighted_sum"), ("gated", "voting"), ("experts", "concatenation"), ("shared", "experts")],
+)
 def test_loss_falls_in_one_epoch_of_frappe(selection, fusion, frappe):
     assert_loss_falls(selection, fusion, frappe)
 

@@ -131,10 +131,10 @@ def test_a_rollback_killed_before_any_of_its_writes_leaves_whole_versions(stride
 
 
 @pytest.mark.slow
-def test_40_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
-    kill_publishers(40, tiny_schema, tmp_path / "ctr")
+def test_20_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
+    kill_publishers(20, tiny_schema, tmp_path / "ctr")
 
 
 @pytest.mark.slow
-def test_40_killed_rollbacks_leave_whole_versions(tiny_schema, tmp_path):
-    kill_rollbacks(40, tiny_schema, tmp_path / "ctr")
+def test_20_killed_rollbacks_leave_whole_versions(tiny_schema, tmp_path):
+    kill_rollbacks(20, tiny_schema, tmp_path / "ctr")
