@@ -7,6 +7,7 @@ from tfctr.layers.bilinear_fusion import BilinearFusion
 from tfctr.layers.bridge import BridgedCross, Regulation
 from tfctr.layers.cin import CIN
 from tfctr.layers.cross import CrossNetwork, GatedCrossNetwork, LowRankCrossNetwork, VectorCrossNetwork
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.embedding import FeatureEmbedding
 from tfctr.layers.euler import EulerInteraction
 from tfctr.layers.final_block import FinalBlock
@@ -89,6 +90,7 @@ __all__ = [
     "ConcatenationFusion",
     "CrossNetwork",
     "Dice",
+    "Dropout",
     "ElementwiseProducts",
     "EulerInteraction",
     "ExpertEmbedding",

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfctr.errors import require_count, require_one_of, require_positive
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.mlp import batch_normalization, linear
 from tfctr.layers.views import UnitsShape, ViewLayer
 from tfctr.types import Shape, Tensor
@@ -180,7 +181,7 @@ class BridgedCross(ViewLayer):
         self.crosses = [linear(1, use_bias=False, dtype=policy) for _ in layers]
         self.biases = [self.add_weight(name=f"bias_{layer}", shape=(units,), initializer="zeros") for layer in layers]
         self.denses = [linear(units, activation="relu", dtype=policy) for _ in layers]
-        self.drops = [keras.layers.Dropout(self.dropout, dtype=policy) for _ in layers]
+        self.drops = [Dropout(self.dropout, dtype=policy) for _ in layers]
         options = {"attention": self.attention} if self.bridge == "attention" else {}
         self.bridges = [BRIDGES[self.bridge](**options, dtype=policy) for _ in layers]
         for layer in layers:

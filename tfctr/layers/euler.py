@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_number
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.normalization import layer_normalization
 from tfctr.layers.views import ViewLayer, ViewShape
 from tfctr.types import Shape, Tensor
@@ -120,10 +121,10 @@ class EulerStep(keras.layers.Layer):
         policy = self.dtype_policy
         self.implicit = keras.layers.Dense(self.orders * dim, activation="relu", dtype=policy)
         self.implicit.build((None, fields * dim))
-        self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        self.drop = Dropout(self.dropout, dtype=policy)
         # One layer for both where the shares are one: a model saved with one source of noise has no place for two.
         same = self.implicit_dropout == self.dropout
-        self.drop_implicit = self.drop if same else keras.layers.Dropout(self.implicit_dropout, dtype=policy)
+        self.drop_implicit = self.drop if same else Dropout(self.implicit_dropout, dtype=policy)
         self.norms = [layer_normalization(dtype=policy) for _ in range(2 * self.layer_norm)]
         for norm in self.norms:
             norm.build((None, self.orders, dim))

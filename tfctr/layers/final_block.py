@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.mlp import ACTIVATIONS, batch_normalization, linear
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
 from tfctr.types import Shape, Tensor
@@ -85,7 +86,7 @@ class FinalBlock(ViewLayer):
                 [
                     *([batch_normalization(dtype=policy)] if self.batch_norm else []),
                     ACTIVATIONS[self.activation](dtype=policy),
-                    keras.layers.Dropout(self.dropout, dtype=policy),
+                    Dropout(self.dropout, dtype=policy),
                 ]
             )
             projection.build(shape)

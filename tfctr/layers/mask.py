@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.mlp import linear
 from tfctr.layers.normalization import FieldNormalization, layer_normalization
 from tfctr.layers.views import UnitsShape, ViewLayer
@@ -116,7 +117,7 @@ class MaskBlock(keras.layers.Layer):
         self.project = linear(width, dtype=policy)
         self.feed_forward = linear(self.units, use_bias=False, dtype=policy)
         self.norm = layer_normalization(dtype=policy)
-        self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        self.drop = Dropout(self.dropout, dtype=policy)
         self.aggregate.build(instance)
         self.project.build((None, aggregated))
         self.feed_forward.build((None, width))

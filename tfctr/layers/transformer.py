@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from tfctr.errors import ConfigError
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.mlp import linear
 from tfctr.layers.views import ViewLayer
 from tfctr.types import Shape, Tensor
@@ -65,7 +66,7 @@ class FieldTransformer(ViewLayer):
             network = keras.Sequential(
                 [
                     linear(self.hidden_dim, activation="relu", dtype=policy),
-                    keras.layers.Dropout(self.dropout, dtype=policy),
+                    Dropout(self.dropout, dtype=policy),
                     linear(dim, dtype=policy),
                 ]
             )
@@ -75,7 +76,7 @@ class FieldTransformer(ViewLayer):
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy) for _ in range(2 * self.num_layers)]
         for norm in self.norms:
             norm.build(input_shape)
-        self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        self.drop = Dropout(self.dropout, dtype=policy)
 
     def call(self, fields: Tensor, training: bool = False) -> Tensor:
         x = fields

@@ -1,9 +1,7 @@
 from typing import Unpack
 
-import keras
-
 from tfctr.errors import require_number
-from tfctr.layers import FeatureEmbedding, LinearTerms, PairAttention, linear
+from tfctr.layers import Dropout, FeatureEmbedding, LinearTerms, PairAttention, linear
 from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.schema import Schema
@@ -39,5 +37,5 @@ class AFM(CTRModel):
         vectors = FeatureEmbedding(schema, embedding_dim)
         first = LinearTerms()(weights(ids))  # (batch, 1)
         pooled = PairAttention(attention_dim)(vectors(ids))  # (batch, dim)
-        pairs = linear(1, use_bias=False, dtype="float32")(keras.layers.Dropout(dropout)(pooled))  # (batch, 1)
+        pairs = linear(1, use_bias=False, dtype="float32")(Dropout(dropout)(pooled))  # (batch, 1)
         super().__init__(schema, ids, {"logit": first + pairs}, [weights, vectors], **options)

@@ -3,7 +3,7 @@ from typing import Literal, Unpack
 import keras
 
 from tfctr.errors import choose
-from tfctr.layers import FactorizationMachine, FeatureEmbedding, FieldTransformer, LinearTerms, linear
+from tfctr.layers import Dropout, FactorizationMachine, FeatureEmbedding, FieldTransformer, LinearTerms, linear
 from tfctr.losses.self_supervision import FieldSignal, ViewDistance
 from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
@@ -69,7 +69,7 @@ class CL4CTR(CTRModel):
         outputs["fields"] = keras.layers.Flatten(dtype="float32")(fields)  # (batch, fields * dim)
         transformer = FieldTransformer(num_layers, num_heads, hidden_dim, dropout)
         for view in ("first_view", "second_view"):
-            masked = keras.layers.Dropout(mask_share, choose(MASKS, mask, "mask"))(fields)  # (batch, fields, dim)
+            masked = Dropout(mask_share, choose(MASKS, mask, "mask"))(fields)  # (batch, fields, dim)
             outputs[view] = linear(embedding_dim, dtype="float32")(transformer(masked))  # (batch, dim)
         count = len(schema.fields)
         auxiliary = {

@@ -1,9 +1,7 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-import keras
-
-from tfctr.layers import MLP, BiInteraction, FeatureEmbedding, LinearTerms, linear
+from tfctr.layers import MLP, BiInteraction, Dropout, FeatureEmbedding, LinearTerms, linear
 from tfctr.layers.mlp import batch_normalization
 from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
@@ -44,6 +42,6 @@ class NFM(CTRModel):
         pooled = BiInteraction()(vectors(ids))  # (batch, dim)
         if batch_norm:
             pooled = batch_normalization()(pooled)
-        pooled = keras.layers.Dropout(dropout)(pooled)
+        pooled = Dropout(dropout)(pooled)
         higher = linear(1, use_bias=False, dtype="float32")(deep(pooled))  # (batch, 1)
         super().__init__(schema, ids, {"logit": first + higher}, [weights, vectors], **options)
