@@ -194,6 +194,7 @@ class Split:
             number=number,
             first_epoch=first_epoch,
         )
+        batches.batch_size = batch_size
         batches.split = self  # so that a model knows whose ids these are, and need not look at them
         return batches
 

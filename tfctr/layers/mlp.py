@@ -7,6 +7,8 @@ import keras
 
 from tfctr.errors import ConfigError, require_number, require_one_of
 from tfctr.layers.activations import ACTIVATIONS
+from tfctr.layers.dropout import Dropout
+from tfctr.layers.hidden import hidden
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
 from tfctr.types import Shape, Tensor
 
@@ -78,17 +80,21 @@ class MLP(ViewLayer):
                 linear(units, use_bias=self.use_bias, dtype=policy),
                 *([batch_normalization(dtype=policy)] if self.batch_norm else []),
                 ACTIVATIONS[self.activation](dtype=policy),
-                keras.layers.Dropout(self.dropout, dtype=policy),
+                Dropout(self.dropout, dtype=policy),
             ]
         shape = self.view_shape(input_shape)
         for step in self.steps:
             step.build(shape)
             shape = step.compute_output_shape(shape)
 
-    def call(self, view: Tensor) -> Tensor:
-        for step in self.steps:
-            view = step(view)
-        return view
+    def call(self, view: Tensor, training: bool = False) -> Tensor:
+        flatten, *steps = self.steps
+        x = flatten(view)  # (batch, units)
+        size = len(steps) // len(self.hidden_units)
+        for start in range(0, len(steps), size):
+            dense, *rest = steps[start : start + size]
+            x = hidden(x, dense, rest, training)
+        return x
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *_ = self.view_shape(input_shape)

@@ -10,10 +10,11 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_number
 from tfctr.layers import FeatureEmbedding
+from tfctr.layers.hidden import usual_batches
 from tfctr.layers.nested import remember
 from tfctr.models._batches import column, known_labels, refused_labels, the_ids, the_labels, unpack, weighted_mean
 from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
-from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, require_graph, way_to_wrap
+from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, is_low, require_graph, way_to_wrap
 from tfctr.models._ids import ReadsIds, surfacing
 from tfctr.models._options import ModelOptions, show_options
 from tfctr.models._saving import Saved
@@ -122,7 +123,7 @@ class CTRModel(ReadsIds, Saved):
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
         outputs = super().call(inputs, training=training, mask=mask, **kwargs)
-        return {name: ops.cast(value, "float32") if _is_low(value) else value for name, value in outputs.items()}
+        return {name: ops.cast(value, "float32") if is_low(value) else value for name, value in outputs.items()}
 
     # training
 
@@ -251,7 +252,8 @@ class CTRModel(ReadsIds, Saved):
         outputs = {}
 
         def compute_terms():
-            with tf.control_dependencies(refused_labels(self.ctr_loss, labels, self.optimizer.iterations)):
+            refused = refused_labels(self.ctr_loss, labels, self.optimizer.iterations)
+            with tf.control_dependencies(refused), usual_batches(self.usual_rows):
                 outputs.update(self(ids, training=True))
             return self._terms(outputs, labels, weights)
 
@@ -386,11 +388,6 @@ class CTRModel(ReadsIds, Saved):
         for name, value in values.items():
             trackers[name].update_state(value, sample_weight=rows)
         return {name: trackers[name].result() for name in values}
-
-
-def _is_low(tensor: Tensor) -> bool:
-    """Whether losses of this tensor, and its sigmoid, would be too coarse: those of a user's own graph may be in float16."""
-    return keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
 
 
 def require_model(model: Any) -> None:

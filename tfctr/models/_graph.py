@@ -77,3 +77,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, keras.KerasTensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
     return f"named {sorted(map(str, value))}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+
+
+def is_low(tensor: Tensor) -> bool:
+    """Whether losses of this tensor, and its sigmoid, would be too coarse: those of a user's own graph may be in float16."""
+    return keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Numeric
+from tfctr.models._usual import usual_rows
 from tfctr.schema import Schema
 from tfctr.types import Tensor
 
@@ -224,6 +225,7 @@ class ReadsIds(keras.Model):
     """What a `keras.Model` with the one input `ids` and a `schema` refuses to read: all that cannot be ids of its fit."""
 
     schema: Schema
+    usual_rows: int | None = None  # of the batches of `fit`: see `tfctr.layers.hidden.finish`
 
     @functools.cached_property
     def ids_check(self) -> IdsCheck:
@@ -239,6 +241,9 @@ class ReadsIds(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         given = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        if self.compiled and (rows := usual_rows(self, given)) != self.usual_rows:
+            self.usual_rows = rows
+            self.train_function = None  # made for batches of another size
         given["x"] = self.ids_check.checked(given.get("x"))
         given["validation_data"] = self.ids_check.validation(given.get("validation_data"))
         del given["self"]
