@@ -60,6 +60,8 @@ def test_a_device_that_trains_wrongly_is_code_4(monkeypatch):
     assert result.exit_code == 4
     failed = [line.split() for line in result.stdout.splitlines() if line.startswith("  failed")]
     assert [line[1:5] for line in failed] == [["train", "sgd", "on", "CPU:0"]]
+    assert "off by" in result.stdout
+    assert "fix: try TF_ENABLE_ONEDNN_OPTS=0" in result.stdout
     assert "1 failed" in result.stderr
 
 

@@ -8,12 +8,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from kit.at_length import at_length
 
 from tfctr.doctor import checks, kernels, oracle
 from tfctr.errors import ExportError, StorageError, TrainingError
 from tfctr.models import MODELS
-from tfctr.optimizers import OPTIMIZERS, optimizer_named
+from tfctr.optimizers import OPTIMIZERS
 from tfctr.serving.runtime.saved_model import SavedModel
 
 
@@ -24,7 +23,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def version(made, tmp_path_factory):
-    return checks.export(made.model(), tmp_path_factory.mktemp("served") / "doctor", check=False)
+    folder = tmp_path_factory.mktemp("served") / "doctor"
+    return checks.export(made.model(), folder, check=False, without=["explain", "embedding"])
 
 
 def exact(made):
@@ -104,14 +104,6 @@ def test_every_device_is_checked():
     run = subprocess.run([sys.executable, "-c", TWO], capture_output=True, encoding="utf-8", check=True)
     found = dict(ast.literal_eval(run.stdout))
     assert found["train exact_lazy_adam on CPU:0"] == found["train exact_lazy_adam on CPU:1"] == "ok"
-
-
-def test_a_wrong_optimizer_is_found(made, monkeypatch):
-    monkeypatch.setattr(checks, "optimizer_named", lambda name, rate: optimizer_named(name, rate * 1.02))
-    finding = checks.trains("adam", "CPU:0", "CPU", made)
-    assert (finding.name, finding.status, finding.error) == ("train adam on CPU:0", "failed", TrainingError)
-    assert finding.found.startswith("off by")
-    assert "TF_ENABLE_ONEDNN_OPTS=0" in finding.fix
 
 
 def test_numbers_that_are_not_finite_are_found():
@@ -208,7 +200,8 @@ def test_training_and_serving_have_kernels_for_gpus(made, version, monkeypatch):
 
 
 @for_gpus
-@pytest.mark.parametrize("name", at_length(sorted(MODELS), "TF4CTR"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_training_of_each_model_has_kernels_for_gpus(name, made):
     model = MODELS[name](made.schema)
     model.compile("exact_lazy_adam")
