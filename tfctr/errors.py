@@ -8,7 +8,7 @@ one line with the fix. The command line prints that text and exits with the clas
 | 0 | | done |
 | 2 | `ConfigError` | a schema, configuration or argument cannot be used |
 | 3 | `DataError` | a table holds what it must not hold |
-| 4 | `TrainingError` | training became non-finite |
+| 4 | `TrainingError` | training became non-finite, or computes wrongly on this machine (`tfctr doctor`) |
 | 5 | `ExportError` | an exported model failed the check, or is worse than the live one, and was not published |
 | 6 | `StorageError` | a file or a server is missing, corrupt or not reachable |
 | 70 | any other exception | a bug in tfctr |

@@ -13,7 +13,7 @@ import tfctr
 from tfctr import cli
 from tfctr.schema import Schema
 
-COMMANDS = ("evaluate", "export", "infer", "init", "label", "models", "predict", "prepare")
+COMMANDS = ("doctor", "evaluate", "export", "infer", "init", "label", "models", "predict", "prepare")
 COMMANDS += ("publish", "rollback", "serve", "server-config", "train", "versions")
 
 

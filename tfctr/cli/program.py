@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from tfctr import __version__
-from tfctr.cli import data, publishing, serving, training
+from tfctr.cli import data, doctor, publishing, serving, training
 from tfctr.cli.console import print_json
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
@@ -31,7 +31,7 @@ _GROUPS = {
     "Data": data.COMMANDS,
     "Training": training.COMMANDS,
     "Serving": (publishing.export, *serving.COMMANDS),
-    "Operations": publishing.COMMANDS,
+    "Operations": (*publishing.COMMANDS, *doctor.COMMANDS),
 }
 _TERMINATED = threading.Event()
 
