@@ -1,4 +1,4 @@
-"""Training with and without `tfctr.malloc.keep_freed_memory`, which `tfctr train` calls, in one run in which they take turns.
+"""Training with and without `tfctr.malloc.keep_freed_memory`, which `tfctr.models` calls, in one run in which they take turns.
 
     python benchmarks/malloc.py [--models DNN CETN] [--data frappe criteo-1m] [--optimizers adam lazy_adam] [--json FILE]
 

@@ -57,7 +57,9 @@ def draw_serving(kept):
 
 
 def title_of(machine):
-    return f"{machine['processors']} cores ({machine['processor']}), TensorFlow {machine['tensorflow']}, no GPU"
+    sets = machine.get("instruction_sets") or []
+    processor = ", ".join([machine["processor"], *sets])
+    return f"{machine['processors']} cores ({processor}), TensorFlow {machine['tensorflow']}, no GPU"
 
 
 def write(path, figure):

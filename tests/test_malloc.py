@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="anoth
 FAULTS = """
 import resource
 import numpy as np
-from tfctr.malloc import keep_freed_memory
+from tfctr import malloc
 
-kept = keep_freed_memory() if {keep} else None
+kept = {call}
 for step in range(6):
     if step == 1:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -25,19 +25,26 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(keep, **environment):
-    """What `keep_freed_memory` returned, and the page faults of five steps that allocate what the step before freed."""
+def faults(call, **environment):
+    """What `call` returned, and the page faults of five steps that allocate what the step before freed."""
     environment = {name: value for name, value in os.environ.items() if name not in malloc.CHOSEN_BY_USER} | environment
-    command = [sys.executable, "-c", FAULTS.format(keep=keep)]
+    command = [sys.executable, "-c", FAULTS.format(call=call)]
     kept, number = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
     return kept, int(number)
 
 
 def test_freed_memory_is_kept():
-    (kept, few), (_, many) = faults(keep=True), faults(keep=False)
+    (kept, few), (_, many) = faults("malloc.keep_freed_memory()"), faults("None")
     assert kept == "True"
     assert few < 20 < 200 < many
 
 
 def test_what_the_environment_says_of_malloc_stands():
-    assert faults(keep=True, MALLOC_ARENA_MAX="4")[0] == "False"
+    assert faults("malloc.keep_freed_memory()", MALLOC_ARENA_MAX="4")[0] == "False"
+
+
+def test_models_keep_it_unless_it_is_to_be_returned():
+    assert faults("__import__('tfctr.models') and None")[1] < 20
+    kept, many = faults("malloc.return_freed_memory() or __import__('tfctr.models') and malloc.keep_freed_memory()")
+    assert kept == "False"
+    assert many > 200

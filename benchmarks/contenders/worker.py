@@ -27,7 +27,7 @@ class Task:
     steps: int
     embedding_dim: int
     optimizer: str = "adam"
-    keep_freed_memory: bool = False
+    keep_freed_memory: bool = True
     columns: bool = False
     zoo: str = ""
 

@@ -5,6 +5,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from tfctr.processor import this_processor
 from tfctr.storage import write_json
 
 
@@ -23,18 +24,12 @@ def keep(figures, arguments):
 def machine():
     """What the figures depend on beside the code."""
     distributions = metadata.packages_distributions()  # TensorFlow's may be tensorflow_cpu
+    processor = this_processor()
     return {
-        "processor": _processor(),
+        "processor": processor.name,
+        "instruction_sets": processor.sets,
         "processors": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         **{package: metadata.version(distributions[package][0]) for package in ("tensorflow", "keras", "numpy")},
     }
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not on Linux
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

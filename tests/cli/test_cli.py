@@ -18,7 +18,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 import tfctr
-from tfctr import cli
+from tfctr import cli, malloc
 from tfctr.data.synthetic import write_synthetic
 from tfctr.serving.wire.rows import read_json_lines
 from tfctr.storage import read_json
@@ -253,7 +253,8 @@ def test_expected_errors_are_text_and_a_code(arguments, code, expected, as_json,
         assert "fix:" in result.stderr
 
 
-def test_training_that_becomes_non_finite_is_code_4(folder, data, tmp_path):
+def test_training_that_becomes_non_finite_is_code_4(folder, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(malloc, "_returned", False)  # again, afterwards
     arguments = ["--data", data, "--out", tmp_path / "run", "--set", "training.learning_rate=1e38"]
     config = tmp_path / "run.yaml"
     config.write_text("model: {name: DNN, hidden_units: [8]}\ntraining: {batch_size: 100}\n")

@@ -13,8 +13,9 @@ from tfctr import doctor
 from tfctr.doctor import devices, packages, programs, resources
 from tfctr.doctor.findings import Finding, exit_code
 from tfctr.doctor.packages import judged, package_findings, required_ranges
-from tfctr.doctor.processor import precision, processor_findings, read_processor
+from tfctr.doctor.processor import precision, processor_findings
 from tfctr.errors import ExportError, StorageError, TrainingError
+from tfctr.processor import read_processor
 
 XEON = (
     "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Platinum\nflags\t\t: fpu avx avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"

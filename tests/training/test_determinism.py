@@ -10,6 +10,7 @@ import pytest
 from kit.at_length import at_length
 
 import tfctr
+from tfctr.processor import this_processor
 
 CHILD = """
 import hashlib, json, sys
@@ -53,7 +54,9 @@ def test_as_many_threads_give_the_same_bits_in_any_process(threads, data, tmp_pa
     (first, environment), (again, _) = (run_of(data, tmp_path / str(seed), threads, seed) for seed in (1, 2))
     assert first == again
     assert environment["threads"] == threads
-    assert environment["processor"]
+    processor = this_processor()
+    assert environment["processor"] == processor.name
+    assert environment["instruction_sets"] == (processor.sets and list(processor.sets))
 
 
 @pytest.mark.slow

@@ -41,7 +41,9 @@ def train(
         if config is None
         else Config.load(config, overrides)
     )
-    if keep_freed_memory and malloc.keep_freed_memory():
+    if not keep_freed_memory:
+        malloc.return_freed_memory()
+    elif malloc.keep_freed_memory():
         typer.echo("malloc keeps freed memory for the next step (--return-freed-memory)", err=True)
 
     from tfctr import training

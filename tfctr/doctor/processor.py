@@ -1,46 +1,23 @@
-"""The processor: its name, what it can multiply at once, and what limits that."""
+"""What a user needs to know of the processor, and what limits it."""
 
-import dataclasses
 import os
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tfctr.doctor.findings import Finding
+from tfctr.processor import Processor, this_processor
 
 _GROUP = "processor"
-# Instruction sets, and what Linux calls them.
-_SETS = {"AVX2": "avx2", "AVX-512F": "avx512f", "AVX512_BF16": "avx512_bf16", "AMX": "amx_bf16"}
 _MULTIPLY_BFLOAT16 = ("AMX", "AVX512_BF16")
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
 _NO_LIMIT_OF_BFLOAT16 = re.compile(r"|ALL|DEFAULT|.*(BF16|FP16|AMX|AVX10).*")
 
 
-@dataclasses.dataclass(frozen=True)
-class Processor:
-    """A name, and the instruction sets among AVX2, AVX-512F, AVX512_BF16 and AMX; None where they are not known."""
-
-    name: str
-    sets: tuple[str, ...] | None
-
-
-def read_processor(cpuinfo: str | None) -> Processor:
-    """The processor that a `/proc/cpuinfo` describes; where there is none, or it is no x86, the sets are not known.
-
-    >>> read_processor("model name : Some CPU\\nflags : fpu avx2 avx512f\\n")
-    Processor(name='Some CPU', sets=('AVX2', 'AVX-512F'))
-    """
-    name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo or "", re.MULTILINE)
-    flags = re.search(r"^flags\s*:\s*(.+)$", cpuinfo or "", re.MULTILINE)
-    sets = None if flags is None else tuple(known for known, flag in _SETS.items() if flag in flags[1].split())
-    return Processor(name[1].strip() if name else platform.processor() or platform.machine(), sets)
-
-
 def processor_findings(path: Path = Path("/proc/cpuinfo"), environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Its name and instruction sets, the environment that limits them, and the precision that pays."""
-    processor = read_processor(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None)
+    processor = this_processor(path)
     yield Finding(_GROUP, "name", processor.name)
     yield _sets(processor)
     yield Finding(_GROUP, _ONEDNN, environment.get(_ONEDNN, "not set") + (" (oneDNN is off)" if _is_off(environment) else ""))

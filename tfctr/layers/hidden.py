@@ -67,8 +67,8 @@ class _Rest:
         """What these layers compute; None where one is of another kind, was changed, or nothing is gained."""
         *norms, activate, drop = steps
         activation = _function_of(activate)
-        plain = _is_plain_dense(dense) and all(map(_is_plain_norm, norms)) and type(drop) is Dropout and activation is not None
-        if not plain or drop.is_fast != bool(drop.rate):
+        plain = _is_plain_dense(dense) and all(map(_is_plain_norm, norms)) and type(drop) is Dropout
+        if activation is None or not plain or drop.is_fast != bool(drop.rate):
             return None
         if any(step.activity_regularizer is not None or step.compute_dtype != "float32" for step in (dense, *steps)):
             return None

@@ -3,6 +3,7 @@
 With `as`, a name is public for type checkers too, which cannot read `*MODELS`.
 """
 
+from tfctr.malloc import keep_freed_memory
 from tfctr.models._base import CTRModel, ids_input
 from tfctr.models._options import ModelOptions
 from tfctr.models._pairs import PAIRS
@@ -36,6 +37,8 @@ from tfctr.models.tf4ctr import TF4CTR as TF4CTR
 from tfctr.models.tri_dnn import TriDNN as TriDNN
 from tfctr.models.wide_deep import WideDeep as WideDeep
 from tfctr.models.xdeepfm import XDeepFM as XDeepFM
+
+keep_freed_memory()  # before the first operation of TensorFlow
 
 __all__ = [
     *MODELS,

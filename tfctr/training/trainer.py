@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import platform
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tfctr.errors import ConfigError, DataError, TfctrError
 from tfctr.metrics import worse_than_constant
 from tfctr.models import CTRModel
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
+from tfctr.processor import this_processor
 from tfctr.schema import Schema
 from tfctr.storage import atomic_folder, locked, read_json, remove_folder, require_free, sha256, write_json
 from tfctr.training.progress import Progress
@@ -179,6 +179,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 def describe_environment(settings: Training, dataset: Dataset) -> dict[str, Any]:
     """What else decides a result: versions, machine, device, precision, seed, and the hash of the data."""
     data = Path(dataset.folder).resolve()
+    processor = this_processor()
     return {
         "tfctr": tfctr.__version__,
         "tensorflow": tf.__version__,
@@ -187,22 +188,14 @@ def describe_environment(settings: Training, dataset: Dataset) -> dict[str, Any]
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "processor": _processor(),
+        "processor": processor.name,
+        "instruction_sets": processor.sets,
         "threads": _threads(),
         "device": device(),
         "precision": settings.precision,
         "seed": settings.seed,
         "data": {"folder": str(data), "manifest_sha256": sha256(data / "manifest.json")},
     }
-
-
-def _processor() -> str:
-    """Its name where the system says it, else its architecture: what it can do decides the order of sums."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
-            return found[1]
-    return platform.machine()
 
 
 def _threads() -> int | None:
