@@ -139,10 +139,13 @@ def test_descent_of_do_info_nce_parts_the_pairs_that_info_nce_joins():
 
 
 @BOTH
-def test_low_temperature_and_opposite_vectors_stay_finite(name):
+@pytest.mark.parametrize("temperature", [0.001, 0.0249, 0.0251])
+@pytest.mark.parametrize("sign", [1, -1], ids=["equal", "opposite"])
+def test_low_temperature_stays_finite(name, temperature, sign):
     left = np.array([[1.0, 0.0], [1.0, 0.0]], "float32")
-    found = value_and_gradients(lambda a, b: getattr(losses, name)(a, b, 0.001), left, -left)
-    np.testing.assert_allclose(found[0], np.log(2) + (0 if name == "info_nce" else -2000), atol=1e-4)
+    found = value_and_gradients(lambda a, b: getattr(losses, name)(a, b, temperature), left, sign * left)
+    expected = np.log(2) + (0 if name == "info_nce" else (sign - 1) / temperature)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6, atol=2e-7 / temperature)
     assert all(np.isfinite(x).all() for x in found)
 
 

@@ -12,6 +12,7 @@ from tfctr.losses.replicas import rows_of_all_replicas
 from tfctr.types import Tensor
 
 BLOCK = 512  # rows of the similarity matrix that exist at a time
+_LOW = 1 / 40  # a temperature from which on no exponential overflows: exp(40) times 2**60 rows is a float32
 _TINY = 1e-24  # a vector whose squared length is below this has no direction
 
 
@@ -186,9 +187,12 @@ def _row_blocks(left: Tensor, right: Tensor, temperature: float, weights: Tensor
     def one_block(start, values, left_slopes, right_slopes):
         block = slice(start, start + BLOCK)
         scaled = left[block] / temperature
-        logits = ops.matmul(scaled, ops.transpose(right))  # (block, all rows)
-        largest = ops.max(logits, axis=-1, keepdims=True)
-        exponentials = ops.exp(logits - largest)
+        logits = ops.matmul(scaled, ops.transpose(right))  # (block, all rows), within +- 1 / temperature
+        largest = 0.0
+        if temperature < _LOW:
+            largest = ops.max(logits, axis=-1, keepdims=True)
+            logits = logits - largest
+        exponentials = ops.exp(logits)
         partition = ops.sum(exponentials, axis=-1, keepdims=True)
         place = rows[block, None]
         return (
