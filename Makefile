@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow test-anywhere lint docs bench clean
+.PHONY: demo test test-slow test-every test-anywhere lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -13,10 +13,14 @@ demo: $(VENV)/.installed
 # A file of tests has one process, so that its tests share what they made.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.installed-dev lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not every"
 
 test-slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
+
+# What those prove of one model of each kind, for all the others: before a release, and after a change that concerns all models.
+test-every: $(VENV)/.installed-dev
+	$(PYTEST) -m every
 
 # `make test` as other machines would run it, one kind after the other: takes hours. `make test-avx2` is one of them.
 OTHERS := sse41 avx2 without-onednn one-core busy elsewhere
@@ -33,7 +37,7 @@ test-elsewhere: export PYTHONCOERCECLOCALE := 0
 test-elsewhere: export PYTHONHASHSEED := 4321
 .PHONY: $(OTHERS:%=test-%)
 $(OTHERS:%=test-%): $(VENV)/.installed-dev
-	$(BESIDE) $(PYTEST) -m "not slow"
+	$(BESIDE) $(PYTEST) -m "not slow and not every"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

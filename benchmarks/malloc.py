@@ -1,8 +1,8 @@
-"""Training with and without `tfctr.malloc.keep_freed_memory`, which `tfctr.models` calls, in one run in which they take turns.
+"""Training with and without `tfctr.malloc.keep_freed_memory`, and compiled hidden layers, in one run in which they take turns.
 
     python benchmarks/malloc.py [--models DNN CETN] [--data frappe criteo-1m] [--optimizers adam lazy_adam] [--json FILE]
 
-It saves the page faults of what a step frees and the next one allocates: little where updates have no temporaries, as ours.
+The first saves the page faults of what a step frees and the next one allocates; the second most of those temporaries.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import sys
 from kit import results
 from peers import DATA, Contender
 
-HEADER = "data       model   optimizer       freed memory   samples/s      best  cpu ms    MiB"
-LINE = "{data:<11}{model:<8}{optimizer:<16}{freed_memory:<14}{median:>10,.0f}{best:>10,.0f}{cpu_ms:>8,.0f}{peak_mib:>7,.0f}"
+HEADER = "data       model   optimizer       freed memory     samples/s      best  cpu ms    MiB"
+LINE = "{data:<11}{model:<8}{optimizer:<16}{freed_memory:<16}{median:>10,.0f}{best:>10,.0f}{cpu_ms:>8,.0f}{peak_mib:>7,.0f}"
 
 
 def main():
@@ -40,8 +40,8 @@ def compare(data, model, optimizer, arguments):
     task = {"model": model, "sizes": sizes, "batch_size": batch_size, "steps": arguments.steps, "embedding_dim": 16}
     task["optimizer"] = optimizer
     contenders = {
-        word: Contender(sys.executable, "ours.py", task | {"keep_freed_memory": keep})
-        for word, keep in (("given back", False), ("kept", True))
+        word: Contender(sys.executable, "ours.py", task | {"keep_freed_memory": keep, "compile_hidden": compiled})
+        for word, keep, compiled in (("given back", False, False), ("kept", True, False), ("kept, compiled", True, True))
     }
     turns = [{word: contender.turn() for word, contender in contenders.items()} for _ in range(arguments.rounds)]
     for word, contender in contenders.items():

@@ -19,7 +19,7 @@ from tfctr.layers import MLP
 from tfctr.models import MODELS
 from tfctr.schema import Schema
 
-EPOCHS = 100
+LONG = 100  # epochs
 NETWORK = {"dropout": 0.2, "batch_norm": True}  # of the authors' best run on Frappe
 
 
@@ -37,8 +37,9 @@ def prepare(task):
     width = {} if task.model == "LR" else {"embedding_dim": task.embedding_dim}
     model = MODELS[task.model](schema, **width, **arguments_of(task))
     model.compile(optimizer=task.optimizer)
-    # An epoch of a long training: its hidden layers are compiled, which `fit` does where it pays.
-    return (lambda: model.fit(batches, initial_epoch=EPOCHS - 1, epochs=EPOCHS, verbose=0)), model.trainable_weights
+    # `fit` compiles hidden layers where it pays: each turn is the last epoch of many.
+    epochs = LONG if task.compile_hidden else 1
+    return (lambda: model.fit(batches, initial_epoch=epochs - 1, epochs=epochs, verbose=0)), model.trainable_weights
 
 
 take_turns(prepare)

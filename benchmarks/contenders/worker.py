@@ -28,6 +28,7 @@ class Task:
     embedding_dim: int
     optimizer: str = "adam"
     keep_freed_memory: bool = True
+    compile_hidden: bool = True
     columns: bool = False
     zoo: str = ""
 

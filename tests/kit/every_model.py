@@ -9,3 +9,5 @@ _FIRST = {"CETN", "DNN", "DeepFM", "DualMLP", "FM", "LR", "TF4CTR", "WideDeep"}
 
 EVERY_MODEL = pytest.mark.parametrize("name", sorted(MODELS))
 EVERY_MODEL_AT_LENGTH = pytest.mark.parametrize("name", at_length(sorted(MODELS), *_FIRST))
+# One model of each kind of layer, table and loss: what fails for another one fails for one of these, too, or in its own tests.
+OF_EACH_KIND = ["AFN", "AutoInt", "CETN", "CL4CTR", "EulerNet", "FM", "FiGNN", "FinalMLP", "FinalNet", "MaskNet", "XDeepFM"]

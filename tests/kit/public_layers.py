@@ -9,6 +9,7 @@ SCHEMA = Schema(features=[Categorical(name, size=5) for name in "abc"], label="c
 ARGUMENTS = {
     "AttentiveScore": {"num_fields": 3},
     "CIN": {"units": [5, 2]},
+    "Dropout": {"rate": 0.2},
     "FactorizationGraph": {"hidden_units": (8, 6), "kept": (1.0, 0.5)},
     "FinalBlock": {"hidden_units": [8, 6]},
     "KeyValueBlock": {"hidden_units": [8, 5], "weight_hidden_units": [4]},
@@ -22,7 +23,8 @@ NOT_LAYERS = {"ACTIVATIONS", "ENCODERS", "FUSIONS", "SELECTIONS", "linear"}
 PUBLIC = sorted(set(layers.__all__) - NOT_LAYERS)
 OF_IDS = {"FeatureEmbedding", "SharedEmbedding", "SeparateEmbedding", "GatedEmbedding", "ExpertEmbedding", "FeatureGating"}
 OF_PAIRS = {layer.__name__ for layer in layers.FUSIONS.values()} | {"ThroughConnection", "SpaceFusion"}
-OF_ONE_VIEW = sorted(set(PUBLIC) - OF_IDS - OF_PAIRS)
+OF_ANY_SHAPE = {"Dropout"}  # as in Keras
+OF_ONE_VIEW = sorted(set(PUBLIC) - OF_IDS - OF_PAIRS - OF_ANY_SHAPE)
 OF_UNITS_TOO = {"MLP", "FinalBlock", "KeyValueBlock", "ThroughNetwork", "Dice", "Perturbation", "CrossNetwork"} | {
     f"{kind}CrossNetwork" for kind in ("Gated", "LowRank", "Vector")
 }

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from kit.at_length import at_length
+from kit.every_model import OF_EACH_KIND
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MLP, FeatureEmbedding
@@ -27,7 +28,7 @@ def trained(model, schema, ids, labels, policy, optimizer):
     return model
 
 
-@pytest.mark.parametrize("name", at_length(sorted(MODELS), "DNN"))
+@pytest.mark.parametrize("name", at_length(sorted(MODELS), "DNN", then=OF_EACH_KIND))
 def test_float64(name, tiny_schema, tiny_ids, tiny_labels):
     trained(MODELS[name], tiny_schema, tiny_ids, tiny_labels, "float64", "auto")
 
@@ -43,7 +44,7 @@ def test_terms_of_several_types(tiny_schema, tiny_ids, tiny_labels):
     trained(apart, tiny_schema, tiny_ids, tiny_labels, "float64", "sgd")
 
 
-@pytest.mark.parametrize("name", at_length(sorted(MODELS), "DNN"))
+@pytest.mark.parametrize("name", at_length(sorted(MODELS), "DNN", then=OF_EACH_KIND))
 def test_float16(name, tiny_schema, tiny_ids, tiny_labels):
     trained(MODELS[name], tiny_schema, tiny_ids, tiny_labels, "float16", "sgd")
 

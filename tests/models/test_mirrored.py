@@ -43,19 +43,35 @@ def test_two_devices_give_the_losses_of_one():
         assert_equal_losses(one, two)
 
 
-# Each replica normalizes its own rows and draws its own noise, so that is left out.
+# Each replica normalizes its own rows and draws its own noise, so that is left out. AFN cannot do without normalization.
 WITHOUT = {"batch_norm": False, "dropout": 0.0, "mask_share": 0.0}
-# One model of each loss, and of each kind of table; the other models read their rows one by one, and have the loss of DNN.
-NAMES = ["CETN", "CL4CTR", "DNN", "DualMLP", "FM", "FinalNet", "SimMHN", "TF4CTR", "WideDeep"]
+# One model of each loss, and of each kind of table; the others read their rows one by one, and have the loss of DNN.
+EACH_LOSS = ["CETN", "CL4CTR", "DNN", "DualMLP", "FM", "FinalNet", "SimMHN", "TF4CTR", "WideDeep"]
+OTHERS = sorted(set(MODELS) - {"AFN", *EACH_LOSS})
+
+
+def of_models(names):
+    arguments = [{key: WITHOUT[key] for key in WITHOUT.keys() & inspect.signature(MODELS[name]).parameters} for name in names]
+    return dict(zip(names, one_and_two_devices(*zip(names, arguments, [{}] * len(names), strict=True)), strict=True))
 
 
 @pytest.fixture(scope="module")
 def each_loss():
-    arguments = [{key: WITHOUT[key] for key in WITHOUT.keys() & inspect.signature(MODELS[name]).parameters} for name in NAMES]
-    return dict(zip(NAMES, one_and_two_devices(*zip(NAMES, arguments, [{}] * len(NAMES), strict=True)), strict=True))
+    return of_models(EACH_LOSS)
+
+
+@pytest.fixture(scope="module")
+def others():
+    return of_models(OTHERS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_LOSS)
 def test_two_devices_train_each_loss_as_one(name, each_loss):
     assert_equal_losses(*each_loss[name])
+
+
+@pytest.mark.every
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_devices_train_every_model_as_one(name, others):
+    assert_equal_losses(*others[name])

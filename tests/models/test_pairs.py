@@ -18,6 +18,10 @@ from tfctr.schema import Schema
 COLUMNS = ["user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"]
 # Each word is in one of the first.
 FIRST = zip(itertools.cycle(sorted(SELECTIONS)), sorted(FUSIONS), strict=False)
+AUTHORS = ["shared", "separate", "gated", "experts"], ["sum", "weighted_sum", "voting", "concatenation", "experts"]
+AUTHORS_PAIRS = at_length(
+    list(itertools.product(*AUTHORS)), then=list(zip(itertools.cycle(AUTHORS[0]), AUTHORS[1], strict=False))
+)
 EVERY_PAIR = at_length(list(itertools.product(sorted(SELECTIONS), sorted(FUSIONS))), *FIRST)
 
 
@@ -39,11 +43,7 @@ def test_loss_falls_on_made_clicks(selection, fusion, made):
     assert_loss_falls(selection, fusion, made)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("selection", "fusion"),
-    [("shared", "sum"), ("separate", "weighted_sum"), ("gated", "voting"), ("experts", "concatenation"), ("shared", "experts")],
-)
+@pytest.mark.parametrize(("selection", "fusion"), AUTHORS_PAIRS)
 def test_loss_falls_in_one_epoch_of_frappe(selection, fusion, frappe):
     assert_loss_falls(selection, fusion, frappe)
 

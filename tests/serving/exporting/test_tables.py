@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.at_length import at_length
+from kit.every_model import OF_EACH_KIND
 from kit.served_rows import golden_of, mixed, spread, usual_rows
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -53,6 +54,9 @@ def model(tiny_schema):
 @pytest.fixture(scope="module")
 def valid(tiny_ids, tiny_labels):
     return Split.from_arrays(tiny_ids(300), tiny_labels(300), name="valid")
+
+
+EVERY_FORM = [*zip(sorted(MODELS), itertools.cycle(FORMS), strict=False)]
 
 
 @pytest.fixture(scope="module", params=at_length(FORMS, "int8"))
@@ -198,8 +202,7 @@ def test_a_model_with_a_narrow_table(tiny_schema, valid, tmp_path):
     np.testing.assert_array_equal(SavedModel(version).run("ids", {"ids": ids})["probability"], expected)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "form"), [*zip(sorted(MODELS), itertools.cycle(FORMS), strict=False)])
+@pytest.mark.parametrize(("name", "form"), at_length(EVERY_FORM, then=[pair for pair in EVERY_FORM if pair[0] in OF_EACH_KIND]))
 def test_every_model_reads_the_stored_numbers(name, form, tiny_schema, valid):
     model = spread(MODELS[name](tiny_schema))
     tables = compress_tables(model, valid, form, max_difference=0.2, max_auc_drop=1)
