@@ -17,7 +17,7 @@ from typing import Any
 # All that is registered in the package "tfctr". A new class of a file is a name here; a test compares them.
 _NAMES = """
     AFM AFN Adam AttentiveScore AutoInt BiInteraction BilinearFusion BilinearInteraction BridgedCross CETN CIN CL4CTR
-    CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DNN DeepFM Dice DualMLP EDCN
+    CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DNN DeepFM Dice Dropout DualMLP EDCN
     ElementwiseProducts EulerInteraction EulerNet EulerStep ExactLazyAdam ExpertEmbedding ExpertFusion FM
     FactorizationGraph FactorizationMachine FactorizationStep FeatureEmbedding FeatureGating FiBiNET FiGNN FieldGate
     FieldGraph FieldNormalization FieldSignal FieldTransformer FinalBlock FinalMLP FinalNet FocalLoss GDCN

@@ -1,6 +1,8 @@
 """Hidden layers that XLA compiles for training compute what their layers compute one by one."""
 
 import functools
+import itertools
+import multiprocessing
 
 import keras
 import numpy as np
@@ -8,15 +10,27 @@ import pytest
 import tensorflow as tf
 
 from tfctr.data import Split
+from tfctr.features import Categorical
 from tfctr.layers import MLP, hidden
 from tfctr.layers.hidden import usual_batches
 from tfctr.models import DNN, _usual
+from tfctr.schema import Schema
+from tfctr.serving.runtime.saved_model import disable_xla
 
 ROWS = 60
+# What is compiled is tried in a process that has had no server, which would have switched XLA off.
+FORKSERVER = multiprocessing.get_context("forkserver")
 
 
-def trained(rows, x, upstream, **arguments):
+@pytest.fixture(scope="module")
+def child():
+    with FORKSERVER.Pool(1) as pool:
+        yield pool
+
+
+def trained(rows, arguments):
     """Outputs, gradients and moving statistics of two steps, by name; `rows`: those that layers are compiled for."""
+    x, upstream = made()
     keras.utils.set_random_seed(1)
     mlp = MLP([8, 8], name="mlp", **arguments)
     mlp.build(x.shape)
@@ -36,11 +50,16 @@ def trained(rows, x, upstream, **arguments):
     return [(name, np.array(value)) for name, value in found]
 
 
-@pytest.fixture
-def batch():
+def made():
+    """A batch, and the gradient of what a layer gives for it."""
     rng = np.random.default_rng(0)
     x = tf.Variable(rng.normal(size=(ROWS, 8), loc=0.5).astype("float32"))
     return x, rng.normal(size=(ROWS, 8)).astype("float32")
+
+
+@pytest.fixture
+def batch():
+    return made()
 
 
 KINDS = [
@@ -62,8 +81,8 @@ KINDS = [
         str(value).replace("'", "") if isinstance(value, dict) else "compiled" if value == ROWS else "another size"
     ),
 )
-def test_all_that_the_layers_give_one_by_one(arguments, rows, batch):
-    expected, found = trained(None, *batch, **arguments), trained(rows, *batch, **arguments)
+def test_all_that_the_layers_give_one_by_one(arguments, rows, child):
+    expected, found = child.starmap(trained, [(None, arguments), (rows, arguments)])
     for (name, values), (_, compiled) in zip(expected, found, strict=True):
         if "gradient of bias" in name and arguments.get("batch_norm"):
             assert not compiled.any()  # what is left of it one by one is rounding
@@ -114,47 +133,59 @@ def test_predictions_are_never_compiled(batch, monkeypatch):
         MLP([8], batch_norm=True)(batch[0], training=False)
 
 
-@pytest.fixture
-def every_fit_pays(monkeypatch):
-    monkeypatch.setattr(_usual, "_LEAST_ROWS", 1)
-    monkeypatch.setattr(_usual, "_LEAST_IN_ALL", 1)
+SCHEMA = Schema(features=[Categorical("user", size=20), Categorical("item", size=30)], label="click")
 
 
-@pytest.fixture
-def fit(tiny_schema, tiny_ids, tiny_labels):
-    def run(model=None, batch_size=32, epochs=2):
-        if model is None:
-            keras.utils.set_random_seed(1)
-            model = DNN(tiny_schema, hidden_units=[8], batch_norm=True, dropout=0.2)
-            model.compile(keras.optimizers.SGD(0.1))
-        split = Split.from_arrays(tiny_ids(70), tiny_labels(70))  # the last batch has 6 rows
-        return model, model.fit(split.batches(batch_size), epochs=epochs, verbose=0).history
-
-    return run
-
-
-def test_a_fit_compiles_for_its_batches_and_loses_nothing(fit, every_fit_pays, monkeypatch):
+def fits(*calls):
+    """For each `(least rows in all, rows a batch)`: the history of a new model, its `usual_rows`, and what it compiled."""
+    rng = np.random.default_rng(0)
+    ids = np.stack([rng.integers(3, 20, 70), 20 + rng.integers(3, 30, 70)], axis=1).astype("int32")
+    labels = rng.integers(0, 2, 70)
     compiled = []
     as_it_is = hidden._compiled
-    monkeypatch.setattr(hidden, "_compiled", lambda formula: compiled.append(formula.__name__) or as_it_is(formula))
-    model, history = fit()
-    assert model.usual_rows == 32
-    assert compiled == ["forward", "backward"]
-    assert fit()[1] == history
-    monkeypatch.setattr(_usual, "_LEAST_IN_ALL", 1_000)
-    model, expected = fit()
-    assert model.usual_rows is None
-    assert len(compiled) == 4
+    hidden._compiled = lambda formula: compiled.append(formula.__name__) or as_it_is(formula)
+    _usual._LEAST_ROWS = 1
+    found = []
+    for _usual._LEAST_IN_ALL, rows in calls:
+        keras.utils.set_random_seed(1)
+        model = DNN(SCHEMA, hidden_units=[8], batch_norm=True, dropout=0.2)
+        model.compile(keras.optimizers.SGD(0.1))
+        compiled.clear()
+        history = model.fit(Split.from_arrays(ids, labels).batches(rows), epochs=2, verbose=0).history
+        found.append((history, model.usual_rows, list(compiled)))
+    return found
+
+
+def test_a_fit_compiles_for_its_batches_and_loses_nothing(child):
+    # Of 70 rows, the last batch has 6.
+    (history, *how), (again, *_), (expected, *plain) = child.apply(fits, [(1, 32), (1, 32), (1000, 32)])
+    assert how == [32, ["forward", "backward"]]
+    assert plain == [None, []]
+    assert again == history
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-5, err_msg=name)
 
 
-def test_a_fit_of_other_batches_compiles_for_those(fit, every_fit_pays):
-    model, _ = fit()
-    before = model.train_function
-    assert fit(model)[0].train_function is before
-    assert fit(model, batch_size=35)[0].train_function is not before
-    assert model.usual_rows == 35
+def fits_of_one_model():
+    """Whether the graph of training is another one: after a second fit, after batches of another size, and after a server."""
+    keras.utils.set_random_seed(1)
+    _usual._LEAST_ROWS = _usual._LEAST_IN_ALL = 1
+    model = DNN(SCHEMA, hidden_units=[8], batch_norm=True)
+    model.compile()
+    ids = np.full((70, 2), [3, 23], "int32")
+    graphs, rows = [], []
+    for size in (32, 32, 35, 35):
+        if len(graphs) == 3:
+            disable_xla()  # as a server does
+        model.fit(ids, np.arange(70) % 2, batch_size=size, verbose=0)
+        graphs.append(model.train_function)
+        rows.append(model.usual_rows)
+    return [after is not before for before, after in itertools.pairwise(graphs)], rows
+
+
+def test_a_fit_of_other_batches_or_without_xla_makes_another_graph():
+    with FORKSERVER.Pool(1) as pool:  # one of its own: XLA cannot be switched on again
+        assert pool.apply(fits_of_one_model) == ([False, True, True], [32, 32, 35, None])
 
 
 def of_arrays(rows, batch_size):
@@ -170,6 +201,7 @@ def test_which_batches_are_known(tiny_schema, tiny_ids, tiny_labels, monkeypatch
     model = DNN(tiny_schema)
     model.compile()
     known = functools.partial(_usual.usual_rows, model)
+    monkeypatch.setattr(_usual, "can_compile", lambda: True)
     assert known(of_arrays(10_000, 1000)) is None  # too few rows to pay
     assert known({**of_arrays(10_000, 1000), "epochs": 100}) == 1000
     monkeypatch.setattr(_usual, "_LEAST_IN_ALL", 1)
@@ -180,5 +212,8 @@ def test_which_batches_are_known(tiny_schema, tiny_ids, tiny_labels, monkeypatch
     assert known(of_dataset(100, 10, drop_remainder=False)) is None
     assert known({"x": Split.from_arrays(tiny_ids(70), tiny_labels(70)).batches(20)}) == 20
     assert known({"x": iter([])}) is None
+    monkeypatch.setattr(_usual, "can_compile", lambda: False)
+    assert known(of_arrays(100, None)) is None
+    monkeypatch.setattr(_usual, "can_compile", lambda: True)
     model.run_eagerly = True
     assert known(of_arrays(100, None)) is None

@@ -40,7 +40,7 @@ def hidden(x: Tensor, dense: keras.layers.Dense, steps: Sequence[keras.layers.La
     Layers that were changed, of other kinds or of another precision are called one by one, as Keras does.
     """
     rows = _usual_rows.get()
-    rest = _Rest.of(dense, steps) if training and rows and _can_compile() else None
+    rest = _Rest.of(dense, steps) if training and rows else None
     if rest is not None and rows is not None:
         return rest.apply(x, dense, steps, rows)
     for step in (dense, *steps):
@@ -184,12 +184,13 @@ def _is_plain_norm(layer: Any) -> bool:
     return plain and layer.gamma is not None and layer.beta is not None and not (layer.synchronized or layer.renorm)
 
 
-@functools.cache
-def _can_compile() -> bool:
-    """Whether XLA compiles for this processor. With a GPU, nothing is compiled: it was never measured there."""
+def can_compile() -> bool:
+    """Whether XLA compiles here, now: a `LocalServer` switches it off in its process, as TensorFlow Serving does.
+
+    With a GPU, nothing is compiled: it was never measured there.
+    """
     try:
-        with tf.init_scope():
-            tf.function(lambda: tf.zeros([]), jit_compile=True)()
+        tf.function(lambda: tf.zeros([]), jit_compile=True)()
     except tf.errors.OpError:
         return False
     return not tf.config.list_logical_devices("GPU")
