@@ -4,6 +4,7 @@ import io
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,7 +179,8 @@ def interrupted(data, folder, mark, *waits, program=INTERRUPTIBLE):
             time.sleep(wait)
             child.send_signal(signal.SIGINT)
         said = child.communicate()[1]
-    assert "Traceback" not in said
+    # Python reports an interrupt that meets its own clean-up, such as of a weak reference, and goes on: it is no word of ours.
+    assert "Traceback" not in re.sub(r"Exception ignored in.*?KeyboardInterrupt: ?\n", "", said, flags=re.DOTALL)
     return 128 - child.returncode if child.returncode < 0 else child.returncode  # by a signal, once Python is at its end
 
 
