@@ -61,6 +61,7 @@ setup(
         "rich>=13.9,<16",
         "grpcio>=1.74,<2",
         "protobuf>=6.31.1,<8",
+        "packaging>=24",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
