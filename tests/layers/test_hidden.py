@@ -99,6 +99,7 @@ CHANGES = {
     "statistics over all devices": lambda mlp: setattr(mlp.steps[2], "synchronized", True),
     "adapters": lambda mlp: mlp.steps[1].enable_lora(2),
     "a mask a row": lambda mlp: setattr(mlp.steps[4], "noise_shape", (None, 1)),
+    "a function of one's own": lambda mlp: setattr(mlp.steps[3], "activation", lambda x: tf.numpy_function(abs, [x], x.dtype)),
     "another activation": lambda mlp: mlp.steps.__setitem__(3, keras.layers.ReLU(max_value=6.0)),
 }
 
