@@ -12,7 +12,7 @@ from kit.at_length import at_length
 
 from tfctr.data import Split
 from tfctr.features import Categorical
-from tfctr.layers import MLP, hidden
+from tfctr.layers import ACTIVATIONS, MLP, hidden
 from tfctr.layers.hidden import usual_batches
 from tfctr.models import DNN, _usual
 from tfctr.schema import Schema
@@ -215,3 +215,7 @@ def test_which_batches_are_known(tiny_schema, tiny_ids, tiny_labels, monkeypatch
     monkeypatch.setattr(_usual, "can_compile", lambda: True)
     model.run_eagerly = True
     assert known(of_arrays(100, None)) is None
+
+
+def test_every_activation_without_weights_can_be_compiled():
+    assert {name for name, make in ACTIVATIONS.items() if hidden._function_of(make()) is None} == {"dice", "prelu"}
