@@ -4,6 +4,8 @@ The order of the rows in an epoch is a function of (seed, epoch) alone, so a res
 have seen.
 """
 
+import collections
+import concurrent.futures
 import functools
 import itertools
 import mmap
@@ -273,32 +275,47 @@ def _to_tensorflow(
     number: int,
     first_epoch: int,
 ) -> "tf.data.Dataset":
-    """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration."""
+    """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration.
+
+    A batch is asked for by its number, 0 of which begins an iteration: Keras begins some that it drops (one to build the model,
+    one after each epoch), and those must not use up an epoch. So nothing may read ahead of the model but `_ahead`.
+    """
     import tensorflow as tf  # only here: to prepare or to inspect data does not need it
 
     epoch = first_epoch
+    batches: Iterator[tuple[np.ndarray, ...]] = iter(())
 
-    def generate() -> Iterator[tuple[np.ndarray, ...]]:
-        yield from batches_of(epoch)
-
-    def count_steps() -> Iterator[int]:
-        nonlocal epoch
-        yield from range(number - 1)
-        epoch += 1
-        yield number - 1
+    def batch(step: np.int64) -> tuple[np.ndarray, ...]:
+        nonlocal batches, epoch
+        if step == 0:
+            batches = _ahead(batches_of(epoch))
+        epoch += int(step == number - 1)
+        return next(batches)
 
     types = [tf.int32] + [tf.float32] * (len(shapes) - 1)
-    specs = tuple(tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True))
-    batches = tf.data.Dataset.from_generator(generate, output_signature=specs).prefetch(2)
-    # Counted behind the prefetch, by batches that were taken: Keras begins iterations that it drops (one to build the
-    # model, one after each epoch), and those must not use up an epoch. TensorFlow's own rewrites would read ahead of it.
-    steps = tf.data.Dataset.from_generator(count_steps, output_signature=tf.TensorSpec((), tf.int64))
-    counted = tf.data.Dataset.zip((batches, steps)).map(lambda batch, step: batch)
+
+    def shaped(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        columns = tf.numpy_function(batch, [step], types)
+        return tuple(tf.ensure_shape(column, shape) for column, shape in zip(columns, shapes, strict=True))
+
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing here is tuned, and the end of an epoch may wait for the sleeping tuner
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return counted.apply(tf.data.experimental.assert_cardinality(number)).with_options(options)
+    return tf.data.Dataset.range(number).map(shaped).with_options(options)
+
+
+_AHEAD = 2  # batches that are made while the model trains
+
+
+def _ahead(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[np.ndarray, ...]]:
+    """The same batches, some of them made ahead by a thread, one at a time."""
+    batches = iter(batches)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        waiting = collections.deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, batches, None))
+            yield batch
 
 
 def _array(name: str, values: ArrayLike | None) -> np.ndarray:
