@@ -286,6 +286,26 @@ def sha256(path: StrPath) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_sha256(path: Path, expected: str | None, fix: str = "restore the folder, or prepare the data again") -> None:
+    """Raise `StorageError` for a file that is missing, or not the one whose SHA-256 was `expected`; None is any."""
+    if not path.is_file():
+        raise StorageError(f"{path} is missing.", fix=fix)
+    if expected not in (None, sha256(path)):
+        raise StorageError(f"{path} is not the file that was written: its SHA-256 is not the manifest's.", fix=fix)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: StrPath) -> Iterator[Path]:
+    """A new folder under a temporary name beside `path`, on the same disk, which is gone at the end of the block."""
+    folder = temporary_path(Path(path))
+    with _naming(path):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def temporary_path(path: Path) -> Path:
     """A free hidden name beside `path`, marked with this process, so that it is removed if this one is killed."""
     with _naming(path):

@@ -249,9 +249,9 @@ DISK_IS_FULL = duckdb.IOException('IO Error: Could not write file "/x/.tmp-1-a/t
 @pytest.mark.parametrize(
     ("where", "error", "text"),
     [
-        ("encoding.np.save", OSError(28, "No space left on device"), "cannot write {out}: No space left on device."),
-        ("encoding.np.save", OSError("64 requested and 12 written"), "cannot write {out}: 64 requested and 12 written."),
-        ("encoding.tokens", DISK_IS_FULL, "cannot write {out}: No space left on device."),
+        ("writing.np.save", OSError(28, "No space left on device"), "cannot write {out}: No space left on device."),
+        ("writing.np.save", OSError("64 requested and 12 written"), "cannot write {out}: 64 requested and 12 written."),
+        ("writing.tokens", DISK_IS_FULL, "cannot write {out}: No space left on device."),
         ("staging.staged_columns", DISK_IS_FULL, "cannot write {out}: No space left on device."),
         ("staging.staged_columns", duckdb.IOException("IO Error: Read error"), "{train} cannot be read: Read error"),
         ("reading.open", PermissionError(13, "Permission denied", "a.csv"), "cannot read a.csv: Permission denied."),

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from kit.prepare_oracle import SCHEMA, prepare, table
 
 import tfctr
-from tfctr.data import encoding
+from tfctr.data import writing
 from tfctr.features import Categorical, Numeric
 from tfctr.schema import Schema
 
@@ -23,7 +23,7 @@ def file_bytes(folder):
 
 def test_rows_keep_their_order_over_shards_and_threads(tmp_path, monkeypatch):
     rows = 300_000  # more than two of DuckDB's row groups
-    monkeypatch.setattr(encoding, "_SHARD_ROWS", 70_000)
+    monkeypatch.setattr(writing, "_BLOCK_ROWS", 70_000)
     numbers = np.random.default_rng(0).permutation(rows)
     train = pa.table({"user": numbers % 1000, "item": numbers, "price": numbers / 7, "click": numbers % 2})
     pa.parquet.write_table(train, tmp_path / "train.parquet", row_group_size=20_000)
@@ -42,7 +42,7 @@ def test_rows_keep_their_order_over_shards_and_threads(tmp_path, monkeypatch):
 
 
 def test_two_runs_and_any_number_of_threads_write_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "_SHARD_ROWS", 1000)
+    monkeypatch.setattr(writing, "_BLOCK_ROWS", 1000)
     train = table(5000)
     folders = [prepare(tmp_path, train=train, valid=0.2, threads=threads).folder for threads in (None, None, 1, 4)]
     first, *others = map(file_bytes, folders)
@@ -65,7 +65,7 @@ def test_the_manifest_describes_every_file(tmp_path):
     dataset = prepare(tmp_path, train=table(), valid=table(50, seed=1))
     manifest = json.loads((dataset.folder / "manifest.json").read_text())
     assert (manifest["format"], manifest["tfctr"], manifest["width"]) == (1, tfctr.__version__, SCHEMA.width)
-    described = {"manifest.json": None, "schema.json": manifest["schema_sha256"]}
+    described = {"schema.json": manifest["schema_sha256"], "profile.npz": manifest["fit"]["profile_sha256"]}
     described |= {f"vocabulary/{name}": digest for name, digest in manifest["vocabulary"].items()}
     for name, split in manifest["splits"].items():
         for shard in split["shards"]:

@@ -79,10 +79,9 @@ def feature_column(index: int) -> str:
     return f"f{index}"
 
 
-def roles_of(schema: Schema) -> list[Role]:
-    """One `Role` for each column that the schema names."""
-    features = [_feature_role(feature_column(index), feature) for index, feature in enumerate(schema.features)]
-    return features + other_roles(schema.label, schema.group, schema.weight)
+def feature_roles(schema: Schema) -> list[Role]:
+    """One `Role` for each feature, in their order."""
+    return [_feature_role(feature_column(index), feature) for index, feature in enumerate(schema.features)]
 
 
 def other_roles(label: str | Label, group: str | None = None, weight: str | None = None) -> list[Role]:
@@ -127,6 +126,11 @@ def type_name(kind: Any) -> str:
 def is_readable(kind: Any) -> bool:
     """Whether an Ibis type is one that the rules take."""
     return kind.is_string() or kind.is_numeric() or kind.is_boolean() or kind.is_json() or kind.is_null()
+
+
+def as_it_is(column: Value) -> Value:
+    """A column with the values of its source; of JSON lines their text."""
+    return ibis.coalesce(column.str, column.cast("string")) if column.type().is_json() else column
 
 
 def read_text(column: Value, fractions: bool = False) -> tuple[Value, Value]:

@@ -1,6 +1,6 @@
 """Prepared data: ids on disk, and checked.
 
-DATA/schema.json  DATA/vocabulary/*.txt  DATA/manifest.json
+DATA/schema.json  DATA/vocabulary/*.txt  DATA/profile.npz  DATA/manifest.json
 DATA/train/ids-00000.npy labels-00000.npy [groups-00000.npy] [weights-00000.npy]  ids-00001.npy ...
 """
 
@@ -11,24 +11,25 @@ from typing import Any, Self
 
 import numpy as np
 
+from tfctr.data.manifest import FORMAT, PROFILE
 from tfctr.data.split import DTYPES, Split
 from tfctr.errors import ConfigError, StorageError, TfctrError, require
 from tfctr.features import Numeric
 from tfctr.schema import Schema
-from tfctr.storage import read_json, sha256
+from tfctr.storage import read_json, require_sha256
 from tfctr.types import StrPath
 
-FORMAT = 1
 _PREPARE_AGAIN = "restore the folder, or prepare the data again"
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A folder that `tfctr.prepare` wrote: the fitted schema, and a `Split` for each table.
+    """A folder that `tfctr.prepare` or `tfctr.encode` wrote: the fitted schema, and a `Split` for each table.
 
     `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`, and one whose files have changed
     a `StorageError`. They are compared when the split is first asked for: an evaluation does not read the training table.
-    `alone` is `{feature: AUC}`, how well each alone ranks the clicks of training; None where nobody could tell.
+    `alone` is `{feature: AUC}`, how well each alone ranks the clicks of training; None where nobody could tell. One that
+    `is_encoded` is of the fit of another dataset.
     """
 
     schema: Schema
@@ -36,6 +37,7 @@ class Dataset:
     folder: Path
     unverified: dict[str, dict[Path, str]] = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
     alone: dict[str, float] | None = dataclasses.field(default=None, repr=False)
+    is_encoded: bool = False
 
     @classmethod
     def load(cls, folder: StrPath, verify: bool = True) -> Self:
@@ -66,10 +68,15 @@ class Dataset:
         problem = f"{folder} has the format {manifest['format']}, this tfctr reads {FORMAT}."
         require(manifest["format"] == FORMAT, problem, fix=_PREPARE_AGAIN, error=StorageError)
         if verify:
-            _check_sha256(folder / "schema.json", manifest["schema_sha256"])
+            require_sha256(folder / "schema.json", manifest["schema_sha256"])
+            if "profile_sha256" in manifest.get("fit", {}):
+                require_sha256(folder / PROFILE, manifest["fit"]["profile_sha256"])
         schema = Schema.load(folder / "schema.json")
         problem = f"{folder / 'schema.json'} is not a fitted schema."
         require(schema.is_fitted, problem, fix=_PREPARE_AGAIN, error=StorageError)
+        digest = manifest.get("fit", {}).get("digest", schema.digest)
+        problem = f"{folder / 'schema.json'} is of another fit than the manifest."
+        require(schema.digest == digest, problem, fix=_PREPARE_AGAIN, error=StorageError)
         problem = f"{folder / 'schema.json'} has another width than the manifest."
         require(schema.width == manifest["width"], problem, fix=_PREPARE_AGAIN, error=StorageError)
         _check_vocabularies(schema, manifest["vocabulary"], verify)
@@ -80,7 +87,7 @@ class Dataset:
             splits[name].describe(manifest)
             files = [file for shard in description["shards"] for file in shard["files"].items()]
             unverified[name] = {folder / name / file: digest for file, digest in files}
-        return cls(schema, splits, folder, unverified if verify else {}, manifest.get("alone"))
+        return cls(schema, splits, folder, unverified if verify else {}, manifest.get("alone"), manifest.get("encoded", False))
 
     @property
     def train(self) -> Split:
@@ -98,12 +105,17 @@ class Dataset:
         if name not in self.splits:
             raise ConfigError(
                 f"the dataset in {self.folder} has no {name} split; it has: {', '.join(self.splits)}.",
-                fix=f"prepare it with a {name} table: tfctr prepare SCHEMA --train TABLE --{name} TABLE --out FOLDER",
+                fix=self._way_to(name),
             )
         for path, digest in self.unverified.get(name, {}).items():
-            _check_sha256(path, digest)
+            require_sha256(path, digest)
         self.unverified.pop(name, None)
         return self.splits[name]
+
+    def _way_to(self, name: str) -> str:
+        if self.is_encoded:
+            return f"encode a table as such: tfctr encode DATASET TABLE --split {name} --out FOLDER"
+        return f"prepare it with a {name} table: tfctr prepare SCHEMA --train TABLE --{name} TABLE --out FOLDER"
 
 
 # reading a folder
@@ -115,12 +127,13 @@ def _check_vocabularies(schema: Schema, digests: Mapping[str, str], verify: bool
             path = schema.vocabulary_file(feature)
             require(path.is_file(), f"{path} is missing.", fix=_PREPARE_AGAIN, error=StorageError)
             if verify:
-                _check_sha256(path, digests[path.name])
+                require_sha256(path, digests[path.name])
 
 
 def load_split(folder: Path, name: str, description: Any, schema: Schema) -> Split:
     """A split of a folder as its manifest describes it; contents are not compared."""
-    names = ["ids", "labels", *(["groups"] if schema.group else []), *(["weights"] if schema.weight else [])]
+    others = [*(["groups"] if schema.group else []), *(["weights"] if schema.weight else [])]
+    names = ["ids", *(["labels", *others] if "positives" in description else [])]
     columns: dict[str, list[np.ndarray]] = {column: [] for column in names}
     for number, shard in enumerate(description["shards"]):
         for column in names:
@@ -132,7 +145,7 @@ def load_split(folder: Path, name: str, description: Any, schema: Schema) -> Spl
     require(rows == description["rows"] and rows > 0, problem, fix=_PREPARE_AGAIN, error=StorageError)
     shards = columns.pop("ids")
     values = {column: np.concatenate(arrays) for column, arrays in columns.items()}
-    return Split(name, shards, **values, digest=schema.digest)
+    return Split(name, shards, values.pop("labels", None), **values, digest=schema.digest)
 
 
 def _open_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
@@ -147,9 +160,3 @@ def _open_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> 
     problem = f"{path} holds {found}, the manifest says {expected}."
     require(found == expected, problem, fix=_PREPARE_AGAIN, error=StorageError)
     return array.view(np.ndarray)
-
-
-def _check_sha256(path: Path, expected: str) -> None:
-    require(path.is_file(), f"{path} is missing.", fix=_PREPARE_AGAIN, error=StorageError)
-    problem = f"{path} is not the file that was written: its SHA-256 is not the manifest's."
-    require(sha256(path) == expected, problem, fix=_PREPARE_AGAIN, error=StorageError)

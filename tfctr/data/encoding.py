@@ -1,152 +1,223 @@
-"""A staged split as shards of ids: blocks of rows, one feature at a time, so that memory never grows with the table."""
+"""`tfctr.encode`: a further table as ids, by what an earlier fit has learnt."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import contextlib
+import dataclasses
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import ibis
-import numpy as np
-
-from tfctr.data.columns import feature_column
-from tfctr.data.engine import Engine, Table
-from tfctr.data.fitting import cut_rows, tokens, vocabulary_table
-from tfctr.data.hashing import hash_ids
+from tfctr.data.dataset import Dataset
+from tfctr.data.engine import Engine, quiet, refuse_storage_failures
+from tfctr.data.files import find_files, is_files
+from tfctr.data.findings import findings, fit_of
+from tfctr.data.fitting import examples_of, read_vocabularies
+from tfctr.data.manifest import PROFILE, describe_folder
 from tfctr.data.profile import Profile
-from tfctr.data.shares import add, count_ids
-from tfctr.data.staging import Staged
-from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, SMALLEST_NORMAL, Numeric, Sequence
-from tfctr.schema import Field, Schema
-from tfctr.storage import sha256
+from tfctr.data.separated import Layout, refuse_idle
+from tfctr.data.staging import Staged, Wanted, kept_column, stage, staged_table
+from tfctr.data.writing import Blocks, group_codes, write_split
+from tfctr.errors import ConfigError, choose
+from tfctr.features import Numeric
+from tfctr.schema import RawTable, Schema
+from tfctr.storage import atomic_folder, read_json, require_sha256, write_json
+from tfctr.types import StrPath
 
-_SHARD_ROWS = 1_048_576
-_SHARD_IDS = 2**26  # int32: 256 MiB, which is what a block of ids may take
-_NAN = np.uint32(0x7FC00000).view(np.int32)
+_LOG = logging.getLogger(__name__)
+_SPLITS = {name: name for name in ("train", "valid", "test")}
 
 
-def write_split(
-    engine: Engine, schema: Schema, split: Staged, folder: Path, groups: Table | None = None
-) -> tuple[dict[str, Any], Profile]:
-    """Write one split's shards into the new folder `folder`, and return its entry of the manifest and its `Profile`.
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What `prepare` has learnt from a training table, and what it has counted of its rows.
 
     Args:
-        engine: the `Engine` that holds the split and the vocabularies.
-        schema: the fitted schema.
-        split: the `Staged` split.
-        groups: the table (token, id) of all groups, if the schema has a group.
+        schema: the fitted schema, with its vocabulary files.
+        facts: as far as they are known, `training`, the shares of it, and `fit`: its `digest`, `rows` and `profile`.
+        profile: the `Profile` of the training table, or None.
     """
-    folder.mkdir()
-    shard_rows = min(_SHARD_ROWS, max(1, _SHARD_IDS // schema.width))
-    ids = np.empty((min(shard_rows, split.rows), schema.width), np.int32)
-    shards = []
-    counts: dict[str, Counter[str]] = {}
-    profile = Profile()
-    for number, start in enumerate(range(0, split.rows, shard_rows)):
-        rows = min(shard_rows, split.rows - start)
-        block = split.table.filter(split.table.row >= start, split.table.row < start + rows)
-        block = block.mutate(row=block.row - start)
-        arrays = {"ids": encode(engine, schema, block, ids[:rows], profile), "labels": _floats(engine, block, "label", rows)}
-        add(counts, count_ids(schema, arrays["ids"]))
-        if schema.group:
-            arrays["groups"] = _groups(engine, block, groups, rows)
-        if schema.weight:
-            arrays["weights"] = _floats(engine, block, "weight", rows)
-        shards.append({"rows": rows, "files": _save(folder, number, arrays)})
-    for name, cut in _cut_rows(engine, schema, split.table).items():
-        counts[name]["cut"] = cut
-    return {"rows": split.rows, "shards": shards, "positives": split.positives, "counts": counts}, profile
 
+    schema: Schema
+    facts: dict[str, Any]
+    profile: Profile | None
 
-def encode(engine: Engine, schema: Schema, block: Table, ids: np.ndarray, profile: Profile) -> np.ndarray:
-    """Fill `ids` (rows, width) with the ids of the staged rows 0 .. rows - 1 of `block`, and count them; returns `ids`."""
-    for index, field in enumerate(schema.fields):
-        view = ids[:, field.columns]
-        if isinstance(field.feature, Numeric):
-            _encode_numbers(engine, block, index, field, view, profile)
+    @classmethod
+    def of(cls, fitted: Dataset | Schema | StrPath) -> Self:
+        """The fit of a dataset, of its folder, or of a fitted schema.
+
+        Raises:
+            ConfigError: the schema is not fitted.
+            StorageError: the folder is no prepared dataset, or a file is missing or corrupt.
+        """
+        if isinstance(fitted, Schema):
+            folder = Path(fitted.folder or "")
+            is_there = fitted.folder is not None and (folder / "manifest.json").is_file()
+            if not is_there or Schema.load(folder / "schema.json").digest != fitted.digest:  # another fit has taken its place
+                return cls(fitted, {"fit": {"digest": fitted.digest}}, None)
         else:
-            _encode_tokens(engine, block, index, field, view)
-            profile.add_tokens(field.feature, view - field.offset)
-    return ids
+            folder = fitted.folder if isinstance(fitted, Dataset) else Dataset.load(fitted).folder
+        schema = Schema.load(folder / "schema.json")
+        manifest = read_json(folder / "manifest.json")
+        known = fit_of(manifest)
+        facts = {"fit": {"digest": schema.digest, **{key: known[key] for key in ("rows", "profile") if key in known}}}
+        if "training" in manifest:
+            facts["training"] = manifest["training"]
+        digest = manifest.get("fit", {}).get("profile_sha256")
+        if digest is None:
+            return cls(schema, facts, None)
+        require_sha256(folder / PROFILE, digest)
+        return cls(schema, facts, Profile.load(folder / PROFILE))
+
+    def save(self, folder: Path) -> Schema:
+        """Write schema, vocabularies and profile into a new folder, and return the schema of that place."""
+        (folder / "vocabulary").mkdir()
+        schema = dataclasses.replace(self.schema, folder=str(folder))
+        for feature in schema.features:
+            if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+                shutil.copyfile(self.schema.vocabulary_file(feature), schema.vocabulary_file(feature))
+        schema.save(folder / "schema.json")
+        if self.profile is not None:
+            self.profile.save(folder / PROFILE)
+        return schema
 
 
-def _cut_rows(engine: Engine, schema: Schema, table: Table) -> dict[str, int]:
-    """`{sequence feature: rows with more tokens than are kept}`."""
-    sequences = {i: feature for i, feature in enumerate(schema.features) if isinstance(feature, Sequence)}
-    found = [cut_rows(table, index, feature).name(feature_column(index)) for index, feature in sequences.items()]
-    row = engine.fetch(table.agg(found))[0] if found else {}
-    return {feature.name: int(row[feature_column(index)] or 0) for index, feature in sequences.items()}
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a further table is read.
 
-
-def _encode_tokens(engine: Engine, block: Table, index: int, field: Field, ids: np.ndarray) -> None:
-    assert not isinstance(field.feature, Numeric)
-    ids[:] = field.offset + PADDING
-    ids[:, 0] = field.offset + MISSING
-    found = tokens(block, index, field.feature)
-    hash_buckets = field.feature.hash_buckets
-    if hash_buckets is None:
-        found = _look_up(found, engine.table(vocabulary_table(index)))
-    for batch in engine.stream(found):
-        known = batch["id"].to_numpy() if hash_buckets is None else hash_ids(batch["token"], hash_buckets)
-        ids[batch["row"].to_numpy(), batch["position"].to_numpy()] = field.offset + known
-
-
-def _look_up(tokens: Table, vocabulary: Table) -> Table:
-    joined = tokens.left_join(vocabulary, tokens.token == vocabulary.token)
-    return joined.select(tokens.row, tokens.position, id=ibis.coalesce(vocabulary.id, OUT_OF_VOCABULARY).cast("int32"))
-
-
-def _encode_numbers(engine: Engine, block: Table, index: int, field: Field, ids: np.ndarray, profile: Profile) -> None:
-    for batch in engine.stream(block.select("row", value=block[feature_column(index)])):
-        values = batch["value"].to_numpy(zero_copy_only=False)  # null becomes NaN
-        ids[batch["row"].to_numpy(), 0] = number_ids(field, values)
-        profile.add_numbers(field.feature, values)
-
-
-def number_ids(field: Field, values: np.ndarray) -> np.ndarray:
-    """What the prepared matrix holds for float64 values of a numeric field.
-
-    An interval's id with the offset; or, for `"scaled"`, the bits of the float32 `(x - mean) / scale`: NaN if not finite,
-    zero if it is subnormal, since TensorFlow computes with no subnormal numbers.
+    Args:
+        wanted: which columns are read beside the features.
+        layout: of text files.
+        memory_limit, threads: as in `tfctr.prepare`.
     """
-    feature = field.feature
-    assert isinstance(feature, Numeric)
-    if feature.transform == "scaled":
-        assert feature.mean is not None  # it is fitted
-        assert feature.scale is not None
-        with np.errstate(invalid="ignore", over="ignore"):
-            scaled = (values - feature.mean) / feature.scale
-            scaled = np.where(np.abs(scaled) < SMALLEST_NORMAL, 0.0, scaled).astype(np.float32)
-        return np.where(np.isfinite(scaled), scaled.view(np.int32), _NAN)
-    interval = np.searchsorted(np.asarray(feature.edges, np.float64), values, side="right")
-    ids = np.asarray(feature.interval_ids, np.int32)[interval]
-    return field.offset + np.where(np.isnan(values), MISSING, ids).astype(np.int32)
+
+    wanted: Wanted = dataclasses.field(default_factory=Wanted)
+    layout: Layout = dataclasses.field(default_factory=Layout)
+    memory_limit: str = "1GB"
+    threads: int | None = None
 
 
-def group_codes(engine: Engine, splits: Iterable[Staged]) -> Table:
-    """The table (token, id) of the groups of all splits: dense codes from 0, in the order of the groups' text."""
-    groups = ibis.union(*[split.table.select(token="group") for split in splits], distinct=True)
-    return engine.create("groups", groups.mutate(id=ibis.row_number().over(order_by=groups.token)))
+@dataclasses.dataclass(frozen=True)
+class OpenTable:
+    """A further table, checked, in an `Engine` that has the vocabularies of a fit; `kept` are the columns kept as they are."""
+
+    engine: Engine
+    fit: Fit
+    staged: Staged
+    kept: list[str]
+
+    def blocks(self, **size: int) -> Blocks:
+        """Its `Blocks`."""
+        has_groups = self.fit.schema.group and self.staged.positives is not None
+        groups = group_codes(self.engine, [self.staged]) if has_groups else None
+        return Blocks(self.engine, self.fit.schema, self.staged, groups, **size)
+
+    def kept_columns(self, start: int, rows: int) -> Any:
+        """The kept columns of some rows, as an Arrow table, under their own names."""
+        block = self.staged.block(start, rows).order_by("row")
+        found = block.select(*(block[kept_column(index)].name(kept_column(index)) for index in range(len(self.kept))))
+        return self.engine.stream(found).read_all().rename_columns(self.kept)
+
+    def describe(self, blocks: Blocks) -> dict[str, Any]:
+        """What a manifest says of the table, all blocks of which have been taken."""
+        entry = blocks.entry()
+        return {**entry, "profile": blocks.profile.describe(self.fit.schema, self.fit.profile)}
+
+    def findings(self, entry: dict[str, Any], where: str = "the given table") -> tuple[str, ...]:
+        """What a user should know of the table before its scores are used, a sentence each; `where` is what they call it."""
+        manifest = {**self.fit.facts, "encoded": True, "splits": {"given": entry}}
+        return tuple(findings("given", manifest, examples_of(self.engine, self.fit.schema, self.staged.table), where))
 
 
-def _groups(engine: Engine, block: Table, groups: Table, rows: int) -> np.ndarray:
-    codes = np.empty(rows, np.int64)
-    found = block.join(groups, block.group == groups.token).select(block.row, groups.id)
-    for batch in engine.stream(found):
-        codes[batch["row"].to_numpy()] = batch["id"].to_numpy()
-    return codes
+@contextlib.contextmanager
+def opened(fit: Fit, table: RawTable, work: Path, reading: Reading, name: str) -> Iterator[OpenTable]:
+    """Read and check a further table.
+
+    Args:
+        fit: by what it will be encoded.
+        table: as in `tfctr.prepare`.
+        work: an empty folder, for what does not fit into memory.
+        reading: how it is read.
+        name: what errors call it, if it is no file.
+    """
+    with Engine(work, reading.memory_limit, reading.threads) as engine:
+        labels, kept = stage(engine, fit.schema, table, "rows", f"the {name} table", reading.wanted, reading.layout)
+        read_vocabularies(engine, fit.schema)
+        yield OpenTable(engine, fit, staged_table(engine, "rows", labels), kept)
 
 
-def _floats(engine: Engine, block: Table, column: str, rows: int) -> np.ndarray:
-    values = np.empty(rows, np.float32)
-    for batch in engine.stream(block.select("row", value=block[column])):
-        values[batch["row"].to_numpy()] = batch["value"].to_numpy()
-    return values
+def require_table(table: RawTable, layout: Layout) -> None:
+    """Raise before any work for files that are not there, and a layout of a table that is no text file."""
+    if is_files(table):
+        find_files(table)
+    refuse_idle(layout, [table])
 
 
-def _save(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    files = {}
-    for name, array in arrays.items():
-        path = folder / f"{name}-{number:05d}.npy"
-        np.save(path, array)
-        files[path.name] = sha256(path)
-    return files
+def encode(
+    fitted: Dataset | Schema | StrPath,
+    table: RawTable,
+    *,
+    out: StrPath,
+    split: str = "test",
+    labels: bool | None = None,
+    memory_limit: str = "1GB",
+    threads: int | None = None,
+    separator: str | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+    encoding: str | None = None,
+) -> Dataset:
+    """Write a further table as ids, by the vocabularies, edges and means of an earlier fit.
+
+    Nothing is learnt from the table. Its ids mean the same as those of the dataset that it is encoded by, so that a model of
+    that one reads them; `prepare` would fit anew, and give ids that mean other tokens.
+
+    Args:
+        fitted: a dataset that `prepare` has written, its folder, or its `schema`.
+        table: as in `tfctr.prepare`.
+        out: the new folder. It appears when all is written, and never in part.
+        split: what it is in the new dataset: `"train"`, `"valid"` or `"test"`.
+        labels: whether the label, and the schema's group and weight, must be there; None for where the (first) file has a
+            label. Without them the rows can be scored, not evaluated.
+        memory_limit, threads, separator, columns, missing, encoding: as in `tfctr.prepare`.
+
+    Returns:
+        The `Dataset` in `out`. Its split's `shares`, `profile` and `findings` compare it with the training table of the fit.
+        A warning is logged where much more is unseen or missing, or a column is distributed otherwise.
+
+    Raises:
+        DataError, ConfigError, StorageError: as `tfctr.prepare`.
+
+    >>> import tempfile, tfctr
+    >>> schema = tfctr.Schema(features=[tfctr.Categorical("user")], label="click")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     monday = tfctr.prepare(schema, train={"user": ["60", "7", "60"], "click": [1, 0, 0]}, out=f"{folder}/monday")
+    ...     tuesday = encode(monday, {"user": ["7", "8", "60"]}, out=f"{folder}/tuesday")
+    ...     tuesday.test.ids[:, 0].tolist(), tuesday.test.has_labels
+    ([4, 2, 3], False)
+    """
+    layout = Layout(separator, columns, missing, encoding)
+    name = choose(_SPLITS, split, "split")
+    if labels not in (None, True, False):
+        raise ConfigError(f"`labels` is {labels!r}.", fix="use True, False, or None for where there are some")
+    with refuse_storage_failures(out, memory_limit), quiet():
+        require_table(table, layout)
+        fit = Fit.of(fitted)
+        with atomic_folder(out) as folder:
+            work = folder / "work"
+            work.mkdir()
+            reading = Reading(Wanted(labels), layout, memory_limit, threads)
+            with opened(fit, table, work, reading, name) as rows:
+                blocks = rows.blocks()
+                shards = write_split(blocks, folder / name)
+                entry = {**shards, **rows.describe(blocks)}
+                schema = fit.save(folder)
+                manifest = describe_folder(schema, folder, {name: entry}, {name: table})
+                manifest |= {**fit.facts, "encoded": True, "fit": manifest["fit"] | fit.facts["fit"]}
+                found = rows.findings(entry, f"the {name} split")
+            shutil.rmtree(work)
+            write_json(folder / "manifest.json", manifest)
+    for finding in found:
+        _LOG.warning(finding)
+    return Dataset.load(out, verify=False)

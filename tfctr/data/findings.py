@@ -8,29 +8,40 @@ from tfctr.data.profile import move_warnings
 from tfctr.data.shares import describe_jump, jumps, share_jumps
 
 
-def findings(name: str, manifest: dict[str, Any], examples: Callable[[str], str] = lambda feature: "") -> Iterator[str]:
+def findings(
+    name: str, manifest: dict[str, Any], examples: Callable[[str], str] = lambda feature: "", where: str | None = None
+) -> Iterator[str]:
     """The sentences about one split of a prepared dataset; none of what an older manifest lacks.
 
     Args:
         name: of the split.
         manifest: the dataset's.
         examples: of tokens that the fit does not know, for a feature's name: the end of the sentence about them.
+        where: what the sentences call the split, if not by its name.
     """
     entry = manifest["splits"][name]
     training = manifest.get("training")
-    where = f"the {name} split"
+    fit = fit_of(manifest)
+    where = where or f"the {name} split"
     jumped: set[str] = set()
-    if name != "train" and training is not None and "counts" in entry:
+    is_training = name == "train" and not manifest.get("encoded", False)
+    if not is_training and training is not None and "counts" in entry:
         for jump in jumps(entry["counts"], training):
             jumped.add(jump[0])
             yield describe_jump(where, *jump) + (examples(jump[0]) if jump[1] == "unseen" else "")
-    if name != "train" and "copies" in entry:
+    if not is_training and "copies" in entry:
         share, expected = copies_of(name, manifest).values()
-        if share_jumps(share, expected, entry["rows"], manifest["splits"]["train"]["rows"]):
+        if share_jumps(share, expected, entry["rows"], fit["rows"]):
             yield f"{where}: {share:.1%} of its rows are also in training; of rows like training's {expected:.1%} would be."
+    if not is_training and "profile" in entry and "profile" in fit:
         others = {feature: found for feature, found in entry["profile"].items() if feature not in jumped}
-        yield from move_warnings(where, others, manifest["splits"]["train"]["profile"])
+        yield from move_warnings(where, others, fit["profile"])
     yield from alone_warnings(manifest.get("alone"))
+
+
+def fit_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The `rows` and the `profile` of the training table of a folder's fit: its train split, or that of another folder."""
+    return manifest["fit"] if manifest.get("encoded", False) else manifest["splits"].get("train", {})
 
 
 def copies_of(name: str, manifest: dict[str, Any]) -> dict[str, float]:

@@ -10,8 +10,9 @@ import itertools
 import logging
 import math
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ibis
 import numpy as np
@@ -24,7 +25,7 @@ from tfctr.data.engine import Engine, Table, Value
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import FIRST_KNOWN, Feature, Numeric, Sequence, TokenFeature
 from tfctr.schema import Schema
-from tfctr.storage import sha256
+from tfctr.storage import require_sha256, sha256
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +96,18 @@ def known_by_their_row(engine: Engine, train: Table, index: int, feature: Featur
     return int(engine.fetch(found.agg(found=found.here.sum()))[0]["found"] or 0)
 
 
-def unseen_examples(engine: Engine, table: Table, index: int, feature: TokenFeature, number: int = 3) -> str:
+def examples_of(engine: Engine, schema: Schema, table: Table) -> Callable[[str], str]:
+    """For the name of a feature, a sentence with tokens of a staged table that show why the fit does not know them."""
+
+    def examples(name: str) -> str:
+        index = next(index for index, feature in enumerate(schema.features) if feature.name == name)
+        feature = schema.features[index]
+        return "" if isinstance(feature, Numeric) else _unseen_examples(engine, table, index, feature)
+
+    return examples
+
+
+def _unseen_examples(engine: Engine, table: Table, index: int, feature: TokenFeature, number: int = 3) -> str:
     """The most frequent tokens that the vocabulary lacks, and known ones that look alike, or else the most frequent ones."""
     vocabulary = engine.table(vocabulary_table(index))
     seen = tokens(table, index, feature)
@@ -136,6 +148,27 @@ def _fit_vocabulary(engine: Engine, train: Table, index: int, feature: TokenFeat
             lines.writelines(f"{token}\n".encode() for token in batch["token"].to_pylist())
             size += batch.num_rows
     return dataclasses.replace(feature, size=size, vocabulary_sha256=sha256(file))
+
+
+def read_vocabularies(engine: Engine, schema: Schema) -> None:
+    """The vocabularies of a fitted schema, from their files, as tables of `engine`. Raises `StorageError` for another file."""
+    for index, feature in enumerate(schema.features):
+        if isinstance(feature, Numeric) or feature.hash_buckets is not None:
+            continue
+        path = schema.vocabulary_file(feature)
+        require_sha256(path, feature.vocabulary_sha256)
+        lines = _lines(path)
+        ids = pa.array(np.arange(FIRST_KNOWN, FIRST_KNOWN + len(lines), dtype=np.int32))
+        engine.create(vocabulary_table(index), ibis.memtable(pa.table({"token": lines, "id": ids})))
+
+
+def _lines(path: Path) -> Any:
+    """The lines of a text file as an Arrow array, without a Python object for each."""
+    text = np.fromfile(path, np.uint8)
+    is_end = text == ord("\n")
+    ends = np.flatnonzero(is_end)
+    starts = np.concatenate([[0], ends - np.arange(len(ends))])  # the ends themselves are left out
+    return pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(starts), pa.py_buffer(text[~is_end]))
 
 
 # numbers

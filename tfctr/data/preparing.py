@@ -3,27 +3,24 @@
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tfctr
 from tfctr.data.alone import auc_alone
-from tfctr.data.dataset import FORMAT, Dataset, load_split
-from tfctr.data.encoding import group_codes, write_split
+from tfctr.data.dataset import Dataset, load_split
 from tfctr.data.engine import Engine, Table, quiet, refuse_storage_failures
 from tfctr.data.files import find_files, is_files
 from tfctr.data.findings import findings
-from tfctr.data.fitting import fit, known_by_their_row, unseen_examples
-from tfctr.data.profile import Profile
+from tfctr.data.fitting import examples_of, fit, known_by_their_row
+from tfctr.data.manifest import PROFILE, describe_folder
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.shares import expected_unseen, has_vocabulary
-from tfctr.data.staging import Staged, count_copies, split_by_hash, stage, staged_split
+from tfctr.data.staging import Staged, Wanted, count_copies, split_by_hash, stage, staged_split
 from tfctr.data.token_types import choose_token_types
+from tfctr.data.writing import Blocks, group_codes, write_split
 from tfctr.errors import ConfigError
-from tfctr.features import Numeric
 from tfctr.schema import RawTable, Schema
-from tfctr.storage import atomic_folder, sha256, write_json
+from tfctr.storage import atomic_folder, write_json
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -75,7 +72,7 @@ def prepare(
         ConfigError: an argument cannot be used.
         StorageError: a file is missing or corrupt, `out` exists, or memory or disk do not suffice.
 
-    >>> import tempfile
+    >>> import tempfile, tfctr
     >>> schema = tfctr.Schema(features=[tfctr.Categorical("user"), tfctr.Numeric("price", "scaled")], label="click")
     >>> clicks = {"user": ["60", "7", "60"], "price": [1.5, 2.5, None], "click": [1, 0, 0]}
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -107,29 +104,22 @@ def _write(
             schema, splits = _stage_splits(engine, schema, tables, seed, layout)
             fitted = fit(engine, schema, splits["train"].table, folder)
             groups = group_codes(engine, splits.values()) if schema.group else None
-            written = {name: write_split(engine, fitted, split, folder / name, groups) for name, split in splits.items()}
+            blocks = {name: Blocks(engine, fitted, split, groups) for name, split in splits.items()}
+            entries = {name: write_split(blocks[name], folder / name) for name in splits}
+            for name, copies in count_copies(engine, fitted, splits).items():
+                training = blocks["train"].profile if name != "train" else None
+                entries[name] |= {"copies": copies, "profile": blocks[name].profile.describe(fitted, training)}
             fitted.save(folder / "schema.json")
-            manifest = _manifest(fitted, folder, _entries(engine, fitted, splits, written), tables)
-            manifest["training"] = _training(engine, fitted, splits["train"].table, written["train"][0]["counts"])
-            manifest["alone"] = auc_alone(fitted, load_split(folder / "train", "train", written["train"][0], fitted))
-            found = [_findings(engine, fitted, split, manifest) for split in splits.values()]
+            blocks["train"].profile.save(folder / PROFILE)
+            manifest = describe_folder(fitted, folder, entries, tables)
+            manifest["training"] = _training(engine, fitted, splits["train"].table, entries["train"]["counts"])
+            manifest["alone"] = auc_alone(fitted, load_split(folder / "train", "train", entries["train"], fitted))
+            found = [findings(name, manifest, examples_of(engine, fitted, split.table)) for name, split in splits.items()]
             warnings = dict.fromkeys(itertools.chain(*found))
         shutil.rmtree(work)
         write_json(folder / "manifest.json", manifest)
     for warning in warnings:
         _LOG.warning(warning)
-
-
-def _entries(
-    engine: Engine, schema: Schema, splits: Mapping[str, Staged], written: Mapping[str, tuple[dict[str, Any], Profile]]
-) -> dict[str, dict[str, Any]]:
-    """What the manifest says of each split."""
-    copies = count_copies(engine, schema, splits)
-    training = written["train"][1]
-    return {
-        name: {**entry, "copies": copies[name], "profile": profile.describe(schema, training if name != "train" else None)}
-        for name, (entry, profile) in written.items()
-    }
 
 
 def _training(
@@ -144,17 +134,6 @@ def _training(
             by_row = known_by_their_row(engine, train, index, feature)
             training[feature.name]["unseen"] = expected_unseen(counts[feature.name], by_row)
     return training
-
-
-def _findings(engine: Engine, schema: Schema, split: Staged, manifest: dict[str, Any]) -> Iterator[str]:
-    """The sentences about a split, with tokens that show why."""
-
-    def examples(name: str) -> str:
-        index = next(index for index, feature in enumerate(schema.features) if feature.name == name)
-        feature = schema.features[index]
-        return "" if isinstance(feature, Numeric) else unseen_examples(engine, split.table, index, feature)
-
-    return findings(split.name, manifest, examples)
 
 
 def _check_arguments(schema: Schema, tables: Mapping[str, Any], seed: int, layout: Layout) -> None:
@@ -187,7 +166,7 @@ def _stage_splits(
     whats = {name: f"the {name} table" for name in tables}
     for name, table in tables.items():
         if name == "train" and fractions:
-            stage(engine, schema, table, "source", whats[name], digest=True, layout=layout, is_train=True)
+            stage(engine, schema, table, "source", whats[name], Wanted(digest=True), layout, is_train=True)
             split_by_hash(engine, engine.table("source"), fractions, seed)
         elif name not in fractions:
             stage(engine, schema, table, name, whats[name], layout=layout, is_train=name == "train")
@@ -201,24 +180,3 @@ def _describe(name: str, tables: Mapping[str, Any]) -> str:
     if isinstance(table, float):
         return f"{name} (a fraction of {table} of the train table)"
     return f"{name} ({', '.join(map(str, find_files(table)))})" if is_files(table) else f"the {name} table"
-
-
-def _manifest(schema: Schema, folder: Path, entries: dict[str, dict[str, Any]], tables: Mapping[str, Any]) -> dict[str, Any]:
-    vocabularies = sorted((folder / "vocabulary").iterdir())
-    return {
-        "format": FORMAT,
-        "tfctr": tfctr.__version__,
-        "schema_sha256": sha256(folder / "schema.json"),
-        "vocabulary": {file.name: sha256(file) for file in vocabularies},
-        "width": schema.width,
-        "splits": entries,
-        "sources": {name: _source(table) for name, table in tables.items()},
-    }
-
-
-def _source(table: Any) -> Any:
-    if isinstance(table, float):
-        return table
-    if not is_files(table):
-        return "a table in memory or of another engine"
-    return [{"file": str(file), "bytes": file.stat().st_size, "sha256": sha256(file)} for file in find_files(table)]

@@ -4,19 +4,28 @@ The distance is, of numbers, that of Kolmogorov and Smirnov, `max over x of |F(x
 shares of rows up to a value; of tokens, the largest difference between the shares that one known token has of all. Both lie in
 [0, 1].
 
+Beside it stands the population stability index, `PSI = sum over bins of (p - q) ln(p / q)`, of the shares p of a split and q of
+training, half a row added to each bin: numbers in the ten intervals between training's deciles, tokens in its twenty most
+frequent ones and all other known ones, and rows without a value. Tokens that the fit does not know count in `unseen` alone.
+It is the sum of both relative entropies, and has no upper bound; in practice 0.1 is called a move, and 0.25 a large one.
+
 Counts are exact, whatever the number of threads. Numbers are counted by their sign, exponent and leading 6 bits, so that a
 quantile here is one of the column, or is up to 1.6 % closer to 0.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from tfctr.errors import StorageError
 from tfctr.features import FIRST_KNOWN, OUT_OF_VOCABULARY, Feature, Numeric, TokenFeature
 from tfctr.schema import Schema
+from tfctr.types import StrPath
 
 _TOLD = 0.04  # distances from which on one is said,
 _WARNED = 0.2  # and is a warning
@@ -26,6 +35,9 @@ _ZERO = 1 << (63 - _DROPPED)
 _RAREST = 2**17  # ids from here on are counted as one: of a vocabulary, what is rarest in training
 _QUANTILES = {"least": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "greatest": 1.0}
 _FREQUENT = 3  # tokens that are named
+_BINS = 10  # of numbers, for the PSI,
+_OWN_BIN = 20  # and tokens with a bin of their own
+_ONE_IN_A_THOUSAND = 3.09  # of a normal distribution, the quantile
 
 
 class Histogram:
@@ -81,20 +93,45 @@ class Profile:
     def __init__(self) -> None:
         self.histograms: dict[str, Histogram] = {}  # by feature
         self.rows: dict[str, int] = {}  # with a finite number, or with a token, by feature
+        self.without: dict[str, int] = {}  # rows, by feature
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """What `save` wrote. Raises `StorageError` for a file that is missing or damaged."""
+        profile = cls()
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                for place, name in enumerate(arrays["names"].tolist()):
+                    histogram = profile.histograms[name] = Histogram()
+                    histogram.codes, histogram.counts = arrays[f"codes{place}"], arrays[f"counts{place}"]
+                    profile.rows[name], profile.without[name] = arrays["rows"][place].tolist()
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+            raise StorageError(f"{path} is no profile: {error}", fix="restore the folder, or prepare the data again") from error
+        return profile
+
+    def save(self, path: Path) -> None:
+        """Write all counts into one file."""
+        rows = [[self.rows[name], self.without[name]] for name in self.rows]
+        arrays: dict[str, Any] = {"names": np.array([*self.rows], str), "rows": np.array(rows, np.int64)}
+        for place, name in enumerate(self.rows):
+            arrays[f"codes{place}"] = self.histograms[name].codes
+            arrays[f"counts{place}"] = self.histograms[name].counts
+        np.savez_compressed(path, **arrays)
 
     def add_numbers(self, feature: Feature, values: np.ndarray) -> None:
         """Count the finite ones of some doubles."""
-        values = values[np.isfinite(values)]
-        self._add(feature, number_codes(values), len(values))
+        finite = values[np.isfinite(values)]
+        self._add(feature, number_codes(finite), len(finite), len(values))
 
     def add_tokens(self, feature: Feature, ids: np.ndarray) -> None:
         """Count the tokens of some rows, ids `(rows, tokens)` without the offset of the field; all unknown ones are one."""
         is_token = ids >= OUT_OF_VOCABULARY
-        self._add(feature, np.minimum(ids[is_token], _RAREST), int(is_token.any(axis=1).sum()))
+        self._add(feature, np.minimum(ids[is_token], _RAREST), int(is_token.any(axis=1).sum()), len(ids))
 
-    def _add(self, feature: Feature, codes: np.ndarray, rows: int) -> None:
+    def _add(self, feature: Feature, codes: np.ndarray, rows: int, of: int) -> None:
         self.histograms.setdefault(feature.name, Histogram()).add(codes)
         self.rows[feature.name] = self.rows.get(feature.name, 0) + rows
+        self.without[feature.name] = self.without.get(feature.name, 0) + of - rows
 
     def describe(self, schema: Schema, training: "Profile | None" = None) -> dict[str, dict[str, Any]]:
         """What the manifest keeps.
@@ -106,7 +143,7 @@ class Profile:
         Returns:
             Of numbers `{feature: {"quantiles": {"median": 2.5, ...}}}`, of tokens `{feature: {"frequent": {token: share}}}`;
             with a `distance`, and what chance may make of it, `by_chance`; and which `token` it is of, its `share`, and that
-            `in_training`.
+            `in_training`; and the `psi`, with what chance exceeds once in a thousand splits, `psi_by_chance`.
         """
         return {feature.name: self._describe(schema, feature, training) for feature in schema.features}
 
@@ -118,13 +155,74 @@ class Profile:
             said["quantiles"] = _quantiles(own)
         else:
             said["frequent"] = _frequent(own, schema, feature)
-        if training is None or not self.rows[name] or not training.rows[name]:
+        if training is None or name not in training.rows:
+            return said
+        said |= self._psi(training, feature)
+        if not self.rows[name] or not training.rows[name]:
             return said
         before = training.histograms[name]
         error = math.sqrt(1 / self.rows[name] + 1 / training.rows[name])
         if isinstance(feature, Numeric):
             return said | _distance(own, before, error)
         return said | _token_distance(own, before, error, schema, feature)
+
+    def _psi(self, training: "Profile", feature: Feature) -> dict[str, float]:
+        name = feature.name
+        own, before = self.histograms[name], training.histograms[name]
+        bins, of = _number_bins(before) if isinstance(feature, Numeric) else _token_bins(before)
+        counts = [
+            np.append(np.bincount(of(found.codes), found.counts, bins + 1)[:bins], without)
+            for found, without in ((own, self.without[name]), (before, training.without[name]))
+        ]
+        return stability(*counts)
+
+
+def stability(counts: np.ndarray, training: np.ndarray) -> dict[str, float]:
+    """`{"psi", "psi_by_chance"}` of the rows in some bins, and training's in the same.
+
+    By chance it is `1 / rows + 1 / training's rows` times a chi-squared number of as many degrees of freedom as bins but one
+    ([Yurdakul, 2018](https://scholarworks.wmich.edu/dissertations/3208)), here its quantile .999 by Wilson and Hilferty.
+
+    >>> found = stability(np.array([30, 70]), np.array([50, 50]))
+    >>> round(found["psi"], 2), round(found["psi_by_chance"], 2)
+    (0.17, 0.22)
+    """
+    filled = (counts + training) > 0
+    counts, training = counts[filled], training[filled]
+    share, in_training = ((found + 0.5) / (found.sum() + 0.5 * len(found)) for found in (counts, training))
+    freedom = max(1, len(counts) - 1)
+    spread = 2 / (9 * freedom)
+    chi_squared = freedom * (1 - spread + _ONE_IN_A_THOUSAND * math.sqrt(spread)) ** 3
+    return {
+        "psi": float(np.sum((share - in_training) * np.log(share / in_training))),
+        "psi_by_chance": chi_squared * float(sum(1 / max(1.0, found.sum()) for found in (counts, training))),
+    }
+
+
+_Bins: TypeAlias = tuple[int, Callable[[np.ndarray], np.ndarray]]  # how many, and which one a code is in; one more for none
+
+
+def _number_bins(histogram: Histogram) -> _Bins:
+    """The intervals between the deciles."""
+    below = np.cumsum(histogram.counts)
+    ranks = np.ceil(np.arange(1, _BINS) * below[-1] / _BINS) if len(below) else np.empty(0)
+    cuts = np.unique(histogram.codes[np.searchsorted(below, ranks)])
+    return len(cuts) + 1, lambda codes: np.searchsorted(cuts, codes)
+
+
+def _token_bins(histogram: Histogram) -> _Bins:
+    """The most frequent known tokens, and all others."""
+    order = np.argsort(-histogram.counts, kind="stable")[: _OWN_BIN + 2]
+    own = np.sort([code for code in histogram.codes[order] if FIRST_KNOWN <= code < _RAREST][:_OWN_BIN])
+    others = len(own)
+
+    def of(codes: np.ndarray) -> np.ndarray:
+        if not others:
+            return np.where(codes == OUT_OF_VOCABULARY, 1, 0)
+        place = np.minimum(np.searchsorted(own, codes), others - 1)
+        return np.where(codes == OUT_OF_VOCABULARY, others + 1, np.where(own[place] == codes, place, others))
+
+    return others + 1, of
 
 
 def _distance(own: Histogram, before: Histogram, error: float) -> dict[str, Any]:

@@ -36,7 +36,13 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_parts(
-    engine: Engine, source: RawTable, what: str, roles: Mapping[str, str], whole: bool = False, layout: Layout | None = None
+    engine: Engine,
+    source: RawTable,
+    what: str,
+    roles: Mapping[str, str],
+    whole: bool = False,
+    layout: Layout | None = None,
+    optional: Collection[str] = (),
 ) -> Iterator[Part]:
     """Yield one `Part` a file or table of `source`; use each before the next one is taken.
 
@@ -47,6 +53,7 @@ def read_parts(
         roles: the columns that must be there, each with its role.
         whole: read the other columns of a table too; those of a file are always there.
         layout: the `Layout` of files of separated cells.
+        optional: columns that are read where they are there.
 
     Raises:
         StorageError: a file is missing or corrupt.
@@ -58,10 +65,10 @@ def read_parts(
         return
     if isinstance(source, ibis.Table):
         Part.of(what, source).require(roles)
-        with _computed(engine, _needed(source, roles, whole), what) as path:
+        with _computed(engine, _needed(source, roles, whole, optional), what) as path:
             yield _read_parquet(engine, what, path)
         return
-    part = read_table(source, what, roles, whole)
+    part = read_table(source, what, (*roles, *optional), whole)
     part.require(roles)
     yield part
 
@@ -117,11 +124,11 @@ def _plain_file(engine: Engine, file: Path, kind: str) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _needed(table: Table, roles: Collection[str], whole: bool) -> Table:
+def _needed(table: Table, roles: Collection[str], whole: bool, optional: Collection[str]) -> Table:
     """The columns of an Ibis table that are read: with `whole` also those others that a Parquet file can hold."""
     kinds = table.schema()
     others = [name for name in kinds if name not in roles and not (kinds[name].is_unknown() or kinds[name].is_interval())]
-    return table.select(*roles, *(others if whole else ()))
+    return table.select(*roles, *(name for name in others if whole or name in optional))
 
 
 @contextlib.contextmanager

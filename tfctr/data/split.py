@@ -39,14 +39,16 @@ class Split:
 
     Attributes:
         rows, width: the shape of `ids`.
-        labels: 0 or 1, float32, `(rows,)`.
+        has_labels: whether there are some; rows that are there to be scored have none, no groups and no weights.
+        labels: 0 or 1, float32, `(rows,)`; a `DataError` where there are none.
         groups: int64 codes for gAUC, `(rows,)`, or None.
         weights: float32, `(rows,)`, or None.
         shares: `{feature: {"unseen", "expected", "missing", "missing_in_training", "cut"}}`, as far as each has a meaning: the
             share of tokens that the fit does not know, and that it will not know of rows like training's; of rows without a
             value, and of training's; and of rows with more than `max_length` tokens. None where nobody has counted.
         profile: `{feature: {"quantiles"}}` of numbers, `{feature: {"frequent": {token: share}}}` of tokens; and beside training
-            `"distance"`, from 0 to 1, and `"by_chance"`, the most that chance makes of it (see `tfctr.data.profile`); or None.
+            `"distance"`, from 0 to 1, `"by_chance"`, the most that chance makes of it, and the `"psi"` (see
+            `tfctr.data.profile`); or None.
         copies: the `"share"` of rows that equal a training row in all columns, and that `"expected"` of new rows; or None.
         findings: a sentence each, of what in these is too much.
         digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
@@ -63,13 +65,13 @@ class Split:
         self,
         name: str,
         shards: Sequence[np.ndarray],
-        labels: np.ndarray,
+        labels: np.ndarray | None,
         groups: np.ndarray | None = None,
         weights: np.ndarray | None = None,
         digest: str | None = None,
     ) -> None:
         self.name = name
-        self.labels = labels
+        self._labels = labels
         self.groups = groups
         self.weights = weights
         self.digest = digest
@@ -126,14 +128,14 @@ class Split:
         training = manifest.get("training")
         if "counts" in entry and training is not None:
             self.shares = shares_of(entry["counts"], training)
+        self.profile = entry.get("profile")
         if "copies" in entry:
-            self.profile = entry["profile"]
             self.copies = copies_of(self.name, manifest)
         self.findings = tuple(findings(self.name, manifest))
 
     @property
     def rows(self) -> int:
-        return len(self.labels)
+        return self._begins[-1] + len(self._shards[-1])
 
     @property
     def width(self) -> int:
@@ -143,6 +145,17 @@ class Split:
     def click_rate(self) -> float:
         """The share of clicks, of the weights where there are any."""
         return click_rate(self.labels, self.weights)
+
+    @property
+    def has_labels(self) -> bool:
+        return self._labels is not None
+
+    @property
+    def labels(self) -> np.ndarray:
+        if self._labels is None:
+            fix = "encode a table with its labels; without them, rows can only be scored: model.predict(split.batches(10_000))"
+            raise DataError(f"the {self.name} split has no labels.", fix=fix)
+        return self._labels
 
     @functools.cached_property
     def ids(self) -> np.ndarray:
@@ -165,6 +178,8 @@ class Split:
         first_epoch: int = 0,
     ) -> "tf.data.Dataset":
         """A `tf.data.Dataset` of `(ids, labels)` or `(ids, labels, weights)`, for `fit`, `evaluate` and `predict`.
+
+        Without labels, it is one of `(ids,)`, for `predict`.
 
         An iteration that reaches its last batch ends an epoch, and the next iteration has the order of the next epoch,
         which is a function of `(seed, epoch)` alone. One that is left before does not count. Iterate it once at a time.
@@ -243,8 +258,7 @@ class Split:
         return [self._read(start, stop), *self._targets(start, stop)]
 
     def _targets(self, start: int, stop: int) -> list[np.ndarray]:
-        values = [self.labels] if self.weights is None else [self.labels, self.weights]
-        return [column[start:stop, None] for column in values]
+        return [column[start:stop, None] for column in (self._labels, self.weights) if column is not None]
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         parts = [

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import ibis
 
-from tfctr.data.columns import Role, feature_column, read_label, read_number, roles_of
+from tfctr.data.columns import Role, as_it_is, feature_column, feature_roles, other_roles, read_label, read_number
 from tfctr.data.engine import Engine, Table, Value
 from tfctr.data.files import MISSING_MARKS
 from tfctr.data.labels import label_columns, label_fix, refuse_absent_positives
@@ -23,12 +23,41 @@ from tfctr.schema import RawTable, Schema
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """A checked split, ready to be encoded: an Ibis table with `row` = 0 .. rows - 1."""
+    """A checked table, ready to be encoded: an Ibis table with `row` = 0 .. rows - 1; without labels `positives` is None."""
 
     name: str
     table: Table
     rows: int
-    positives: int
+    positives: int | None
+
+    def block(self, start: int, rows: int) -> Table:
+        """So many rows from `start` on, with `row` = 0 .. rows - 1."""
+        block = self.table.filter(self.table.row >= start, self.table.row < start + rows)
+        return block.mutate(row=block.row - start)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What `stage` reads of a source beside the features.
+
+    Args:
+        labels: whether label, group and weight must be there; None for where the first file has a label.
+        kept: columns that are staged as they are; None for all.
+        digest: add the column `digest`: the MD5 of all columns of the source, its row's whole content.
+    """
+
+    labels: bool | None = True
+    kept: Sequence[str] | None = ()
+    digest: bool = False
+
+
+TO_TRAIN = Wanted()
+_KEPT = "a column to keep"
+
+
+def kept_column(index: int) -> str:
+    """The staged column of the kept column at `index`."""
+    return f"k{index}"
 
 
 def stage(
@@ -37,10 +66,10 @@ def stage(
     source: RawTable,
     name: str,
     what: str,
-    digest: bool = False,
+    wanted: Wanted = TO_TRAIN,
     layout: Layout | None = None,
     is_train: bool = False,
-) -> None:
+) -> tuple[bool, list[str]]:
     """Read files or a table into the new table `name`, and check every value.
 
     Args:
@@ -49,19 +78,34 @@ def stage(
         source, layout: as in `read_parts`.
         name: the new table.
         what: how errors call the source when it is no file.
+        wanted: what else is read.
         is_train: whether each value that the label counts as a click must be there.
-        digest: add the column `digest`: the MD5 of all columns of the source, its row's whole content.
+
+    Returns:
+        Whether the table has labels, and the names of the columns that are kept.
 
     Raises:
         DataError: there are no rows; or a value that its column may not hold, with file, column, first such row and value.
     """
-    roles = roles_of(schema)
-    needed = {role.column: role.what for role in reversed(roles)}
+    features, targets = feature_roles(schema), other_roles(schema.label, schema.group, schema.weight)
+    labels = wanted.labels
+    kept = None if wanted.kept is None else list(dict.fromkeys(wanted.kept))
+    roles = features + (targets if labels else [])
+    needed = dict.fromkeys(kept or (), _KEPT) | {role.column: role.what for role in reversed(roles)}
+    optional = [role.column for role in targets] if labels is None else []
     starts: list[tuple[int, str]] = []
     rows = 0
-    for part in read_parts(engine, source, what, needed, whole=digest, layout=layout):
+    for part in read_parts(engine, source, what, needed, wanted.digest or kept is None, layout, optional):
+        if labels is None:
+            labels = schema.label_column in part.columns
+        if labels:
+            roles = features + targets
+            part.require({role.column: role.what for role in targets})
+        kept = list(part.all_names or part.columns) if kept is None else kept
+        part.require(dict.fromkeys(kept, _KEPT))
         with refuse_corrupt(part.name):
-            columns = {**staged_columns(part, roles, digest), **label_columns(part, schema.label)}
+            columns = {**staged_columns(part, roles, wanted.digest), **(label_columns(part, schema.label) if labels else {})}
+            columns |= {kept_column(index): as_it_is(part.columns[column]) for index, column in enumerate(kept)}
             engine.append(name, part.table.select(**columns))
         starts.append((rows, part.name))
         rows = engine.fetch(engine.table(name).agg(rows=lambda table: table.count()))[0]["rows"]
@@ -70,14 +114,21 @@ def stage(
     refuse_bad_values(engine, engine.table(name), roles, starts)
     if is_train:
         refuse_absent_positives(engine, engine.table(name), schema.label, what)
+    return bool(labels), kept or []
+
+
+def staged_table(engine: Engine, name: str, labels: bool) -> Staged:
+    """The checked table `name`, of whatever labels."""
+    table = engine.table(name)
+    counts = {"rows": table.count(), **({"positives": table.label.sum()} if labels else {})}
+    found = engine.fetch(table.agg(**counts))[0]
+    return Staged(name, table, found["rows"], int(found["positives"] or 0) if labels else None)
 
 
 def staged_split(engine: Engine, name: str, what: str) -> Staged:
     """The checked table `name` as a split. Raises `DataError` when it is empty, or its labels are all equal."""
-    table = engine.table(name)
-    found = engine.fetch(table.agg(rows=table.count(), positives=table.label.sum()))[0]
-    rows = found["rows"]
-    positives = int(found["positives"] or 0)
+    staged = staged_table(engine, name, labels=True)
+    rows, positives = staged.rows, staged.positives
     if rows == 0:
         raise DataError(f"{what} has no rows.", fix="give more rows, or a larger fraction")
     if positives in (0, rows):
@@ -85,7 +136,7 @@ def staged_split(engine: Engine, name: str, what: str) -> Staged:
             f"{what} has one class only: the label is {int(positives > 0)} in all {rows} rows.",
             fix="give a split with both labels; training and AUC need them",
         )
-    return Staged(name, table, rows, positives)
+    return staged
 
 
 def count_copies(engine: Engine, schema: Schema, splits: Mapping[str, Staged]) -> dict[str, int]:

@@ -63,9 +63,10 @@ class Run:
         return Path(self.environment["data"]["folder"])
 
     def dataset(self, folder: StrPath | None = None) -> Dataset:
-        """That dataset, or its copy in `folder`. Raises `StorageError` for any other one: its ids would mean other tokens.
+        """That dataset, or its copy in `folder`, or one that `encode` has made by its fit.
 
-        Its files are compared with the manifest when a split is first asked for, so only those of that split are read.
+        Raises `StorageError` for any other one: its ids would mean other tokens. Its files are compared with the manifest when
+        a split is first asked for, so only those of that split are read.
         """
         folder = Path(folder or self.data)
         if not (folder / "manifest.json").is_file():
@@ -74,6 +75,9 @@ class Run:
                 fix=f"if the one that {self.folder} was trained on has moved, give its new place: --data DIR",
             )
         if sha256(folder / "manifest.json") != self.environment["data"]["manifest_sha256"]:
+            dataset = Dataset.load(folder)
+            if dataset.is_encoded and dataset.schema.digest == self.model.schema.digest:
+                return dataset
             raise StorageError(
                 f"{folder} is not the dataset that {self.folder} was trained on.",
                 fix="give the place of that one, --data DIR, or train again on this one",

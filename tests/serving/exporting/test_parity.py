@@ -14,7 +14,7 @@ from kit.parity_table import COLUMNS, NEAR, SCHEMA, TOKENS, TRAIN, TYPES, table
 
 import tfctr
 from tfctr import Categorical, Numeric, Schema, prepare
-from tfctr.data.encoding import number_ids
+from tfctr.data.writing import number_ids
 from tfctr.models import TF4CTR
 from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.serving.runtime.saved_model import SavedModel
