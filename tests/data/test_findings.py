@@ -256,4 +256,4 @@ def test_the_command_line_says_it(tmp_path):
     assert said["profiles"]["train"]["click_rate"] == pytest.approx(before["click"].mean())
     assert said["alone"].keys() == {"user", "hour", "price"}
     assert f"train: {before['click'].mean():.2%} clicks\n" in result.stderr
-    assert "also in training (0.00% expected); distributed otherwise than in training: price 1.00\n" in result.stderr
+    assert "also in training (0.00% expected); distributed otherwise than in training: price 1.00 (PSI " in result.stderr

@@ -11,7 +11,7 @@ from kit.commands import done, tfctr_
 import tfctr
 from tfctr.config import batch_size_for
 from tfctr.errors import ConfigError, ExportError
-from tfctr.evaluation import evaluate, score
+from tfctr.evaluation import evaluate, figures
 from tfctr.metrics import click_rate, constant_figures, worse_than_constant
 from tfctr.models import MODELS
 from tfctr.models import build as build_named
@@ -190,7 +190,7 @@ def test_a_validation_auc_too_good_to_be_true_is_said(tmp_path):
 @pytest.mark.parametrize("force", [None, "a fire drill"])
 def test_publish_model_refuses_it_by_its_metrics(force, tiny_schema, tmp_path):
     model = tfctr.models.LR(tiny_schema)
-    values = score([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5])
+    values = figures([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5])
     metrics = {name: values[name] for name in ("auc", "log_loss", "log_loss_of_constant")}
     sentence = "log_loss: the log loss is 0.693147, and 0.562335 for a constant click rate"
     if force:

@@ -18,7 +18,7 @@ import tensorflow as tf
 import tfctr
 from tfctr.config import Config, Training
 from tfctr.errors import ConfigError, DataError, StorageError, TrainingError
-from tfctr.evaluation import evaluate, score
+from tfctr.evaluation import evaluate, figures
 from tfctr.metrics import auc
 from tfctr.optimizers import OPTIMIZERS
 from tfctr.training import load_run, train
@@ -359,18 +359,18 @@ def test_evaluate_gives_every_row_to_the_training_metrics_too(run):
 
 
 def test_what_is_not_defined_is_nan_with_a_reason():
-    found = score([1, 1, 1], [0.2, 0.5, 0.9], groups=["a", "a", "b"])
+    found = figures([1, 1, 1], [0.2, 0.5, 0.9], groups=["a", "a", "b"])
     assert np.isnan([found["auc"], found["group_auc"]]).all()
     assert found["undefined"] == {"auc": "the rows have one class only", "group_auc": "each group has one class only"}
     assert (found["groups_used"], found["groups_left_out"]) == (0, 2)
-    found = score([0, 1], [0.2, 0.5])
+    found = figures([0, 1], [0.2, 0.5])
     assert found["undefined"] == {"group_auc": "the schema names no group column"}
     assert (found["auc"], found["groups_used"], found["groups_left_out"]) == (1.0, 0, 0)
 
 
 def test_weights_count():
     # Clicks .6 and .4 (weight 3) against the non-click .5 (weight 2): (1*2*1 + 3*2*0) / (4*2) = 1/4.
-    found = score([1, 1, 0], [0.6, 0.4, 0.5], weights=[1.0, 3.0, 2.0])
+    found = figures([1, 1, 0], [0.6, 0.4, 0.5], weights=[1.0, 3.0, 2.0])
     assert found["auc"] == 0.25
     assert found["log_loss"] == pytest.approx(-(np.log(0.6) + 3 * np.log(0.4) + 2 * np.log(0.5)) / 6)
 

@@ -24,6 +24,8 @@ MissingTexts = Annotated[
     list[str] | None,
     typer.Option("--missing", metavar="TEXT", help="Means a missing value in text files: NA. May be repeated."),
 ]
+MemoryLimit = Annotated[str, typer.Option("--memory-limit", help="What the engine may hold at a time.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the engine; all if absent.")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp1252.")]
 
 
@@ -102,18 +104,43 @@ def say_shares(split: str, shares: Mapping[str, Any] | None) -> None:
 
 def say_profile(split: Any) -> None:
     """Say on stderr how many clicks a split has, and how far it is from training."""
+    said = [f"{split.click_rate:.2%} clicks" if split.has_labels else "no labels"]
+    if split.copies and split.name != "train":
+        said.append(f"{split.copies['share']:.2%} of the rows are also in training ({split.copies['expected']:.2%} expected)")
+    typer.echo(f"{split.name}: {'; '.join([*said, *far_from_training(split.profile)])}", err=True)
+
+
+def far_from_training(profile: Mapping[str, Any]) -> list[str]:
+    """The features of a profile that have moved, in one text; none where none has."""
     from tfctr.data.profile import moved
 
-    said = [f"{split.click_rate:.2%} clicks"]
-    if split.name != "train":
-        said.append(f"{split.copies['share']:.2%} of the rows are also in training ({split.copies['expected']:.2%} expected)")
-        far = [f"{name} {found['distance']:.2f}" for name, found in moved(split.profile).items()]
-        said += [f"distributed otherwise than in training: {', '.join(far)}"] if far else []
-    typer.echo(f"{split.name}: {'; '.join(said)}", err=True)
+    far = [f"{name} {found['distance']:.2f} (PSI {found['psi']:.2f})" for name, found in moved(profile).items()]
+    return [f"distributed otherwise than in training: {', '.join(far)}"] if far else []
 
 
 def _beside(share, name):
     return "" if share is None else f" ({share:.2%} {name})"
+
+
+def drift_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What `tfctr.drift` has found as a table, the largest PSI first.
+
+    >>> for line in drift_lines({"hour": {"psi": 0.31, "psi_by_chance": 0.02, "missing": 0.5, "missing_in_training": 0.0}}):
+    ...     print(line)
+    feature     PSI  by chance  distance   unseen  expected  missing  in training
+    hour     0.3100     0.0200         -        -         -   50.00%        0.00%
+    """
+    names = ("psi", "psi_by_chance", "distance", "unseen", "expected", "missing", "missing_in_training")
+    titles = ("PSI", "by chance", "distance", "unseen", "expected", "missing", "in training")
+    forms = ("{:.4f}", "{:.4f}", "{:.4f}", *("{:.2%}",) * 4)
+    wide = max(map(len, ("feature", *found)))
+    widths = (6, 9, 8, 7, 8, 7, 11)
+    lines = ["  ".join([f"{'feature':<{wide}}", *(f"{title:>{width}}" for title, width in zip(titles, widths, strict=True))])]
+    for name in sorted(found, key=lambda name: -(found[name].get("psi") or 0)):
+        values = [found[name].get(key) for key in names]
+        texts = ["-" if value is None else form.format(value) for form, value in zip(forms, values, strict=True)]
+        lines.append("  ".join([f"{name:<{wide}}", *(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))]))
+    return lines
 
 
 def say_next(text: str) -> None:

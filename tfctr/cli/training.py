@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-from tfctr.cli.console import Json, Moved, RunFolder, say_next, say_shares, show
+from tfctr.cli.console import (
+    Columns,
+    Encoding,
+    Json,
+    MemoryLimit,
+    MissingTexts,
+    Moved,
+    RunFolder,
+    Separator,
+    Threads,
+    far_from_training,
+    layout,
+    say_next,
+    say_shares,
+    show,
+)
 from tfctr.errors import ConfigError
 
 
@@ -57,23 +72,72 @@ def train(
 
 def evaluate(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str | None, typer.Option(help="train, valid or test. [default: test]")] = None,
+    table: Annotated[str | None, typer.Option(help="Instead of a split, a raw table with labels.")] = None,
     data: Moved = None,
+    memory_limit: MemoryLimit = "1GB",
+    threads: Threads = None,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Print exact AUC, gAUC and log loss of a run; and the log loss of a constant, predicted over observed clicks (pcoc).
 
     Example: tfctr evaluate runs/tf4ctr --split test --json
+
+    Example: tfctr evaluate runs/tf4ctr --table tuesday.parquet
     """
     from tfctr.evaluation import evaluate
     from tfctr.training import load_run
 
-    values = evaluate(load_run(run), split, data=data)
+    given = {"memory_limit": memory_limit, "threads": threads, **layout(separator, columns, missing, encoding)}
+    values = evaluate(load_run(run), split, data=data, table=table, **given)
     undefined = values["undefined"]
     show(values if json else {name: value for name, value in values.items() if name not in ("undefined", "shares")}, json)
-    say_shares(split, values.get("shares"))
+    say_shares(split or ("table" if table else "test"), values.get("shares"))
     for name, reason in undefined.items():
         typer.echo(f"{name} is not defined: {reason}", err=True)
+
+
+def score(
+    run: RunFolder,
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write.")],
+    keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Write it beside. May be repeated.")] = None,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Write all columns of the table beside.")] = False,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A named logit to write, too: logit, simple; or all. May be repeated."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows scored at a time.")] = 10_000,
+    data: Moved = None,
+    memory_limit: MemoryLimit = "1GB",
+    threads: Threads = None,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
+    json: Json = False,
+) -> None:
+    """Write the probability of a click of each row of a raw table, without a server and without labels.
+
+    Example: tfctr score runs/tf4ctr tuesday.parquet --out scores.parquet --keep user --keep item
+    """
+    from tfctr.evaluation import score
+    from tfctr.training import load_run
+
+    if keep and keep_all:
+        raise ConfigError("both `--keep` and `--keep-all` are given.", fix="leave one of them out")
+    given = {"memory_limit": memory_limit, "threads": threads, **layout(separator, columns, missing, encoding)}
+    kept = None if keep_all else keep or ()
+    said = score(load_run(run), table, out=out, keep=kept, outputs=output or (), batch_size=batch_size, data=data, **given)
+    plain = {"file": str(out), "rows": said["rows"], "mean_probability": said["mean_probability"]}
+    show({**plain, **said} if json else plain, json)
+    for text in far_from_training(said["profile"]):
+        typer.echo(text, err=True)
+    say_shares("table", said["shares"])
 
 
 def models(
@@ -103,4 +167,4 @@ def _default_and_meaning(meaning, default=...):
     return f"{'required' if default is ... else repr(default):<16}  {meaning or ''}".rstrip()
 
 
-COMMANDS = (train, evaluate, models)
+COMMANDS = (train, evaluate, score, models)

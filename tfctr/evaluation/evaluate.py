@@ -2,12 +2,21 @@
 
 import logging
 import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tfctr import metrics
+from tfctr.data.encoding import Reading, opened, require_table
+from tfctr.data.engine import quiet, refuse_storage_failures
+from tfctr.data.separated import Layout
 from tfctr.data.split import Split
+from tfctr.data.staging import Wanted
 from tfctr.errors import ConfigError, choose
+from tfctr.evaluation.scoring import described, fit_and_model, scored_rows
 from tfctr.models import CTRModel
+from tfctr.schema import RawTable
 from tfctr.training import Run
 from tfctr.types import StrPath, Tensor
 
@@ -17,19 +26,34 @@ SPLITS = {name: name for name in ("train", "valid", "test")}
 
 
 def evaluate(
-    model: Run | CTRModel, split: Split | str | None = "test", batch_size: int = 10_000, data: StrPath | None = None
+    model: Run | CTRModel,
+    split: Split | str | None = None,
+    batch_size: int = 10_000,
+    data: StrPath | None = None,
+    *,
+    table: RawTable | None = None,
+    memory_limit: str = "1GB",
+    threads: int | None = None,
+    separator: str | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+    encoding: str | None = None,
 ) -> dict[str, Any]:
-    """Exact AUC, gAUC, log loss and calibration of a run or model on one split of a prepared dataset.
+    """Exact AUC, gAUC, log loss and calibration of a run or model, on one split of a prepared dataset or on a raw table.
 
     Rows count by their weight where the dataset has weights. A metric that is not defined is NaN, never 0, and `undefined`
     says why. A log loss that is worse than a constant's is a logged warning.
 
     Args:
         model: a `tfctr.training.Run`, or a model.
-        split: for a run, the name of a split of its dataset: `"train"`, `"valid"` or `"test"`; for a model, a split itself:
-            `dataset.test`.
+        split: for a run, the name of a split of its dataset: `"train"`, `"valid"` or, the default, `"test"`; for a model, a
+            split itself: `dataset.test`.
         batch_size: rows scored at a time.
-        data: for a run, the folder of its dataset, if that is no longer where the run was trained.
+        data: for a run, the folder of its dataset, if that is no longer where the run was trained; or one that `encode` has
+            written by the same fit.
+        table: in place of a split, a raw table with labels, as in `tfctr.prepare`: it is read by the model's fit, and nothing
+            is learnt from it. What does not fit into memory lies in the folder for temporary files meanwhile.
+        memory_limit, threads, separator, columns, missing, encoding: of the table, as in `tfctr.prepare`.
 
     Returns:
         A mapping: `auc`, `group_auc`, `log_loss`; `log_loss_of_constant`, that of the split's own click rate for every row;
@@ -38,27 +62,57 @@ def evaluate(
         `Split`, whose `findings` are logged as warnings.
 
     Raises:
-        ConfigError: no such split, or one of another fit than the model.
+        ConfigError: no such split, one of another fit than the model, or both a split and a table.
+        DataError: a value of the table that cannot be read, or rows without labels.
         StorageError: the run's model or dataset is missing, corrupt, or not the one it was trained on.
     """
-    if isinstance(model, Run):
-        split = getattr(model.dataset(data), choose(SPLITS, split, "split"))
-        model = model.model
-    if isinstance(split, str) or split is None:
-        raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
-    probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
-    for finding in getattr(split, "findings", ()):
+    if table is not None:
+        if split is not None:
+            raise ConfigError("both a split and a table are given.", fix="leave one of them out")
+        layout = Layout(separator, columns, missing, encoding)
+        scored, found = _scored_table(model, table, batch_size, data, Reading(Wanted(), layout, memory_limit, threads))
+        where = "given table"
+    else:
+        if isinstance(model, Run):
+            split = getattr(model.dataset(data), choose(SPLITS, "test" if split is None else split, "split"))
+            model = model.model
+        if isinstance(split, str) or split is None:
+            raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
+        labels = split.labels  # where there are none, it is said before any row is scored
+        probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
+        scored = {"labels": labels, "probabilities": probabilities, "groups": split.groups, "weights": split.weights}
+        found = {"shares": getattr(split, "shares", None), "findings": getattr(split, "findings", ())}
+        where = f"{split.name} split"
+    for finding in found["findings"]:
         _LOG.warning(finding)
-    values = score(split.labels, probabilities, split.groups, split.weights)
-    if problem := metrics.worse_than_constant(values, split.labels):
-        _LOG.warning("worse than a constant on the %s split: %s", split.name, problem)
-    return {**values, "shares": getattr(split, "shares", None)}
+    values = figures(**scored)
+    if problem := metrics.worse_than_constant(values, scored["labels"]):
+        _LOG.warning("worse than a constant on the %s: %s", where, problem)
+    return {**values, "shares": found["shares"]}
 
 
-def score(labels: Tensor, probabilities: Tensor, groups: Tensor | None = None, weights: Tensor | None = None) -> dict[str, Any]:
+def _scored_table(
+    model: Run | CTRModel, table: RawTable, batch_size: int, data: StrPath | None, reading: Reading
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`labels`, `probabilities`, `groups` and `weights` of a raw table; its `shares` and `findings`."""
+    fit, model = fit_and_model(model, data)
+    require_table(table, reading.layout)
+    with (
+        tempfile.TemporaryDirectory(prefix="tfctr-evaluate-") as work,
+        quiet(),
+        refuse_storage_failures(work, reading.memory_limit),
+        opened(fit, table, Path(work), reading, "given") as rows,
+    ):
+        scored, entry = scored_rows(model, rows, batch_size)
+        return scored, {**described(fit, entry), "findings": rows.findings(entry)}
+
+
+def figures(
+    labels: Tensor, probabilities: Tensor, groups: Tensor | None = None, weights: Tensor | None = None
+) -> dict[str, Any]:
     """The metrics of `evaluate` for given probabilities.
 
-    >>> scores = score([0, 1, 1], [0.1, 0.5, 0.2], groups=["a", "a", "b"])
+    >>> scores = figures([0, 1, 1], [0.1, 0.5, 0.2], groups=["a", "a", "b"])
     >>> scores["auc"], scores["group_auc"], scores["groups_used"], scores["groups_left_out"], scores["undefined"]
     (1.0, 1.0, 1, 1, {})
     """
