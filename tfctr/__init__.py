@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what `__getattr__` gives
     from tfctr import serving as serving
     from tfctr import training as training
     from tfctr.data import Dataset as Dataset
+    from tfctr.data import drift as drift
+    from tfctr.data import encode as encode
     from tfctr.data import prepare as prepare
     from tfctr.features import Categorical as Categorical
     from tfctr.features import Numeric as Numeric
@@ -53,6 +55,8 @@ _NAMES = {
     "Numeric": "features",
     "Sequence": "features",
     "prepare": "data",
+    "encode": "data",
+    "drift": "data",
     "Dataset": "data",
     "load_model": "models",
 }

@@ -10,6 +10,7 @@ one line with the fix. The command line prints that text and exits with the clas
 | 3 | `DataError` | a table holds what it must not hold |
 | 4 | `TrainingError` | training became non-finite, or computes wrongly on this machine (`tfctr doctor`) |
 | 5 | `ExportError` | an exported model failed the check, or is worse than the live one, and was not published |
+| 5 | `DriftError` | a table is further from the training table than it may be |
 | 6 | `StorageError` | a file or a server is missing, corrupt or not reachable |
 | 70 | any other exception | a bug in tfctr |
 """
@@ -60,6 +61,17 @@ class ExportError(TfctrError, RuntimeError):
     """An exported model failed the check, or is worse than the live one, and was not published."""
 
     exit_code = 5
+
+
+class DriftError(TfctrError, ValueError):
+    """A table is further from the training table than it may be; `found` is what `tfctr.drift` would have returned."""
+
+    exit_code = 5
+
+    def __init__(self, found: Mapping[str, Mapping[str, Any]], excesses: Iterable[str]) -> None:
+        fix = "look at these columns of the table; if the world has changed, train on new rows"
+        super().__init__(f"the table is too far from training: {'; '.join(excesses)}.", fix=fix)
+        self.found = found
 
 
 class StorageError(TfctrError, OSError):

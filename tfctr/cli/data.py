@@ -10,8 +10,11 @@ from tfctr.cli.console import (
     Columns,
     Encoding,
     Json,
+    MemoryLimit,
     MissingTexts,
     Separator,
+    Threads,
+    drift_lines,
     layout,
     layout_options,
     print_json,
@@ -20,6 +23,7 @@ from tfctr.cli.console import (
     say_shares,
     show,
 )
+from tfctr.cli.drift_plot import draw, require_plot
 from tfctr.cli.starter import init
 from tfctr.errors import ConfigError, StorageError
 
@@ -66,8 +70,8 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     valid: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     test: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
-    memory_limit: Annotated[str, typer.Option(help="What the engine may hold at a time.")] = "1GB",
-    threads: Annotated[int | None, typer.Option(help="Threads of the engine; all if absent.")] = None,
+    memory_limit: MemoryLimit = "1GB",
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Of the draw of the shares.")] = 0,
     separator: Separator = None,
     columns: Columns = None,
@@ -101,6 +105,82 @@ def prepare(
     )
 
 
+def encode(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The --out folder of `tfctr prepare`.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    split: Annotated[str, typer.Option(help="What the table is in it: train, valid or test.")] = "test",
+    labels: Annotated[
+        bool | None, typer.Option("--labels/--no-labels", help="Whether it must have labels; where the first file has some.")
+    ] = None,
+    memory_limit: MemoryLimit = "1GB",
+    threads: Threads = None,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
+    json: Json = False,
+) -> None:
+    """Turn a further table into ids on disk, by the vocabularies, edges and means of an earlier `tfctr prepare`.
+
+    Example: tfctr encode runs/data tuesday.parquet --out runs/tuesday
+    """
+    from tfctr.data import encode
+
+    limits = {"memory_limit": memory_limit, "threads": threads}
+    given = layout(separator, columns, missing, encoding)
+    found = encode(dataset, table, out=out, split=split, labels=labels, **limits, **given).splits[split]
+    said = {"folder": str(out), f"{split}_rows": found.rows, "labels": found.has_labels}
+    rate = found.click_rate if found.has_labels else None
+    profiles = {split: {"click_rate": rate, "copies": found.copies, "features": found.profile}}
+    show({**said, "shares": {split: found.shares}, "profiles": profiles} if json else said, json)
+    say_profile(found)
+    say_shares(split, found.shares)
+    evaluating = f"tfctr evaluate RUN --data {out} --split {split}"
+    say_next(evaluating if found.has_labels else f"in Python, run.model.predict(dataset.{split}.batches(10_000))")
+
+
+def drift(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The --out folder of `tfctr prepare`.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    max_psi: Annotated[float | None, typer.Option(help="The most that a PSI may be, beyond chance: 0.25.")] = None,
+    max_unseen: Annotated[float | None, typer.Option(help="The most unseen tokens beyond the expected share: 0.2.")] = None,
+    max_missing: Annotated[float | None, typer.Option(help="The most missing rows beyond training's share: 0.1.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file to write.")] = None,
+    memory_limit: MemoryLimit = "1GB",
+    threads: Threads = None,
+    separator: Separator = None,
+    columns: Columns = None,
+    missing: MissingTexts = None,
+    encoding: Encoding = None,
+    json: Json = False,
+) -> None:
+    """Compare each feature of a further table with training; with limits, exit code 5 where one is exceeded.
+
+    Example: tfctr drift runs/data tuesday.parquet --max-psi 0.25 --plot drift.png
+    """
+    from tfctr.data import drift
+    from tfctr.errors import DriftError
+
+    if plot is not None:
+        require_plot(plot)
+    limits = {"max_psi": max_psi, "max_unseen": max_unseen, "max_missing": max_missing}
+    given = {"memory_limit": memory_limit, "threads": threads, **layout(separator, columns, missing, encoding)}
+    failure = None
+    try:
+        found = drift(dataset, table, **limits, **given)
+    except DriftError as error:
+        failure, found = error, error.found
+    if plot is not None:
+        draw(found, plot)
+    if failure is None and json:
+        print_json({"features": found})
+    elif not json:
+        typer.echo("\n".join(drift_lines(found)))
+    if failure is not None:
+        raise failure
+
+
 def _label(column, positive, threshold):
     """The column, with what makes a label of it a click."""
     from tfctr.schema import Label
@@ -123,4 +203,4 @@ def _share(option, text):
         return text
 
 
-COMMANDS = (init, infer, prepare)
+COMMANDS = (init, infer, prepare, encode, drift)

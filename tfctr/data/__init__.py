@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `__getattr__` gives
     from tfctr.data.dataset import Dataset as Dataset
+    from tfctr.data.drifting import drift as drift
+    from tfctr.data.encoding import encode as encode
     from tfctr.data.preparing import prepare as prepare
     from tfctr.data.split import Split as Split
 
-_NAMES = {"prepare": "preparing", "Dataset": "dataset", "Split": "split"}
+_NAMES = {"prepare": "preparing", "encode": "encoding", "drift": "drifting", "Dataset": "dataset", "Split": "split"}
 _SUBMODULES = ("synthetic",)
 
 __all__ = [*_NAMES, *_SUBMODULES]

@@ -1,0 +1,102 @@
+"""`tfctr.drift`: how far a further table is from the training table of a fit, feature by feature."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfctr.data.dataset import Dataset
+from tfctr.data.encoding import Fit, Reading, opened, require_table
+from tfctr.data.engine import quiet, refuse_storage_failures
+from tfctr.data.separated import Layout
+from tfctr.data.shares import shares_of
+from tfctr.data.staging import Wanted
+from tfctr.errors import ConfigError, DriftError, require_number
+from tfctr.schema import RawTable, Schema
+from tfctr.types import StrPath
+
+
+def drift(
+    fitted: Dataset | Schema | StrPath,
+    table: RawTable,
+    *,
+    max_psi: float | None = None,
+    max_unseen: float | None = None,
+    max_missing: float | None = None,
+    memory_limit: str = "1GB",
+    threads: int | None = None,
+    separator: str | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+    encoding: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Compare each feature of a further table with the training table of a fit. Nothing is written.
+
+    Args:
+        fitted: a dataset that `prepare` has written, its folder, or its `schema`.
+        table: as in `tfctr.prepare`; it needs no labels.
+        max_psi: the most that a feature's population stability index may be, such as 0.25: see `tfctr.data.profile`. One that
+            chance explains is never too much.
+        max_unseen: by how much the share of tokens that the fit does not know may be above what rows like training's have.
+        max_missing: by how much the share of rows without a value may be above training's.
+        memory_limit, threads, separator, columns, missing, encoding: as in `tfctr.prepare`. What does not fit into memory lies
+            in the folder for temporary files meanwhile.
+
+    Returns:
+        `{feature: {"psi", "psi_by_chance", "distance", "by_chance", "unseen", "expected", "missing", "missing_in_training",
+        ...}}`, as far as each has a meaning: what `Split.shares` and `Split.profile` say of a split.
+
+    Raises:
+        DriftError: a feature is further away than it may be; its `found` is the mapping.
+        DataError, ConfigError, StorageError: as `tfctr.encode`.
+
+    >>> import tempfile, tfctr
+    >>> schema = tfctr.Schema(features=[tfctr.Categorical("hour")], label="click")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     clicks = {"hour": [8, 8, 9, 9], "click": [0, 1, 0, 1]}
+    ...     monday = tfctr.prepare(schema, train=clicks, out=f"{folder}/monday")
+    ...     found = drift(monday, {"hour": [8, 9, 10, None]})
+    ...     found["hour"]["missing"], round(found["hour"]["unseen"], 2)
+    (0.25, 0.33)
+    """
+    limits = {"max_psi": max_psi, "max_unseen": max_unseen, "max_missing": max_missing}
+    for name, limit in limits.items():
+        if limit is not None:
+            require_number(name, limit, least=0)
+    layout = Layout(separator, columns, missing, encoding)
+    with tempfile.TemporaryDirectory(prefix="tfctr-drift-") as work, refuse_storage_failures(work, memory_limit), quiet():
+        require_table(table, layout)
+        fit = Fit.of(fitted)
+        if fit.profile is None or "training" not in fit.facts:
+            fix = "give the dataset that `tfctr prepare` has written; one of an earlier version has no profile"
+            raise ConfigError("nothing is known of the training table of this fit.", fix=fix)
+        reading = Reading(Wanted(labels=False), layout, memory_limit, threads)
+        with opened(fit, table, Path(work), reading, "given") as rows:
+            blocks = rows.blocks()
+            for _ in blocks:
+                pass  # they are counted
+            entry = rows.describe(blocks)
+    shares = shares_of(entry["counts"], fit.facts["training"])
+    found = {name: {**shares[name], **entry["profile"][name]} for name in shares}
+    if excesses := _excesses(found, limits):
+        raise DriftError(found, excesses)
+    return found
+
+
+def _excesses(found: Mapping[str, Mapping[str, Any]], limits: Mapping[str, float | None]) -> list[str]:
+    """A sentence for each feature and limit that is exceeded."""
+    excesses = []
+    for name, values in found.items():
+        for limit, value in (
+            ("max_psi", values.get("psi", 0) if values.get("psi", 0) > values.get("psi_by_chance", 0) else 0),
+            ("max_unseen", _above(values, "unseen", "expected")),
+            ("max_missing", _above(values, "missing", "missing_in_training")),
+        ):
+            most = limits[limit]
+            if most is not None and value > most:
+                excesses.append(f"{name!r}: {limit.removeprefix('max_')} {value:.4g}, at most {most:g} is allowed")
+    return excesses
+
+
+def _above(values: Mapping[str, Any], share: str, expected: str) -> float:
+    return (values.get(share) or 0) - (values.get(expected) or 0)
