@@ -26,6 +26,7 @@ COMMANDS = {
     "quality": "{config} --data {data} --out {folder}/runs --optimizers adam exact_lazy_adam --seeds 1 2",
     "page": "--out {folder}",
     "prepare": "--rows 2000 --folder {folder}",
+    "scoring": "--rows 2000 --model LR --folder {folder}",
     "models": "--data {data} --models LR CETN --batch-size 500",
     "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
     "out_of_core": "--rows 3000 --columns 5 --batch-size 1000 --folder {folder}",
