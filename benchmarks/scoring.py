@@ -2,8 +2,9 @@
 
     python benchmarks/scoring.py --rows 1000000
 
-The table is that of benchmarks/prepare.py. A model, not trained, scores all of its rows twice: as a raw table, to a Parquet file,
-and by `predict` over the ids that `prepare` has written. Each is a process of its own; the probabilities are compared by bits.
+The table is that of benchmarks/prepare.py. A model, not trained, scores all of its rows twice: as a raw table, to a Parquet
+file, and by `predict` over the ids that `prepare` has written. Each is a process of its own; the probabilities are compared by
+bits.
 """
 
 import argparse
