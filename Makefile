@@ -69,7 +69,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/peers.py $(PEERS) --json $(RESULTS)/peers.json
 	$(BIN)/python benchmarks/peers.py $(PEERS) $(LARGE) --data criteo-1m --models DNN TF4CTR --json $(RESULTS)/peers_1m.json
 	$(BIN)/python benchmarks/peers.py $(PEERS) $(LARGE) --data criteo-5m --models DNN --json $(RESULTS)/peers_5m.json
-	$(if $(FUXICTR_ZOO),$(BIN)/python benchmarks/peers.py $(PEERS) --models all --json $(RESULTS)/peers_all.json)
+	$(if $(FUXICTR_ZOO),$(BIN)/python benchmarks/peers.py $(PEERS) --models all --batch-size 4096 --json $(RESULTS)/zoo_4096.json)
+	$(if $(FUXICTR_ZOO),$(BIN)/python benchmarks/peers.py $(PEERS) --models all --batch-size 10000 --json $(RESULTS)/zoo_10000.json)
 	$(BIN)/python benchmarks/malloc.py --json $(RESULTS)/malloc.json
 	$(BIN)/python benchmarks/page.py
 
