@@ -150,7 +150,7 @@ def require_free(path: Path) -> None:
             if is_one(path):  # which no rename replaces
                 raise StorageError(f"{path} is {kind}.", fix=f"choose a folder in it: {path / 'NAME'}")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StorageError(f"{path} already exists.", fix="choose another folder, or remove this one first")
+            raise StorageError(f"{path} already exists.", fix="choose another place, or remove this one first")
 
 
 @contextlib.contextmanager

@@ -5,11 +5,14 @@ import logging
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from kit.parity_table import SCHEMA, TRAIN, table
+from typer.testing import CliRunner
 
 import tfctr
 from tfctr import Categorical, Label, Numeric, Schema, Sequence
+from tfctr.cli import app
 from tfctr.data.profile import Profile, stability
 from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.storage import read_json, write_json
@@ -120,7 +123,6 @@ def test_what_counts_as_a_click_need_not_occur_in_a_further_table(tmp_path):
 
 
 def test_files_in_parts_are_encoded_in_their_order(monday, tmp_path):
-    import pandas as pd
 
     tuesday = pd.DataFrame(clicks(700, 1, users=80, shift=2.0))
     for start in range(0, 700, 300):
@@ -146,7 +148,7 @@ def test_it_is_said_what_has_moved_and_what_is_unknown(monday, tmp_path, caplog)
         found = tfctr.encode(monday, clicks(700, 1, users=80, shift=2.0), out=tmp_path / "tuesday", split="train")
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2
-    assert "the train split: 37." in told[0] or "of the tokens of 'user' are unknown to the fit" in told[0]
+    assert "of the tokens of 'user' are unknown to the fit" in told[0]
     assert "'price' has another distribution than in training" in told[1]
     assert len(found.train.findings) == 2
     assert found.train.profile["price"]["psi"] > 1 > 0.1 > found.train.profile["age"]["psi"]
@@ -259,10 +261,6 @@ def test_chance_exceeds_its_bound_once_in_a_thousand_splits():
 
 
 def test_the_command_line(monday, tmp_path):
-    import pandas as pd
-    from typer.testing import CliRunner
-
-    from tfctr.cli import app
 
     pd.DataFrame(clicks(700, 1, users=80, shift=2.0)).to_csv(tmp_path / "tuesday.csv", index=False)
     run = CliRunner()

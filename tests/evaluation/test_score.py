@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 
+import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -69,7 +70,8 @@ def test_scores_have_the_bits_of_predict_whatever_holds_the_table(run, expected,
     TUESDAY.to_parquet(tmp_path / "t.parquet")
     TUESDAY.drop(columns="click").to_csv(tmp_path / "t.csv", index=False)
     TUESDAY.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
-    tables = [tmp_path / "t.parquet", tmp_path / "t.csv", tmp_path / "t.jsonl", TUESDAY, pa.Table.from_pandas(TUESDAY)]
+    frames = [TUESDAY, pa.Table.from_pandas(TUESDAY), TUESDAY.to_dict("list"), ibis.memtable(pa.Table.from_pandas(TUESDAY))]
+    tables = [tmp_path / "t.parquet", tmp_path / "t.csv", tmp_path / "t.jsonl", *frames]
     for number, table in enumerate(tables):
         said = score(run, table, out=tmp_path / f"{number}.parquet", batch_size=BATCH)
         np.testing.assert_array_equal(probabilities(tmp_path / f"{number}.parquet"), expected)

@@ -1,5 +1,6 @@
 """The picture of `tfctr drift --plot`: each feature's PSI beside what chance makes of it, its unseen and its missing shares."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,8 @@ def require_plot(path: Path) -> None:
     if path.suffix not in _KINDS:
         raise ConfigError(f"`--plot` is {str(path)!r}.", fix=f"give a file that ends in {', '.join(_KINDS)}")
     require_free(path)
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("`--plot` needs matplotlib.", fix='pip install "tfctr[report]"') from error
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("`--plot` needs matplotlib.", fix='pip install "tfctr[report]"')
 
 
 def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -41,8 +40,9 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 def _bars(
     axes: Any, names: list[str], found: Mapping[str, Mapping[str, Any]], key: str, beside: str, title: str, mark: str
 ) -> None:
+    """A bar for the figure `key` of each feature, with a mark where the figure `beside` is."""
     places = range(len(names))
-    values, marks = ([found[name].get(name_of) or 0 for name in names] for name_of in (key, beside))
+    values, marks = ([found[name].get(figure) or 0 for name in names] for figure in (key, beside))
     axes.barh(places, values, color="#4c72b0")
     axes.plot(marks, places, "|", color="black", markersize=9)
     axes.set_yticks(places, names)

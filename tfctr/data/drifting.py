@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tfctr.data.dataset import Dataset
-from tfctr.data.encoding import Fit, Reading, opened, require_table
+from tfctr.data.encoding import Fit, Reading, open_table, require_table
 from tfctr.data.engine import quiet, refuse_storage_failures
 from tfctr.data.separated import Layout
 from tfctr.data.shares import shares_of
@@ -71,7 +71,7 @@ def drift(
             fix = "give the dataset that `tfctr prepare` has written; one of an earlier version has no profile"
             raise ConfigError("nothing is known of the training table of this fit.", fix=fix)
         reading = Reading(Wanted(labels=False), layout, memory_limit, threads)
-        with opened(fit, table, Path(work), reading, "given") as rows:
+        with open_table(fit, table, Path(work), reading, "given") as rows:
             blocks = rows.blocks()
             for _ in blocks:
                 pass  # they are counted

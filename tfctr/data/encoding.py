@@ -16,6 +16,7 @@ from tfctr.data.fitting import examples_of, read_vocabularies
 from tfctr.data.manifest import PROFILE, describe_folder
 from tfctr.data.profile import Profile
 from tfctr.data.separated import Layout, refuse_idle
+from tfctr.data.split import SPLITS
 from tfctr.data.staging import Staged, Wanted, kept_column, stage, staged_table
 from tfctr.data.writing import Blocks, group_codes, write_split
 from tfctr.errors import ConfigError, choose
@@ -25,7 +26,6 @@ from tfctr.storage import atomic_folder, read_json, require_sha256, write_json
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
-_SPLITS = {name: name for name in ("train", "valid", "test")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ class OpenTable:
 
 
 @contextlib.contextmanager
-def opened(fit: Fit, table: RawTable, work: Path, reading: Reading, name: str) -> Iterator[OpenTable]:
+def open_table(fit: Fit, table: RawTable, work: Path, reading: Reading, name: str) -> Iterator[OpenTable]:
     """Read and check a further table.
 
     Args:
@@ -198,7 +198,7 @@ def encode(
     ([4, 2, 3], False)
     """
     layout = Layout(separator, columns, missing, encoding)
-    name = choose(_SPLITS, split, "split")
+    name = choose(SPLITS, split, "split")
     if labels not in (None, True, False):
         raise ConfigError(f"`labels` is {labels!r}.", fix="use True, False, or None for where there are some")
     with refuse_storage_failures(out, memory_limit), quiet():
@@ -208,7 +208,7 @@ def encode(
             work = folder / "work"
             work.mkdir()
             reading = Reading(Wanted(labels), layout, memory_limit, threads)
-            with opened(fit, table, work, reading, name) as rows:
+            with open_table(fit, table, work, reading, name) as rows:
                 blocks = rows.blocks()
                 shards = write_split(blocks, folder / name)
                 entry = {**shards, **rows.describe(blocks)}

@@ -23,6 +23,7 @@ from tfctr.metrics import click_rate, group_codes
 if TYPE_CHECKING:
     import tensorflow as tf
 
+SPLITS = {name: name for name in ("train", "valid", "test")}
 DTYPES = {"ids": np.int32, "labels": np.float32, "groups": np.int64, "weights": np.float32}
 
 # A split of up to so many bytes of ids is shuffled in memory as one matrix. A larger one is read in blocks, in a permuted

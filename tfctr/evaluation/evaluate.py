@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tfctr import metrics
-from tfctr.data.encoding import Reading, opened, require_table
+from tfctr.data.encoding import Reading, open_table, require_table
 from tfctr.data.engine import quiet, refuse_storage_failures
 from tfctr.data.separated import Layout
-from tfctr.data.split import Split
+from tfctr.data.split import SPLITS, Split
 from tfctr.data.staging import Wanted
 from tfctr.errors import ConfigError, choose
 from tfctr.evaluation.scoring import described, fit_and_model, scored_rows
@@ -21,8 +21,6 @@ from tfctr.training import Run
 from tfctr.types import StrPath, Tensor
 
 _LOG = logging.getLogger(__name__)
-
-SPLITS = {name: name for name in ("train", "valid", "test")}
 
 
 def evaluate(
@@ -101,7 +99,7 @@ def _scored_table(
         tempfile.TemporaryDirectory(prefix="tfctr-evaluate-") as work,
         quiet(),
         refuse_storage_failures(work, reading.memory_limit),
-        opened(fit, table, Path(work), reading, "given") as rows,
+        open_table(fit, table, Path(work), reading, "given") as rows,
     ):
         scored, entry = scored_rows(model, rows, batch_size)
         return scored, {**described(fit, entry), "findings": rows.findings(entry)}

@@ -13,7 +13,7 @@ import rich.console
 import rich.progress
 from pyarrow import parquet
 
-from tfctr.data.encoding import Fit, OpenTable, Reading, opened, require_table
+from tfctr.data.encoding import Fit, OpenTable, Reading, open_table, require_table
 from tfctr.data.engine import quiet, refuse_storage_failures
 from tfctr.data.separated import Layout
 from tfctr.data.shares import shares_of
@@ -89,7 +89,7 @@ def score(
     total = 0.0
     with refuse_storage_failures(out, memory_limit), quiet(), temporary_folder(path) as work:
         reading = Reading(Wanted(False, keep), layout, memory_limit, threads)
-        with opened(fit, table, work, reading, "given") as rows, atomic_file(path, "wb") as file:
+        with open_table(fit, table, work, reading, "given") as rows, atomic_file(path, "wb") as file:
             schema = _file_schema(rows, names)
             blocks = rows.blocks(multiple_of=batch_size, at_most=_BLOCK_ROWS)
             with parquet.ParquetWriter(file, schema) as writer, _bar(rows.staged.rows, console) as advance:
