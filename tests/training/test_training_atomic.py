@@ -18,7 +18,7 @@ import tfctr
 from tfctr.config import Config
 from tfctr.errors import StorageError
 from tfctr.evaluation import evaluate
-from tfctr.training import load_run, schedule, train, trainer
+from tfctr.training import load_run, resuming, schedule, train, trainer
 
 # Children start from a process that has imported TensorFlow once and never used it, not from a new one each.
 FORKSERVER = multiprocessing.get_context("forkserver")
@@ -112,7 +112,7 @@ def test_a_folder_of_a_run_that_was_killed_in_its_first_epoch_is_taken(data, tmp
     child = FORKSERVER.Process(target=train_and_wait, args=(data, out))
     child.start()
     try:
-        wait_for(lambda: (out / trainer._LOCK).exists(), child)
+        wait_for(lambda: (out / resuming.LOCK).exists(), child)
         with pytest.raises(StorageError, match=rf"another process is training in .*run\. It is process {child.pid} on "):
             train(tiny_run(epochs=1), data, out)
     finally:
@@ -193,7 +193,7 @@ def test_a_second_control_c_keeps_the_whole_epochs(wait, data, tmp_path):
 
 def test_a_second_control_c_while_the_folder_is_removed_leaves_one_that_is_taken(data, tmp_path):
     assert interrupted(data, tmp_path, "environment.json", program=WHILE_REMOVING + INTERRUPTIBLE) == 130
-    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.yaml", "environment.json", trainer._LOCK}
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.yaml", "environment.json", resuming.LOCK}
     assert train(tiny_run(epochs=1), data, tmp_path / "run").metrics["finished"] is True
 
 

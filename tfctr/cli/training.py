@@ -22,17 +22,24 @@ from tfctr.cli.console import (
     show,
 )
 from tfctr.errors import ConfigError
+from tfctr.storage import read_json
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="The --out folder of `tfctr prepare`.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The --out folder of `tfctr prepare`; with --resume, the run knows it.")
+    ] = None,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run: `tfctr init` writes one.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Without CONFIG: a name that `tfctr models` lists. [default: TF4CTR]")
     ] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replace one value; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same as --set training.seed=N.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if one was stopped there.")] = False,
+    checkpoint_every: Annotated[
+        str | None, typer.Option(metavar="STEPS|TIME", help="Within an epoch, too: 1000, or 10min. [default: at its end]")
+    ] = None,
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
     ] = True,
@@ -43,12 +50,17 @@ def train(
     Example: tfctr train --data runs/data --out runs/first
 
     Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
+
+    Example: tfctr train --data runs/data --out runs/first --resume --checkpoint-every 10min
     """
     from tfctr import malloc
     from tfctr.config import Config
 
     if config is not None and model is not None:
         raise ConfigError(f"{config} names a model, and `--model` does.", fix="leave one of them out")
+    if data is None and not (resume and (out / "config.yaml").exists()):
+        raise ConfigError("`--data` is missing.", fix="name the --out folder of `tfctr prepare`")
+    every = int(checkpoint_every) if checkpoint_every and checkpoint_every.isdecimal() else checkpoint_every
     overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
     # Before TensorFlow is imported: a typing error shows at once.
     named = (
@@ -64,8 +76,11 @@ def train(
     from tfctr import training
     from tfctr.data import Dataset
 
-    dataset = Dataset.load(data)
-    run = training.train(named if config else training.suggest(dataset, named.model.name, overrides), dataset, out)
+    dataset = Dataset.load(data or read_json(out / "environment.json")["data"]["folder"])
+    if config is None and (model or overrides or not resume):
+        named = training.suggest(dataset, named.model.name, overrides)
+    chosen = None if resume and not (config or model or overrides) else named
+    run = training.train(chosen, dataset, out, resume=resume, checkpoint_every=every)
     show({"folder": str(out), **run.metrics}, json)
     say_next(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
 

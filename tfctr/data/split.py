@@ -6,6 +6,7 @@ have seen.
 
 import collections
 import concurrent.futures
+import dataclasses
 import functools
 import itertools
 import mmap
@@ -31,6 +32,23 @@ DTYPES = {"ids": np.int32, "labels": np.float32, "groups": np.int64, "weights": 
 MEMORY_LIMIT = 2 << 30
 BLOCK_BYTES = 2 << 20
 WINDOW_BLOCKS = 64
+
+
+@dataclasses.dataclass
+class Place:
+    """Where the next iteration over the batches of a split begins.
+
+    Args:
+        number: batches an epoch.
+        order: what the order of an epoch follows from, besides its number.
+        epoch: of the next iteration.
+        passed: its first batches that were trained on before: zeros stand for them, which nobody trains on.
+    """
+
+    number: int
+    order: dict[str, int | None]
+    epoch: int = 0
+    passed: int = 0
 
 
 class Split:
@@ -206,12 +224,14 @@ class Split:
         def pieces(epoch: int) -> Iterator[list[np.ndarray]]:
             return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
 
+        order = {"rows": self.rows, "batch_size": batch_size, "seed": seed if shuffle else None}
+        place = Place(number, order, first_epoch)
         batches = _to_tensorflow(
-            lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), number),
+            lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), place.passed, number),
             shapes=[(batch_size if drop_remainder else None, column.shape[1]) for column in self._columns(0, 1)],
-            number=number,
-            first_epoch=first_epoch,
+            place=place,
         )
+        batches.place = place  # where a checkpoint sets the next iteration
         batches.batch_size = batch_size
         batches.split = self  # so that a model knows whose ids these are, and need not look at them
         return batches
@@ -287,8 +307,7 @@ def _cut(pieces: Iterable[list[np.ndarray]], size: int) -> Iterator[tuple[np.nda
 def _to_tensorflow(
     batches_of: Callable[[int], Iterable[tuple[np.ndarray, ...]]],
     shapes: Sequence[tuple[int | None, int]],
-    number: int,
-    first_epoch: int,
+    place: Place,
 ) -> "tf.data.Dataset":
     """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration.
 
@@ -297,17 +316,18 @@ def _to_tensorflow(
     """
     import tensorflow as tf  # only here: to prepare or to inspect data does not need it
 
-    epoch = first_epoch
     batches: Iterator[tuple[np.ndarray, ...]] = iter(())
+    types = [np.int32] + [np.float32] * (len(shapes) - 1)
+    zeros = tuple(np.zeros((rows or 1, width), type) for (rows, width), type in zip(shapes, types, strict=True))
 
     def batch(step: np.int64) -> tuple[np.ndarray, ...]:
-        nonlocal batches, epoch
+        nonlocal batches
         if step == 0:
-            batches = _ahead(batches_of(epoch))
-        epoch += int(step == number - 1)
-        return next(batches)
-
-    types = [tf.int32] + [tf.float32] * (len(shapes) - 1)
+            batches = _ahead(batches_of(place.epoch))
+        passed = step < place.passed
+        if step == place.number - 1:
+            place.epoch, place.passed = place.epoch + 1, 0
+        return zeros if passed else next(batches)
 
     def shaped(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         columns = tf.numpy_function(batch, [step], types)
@@ -317,7 +337,7 @@ def _to_tensorflow(
     options.autotune.enabled = False  # nothing here is tuned, and the end of an epoch may wait for the sleeping tuner
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return tf.data.Dataset.range(number).map(shaped).with_options(options)
+    return tf.data.Dataset.range(place.number).map(shaped).with_options(options)
 
 
 _AHEAD = 2  # batches that are made while the model trains

@@ -241,13 +241,14 @@ class ReadsIds(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         given = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        checkpoints = _around_fit(self, dict(given))
         if self.compiled and (rows := usual_rows(self, given)) != self.usual_rows:
             self.usual_rows = rows
             self.train_function = None  # made for batches of another size
         given["x"] = self.ids_check.checked(given.get("x"))
         given["validation_data"] = self.ids_check.validation(given.get("validation_data"))
         del given["self"]
-        with surfacing():
+        with checkpoints, surfacing():
             return super().fit(**given)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -263,6 +264,17 @@ class ReadsIds(keras.Model):
 
     def predict_on_batch(self, x: Any) -> Any:
         return super().predict_on_batch(self.ids_check.array(x))
+
+
+@contextlib.contextmanager
+def _around_fit(model: keras.Model, given: Mapping[str, Any]) -> Iterator[None]:
+    """Enter `callback.around_fit(model, given)` of the callbacks that have one, such as `tfctr.training.Checkpoint`."""
+    callbacks = given.get("callbacks") or []
+    with contextlib.ExitStack() as entered:
+        for callback in getattr(callbacks, "callbacks", callbacks if isinstance(callbacks, list | tuple) else [callbacks]):
+            if hasattr(callback, "around_fit"):
+                entered.enter_context(callback.around_fit(model, given))
+        yield
 
 
 class _CheckedBatches(keras.utils.PyDataset):

@@ -1,9 +1,10 @@
 """Training: the papers' schedule as Keras callbacks, and whole runs from a configuration."""
 
 from tfctr.models import load_model
+from tfctr.training.checkpoint import Checkpoint
 from tfctr.training.run import Run, load_run
 from tfctr.training.schedule import paper_callbacks
 from tfctr.training.suggestion import suggest
 from tfctr.training.trainer import train
 
-__all__ = ["Run", "load_model", "load_run", "paper_callbacks", "suggest", "train"]
+__all__ = ["Checkpoint", "Run", "load_model", "load_run", "paper_callbacks", "suggest", "train"]

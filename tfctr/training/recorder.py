@@ -25,9 +25,11 @@ class Stopwatch(keras.callbacks.Callback):
     def __init__(self, rows: int) -> None:
         super().__init__()
         self.rows = rows
+        self.before = 0.0  # seconds of the epoch, in a process before
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.start = self.last_step = time.perf_counter()
+        self.start = self.last_step = time.perf_counter() - self.before
+        self.before = 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.last_step = time.perf_counter()
@@ -36,6 +38,15 @@ class Stopwatch(keras.callbacks.Callback):
         assert logs is not None  # Keras gives them after every epoch
         logs["seconds"] = self.last_step - self.start
         logs["rows_per_second"] = self.rows / logs["seconds"]
+        self.start = self.last_step
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"seconds": self.last_step - self.start}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` gave."""
+        self.before = state["seconds"]
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -77,7 +88,19 @@ class RunRecorder(keras.callbacks.Callback):
             assert self.model is not None
             probabilities = self.model.predict(self.valid.batches(_ROWS_AT_A_TIME, shuffle=False), verbose=0)
             metrics["valid"]["pcoc"] = calibration(self.valid.labels, probabilities, self.valid.weights)
+            file = self.folder / metrics["model"]
+            if not file.is_file():  # a run that went on from an earlier checkpoint had replaced it by what it then did not meet
+                save_model(self.model, file)
+                metrics["model_sha256"] = sha256(file)
         write_json(self.folder / "metrics.json", metrics)
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"history": self.history, "model_sha256": self.model_sha256}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` gave."""
+        self.history, self.model_sha256 = state["history"], state["model_sha256"]
 
 
 def save_model(model: keras.Model, path: StrPath) -> None:

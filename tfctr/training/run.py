@@ -96,11 +96,13 @@ def load_run(folder: StrPath) -> Run:
         raise StorageError(f"{folder} is not a run: it has no config.yaml.", fix="give the --out folder of `tfctr train`")
     if not (folder / "metrics.json").is_file():
         raise StorageError(
-            f"{folder} was stopped before the end of its first epoch.", fix="train again: tfctr train --out takes such a folder"
+            f"{folder} was stopped before the end of its first epoch.",
+            fix="train again: tfctr train --out takes such a folder; from its checkpoint, if it has one, with --resume",
         )
     metrics = _read(folder / "metrics.json", "model", "epochs", "valid")
     if not metrics.get("finished", True):
-        _LOG.warning("%s is not finished: it was stopped after epoch %d, or is still trained", folder, metrics["epochs"])
+        said = "%s is not finished: it was stopped after epoch %d (tfctr train --resume goes on), or is still trained"
+        _LOG.warning(said, folder, metrics["epochs"])
     environment = _read(folder / "environment.json", "data")
     _require_keys(folder / "environment.json", environment["data"], "folder", "manifest_sha256")
     history = read_json(folder / "history.json")[: metrics["epochs"]]  # it is written first, so it may be an epoch ahead

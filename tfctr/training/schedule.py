@@ -123,3 +123,13 @@ class PlateauSchedule(keras.callbacks.Callback):
         if self.best_weights is not None:
             assert self.model is not None
             self.model.set_weights(self.best_weights)
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        best = self.best if self.best_epoch else None  # JSON knows no -inf
+        return {"best": best, "best_epoch": self.best_epoch, "stalled": self.stalled, "best_weights": self.best_weights}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` gave; the learning rate is the optimizer's."""
+        self.best_epoch, self.stalled, self.best_weights = state["best_epoch"], state["stalled"], state["best_weights"]
+        self.best = -math.inf if state["best"] is None else state["best"]

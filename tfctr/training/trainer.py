@@ -24,9 +24,21 @@ from tfctr.models import CTRModel
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
 from tfctr.processor import this_processor
 from tfctr.schema import Schema
-from tfctr.storage import atomic_folder, locked, read_json, remove_folder, require_free, sha256, write_json
+from tfctr.storage import atomic_folder, locked, read_json, remove_folder, sha256, write_json
+from tfctr.training.checkpoint import Checkpoint
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
+from tfctr.training.resuming import (
+    CHECKPOINTS,
+    LOCK,
+    config_of,
+    dataset_of,
+    has_checkpoint,
+    hold,
+    is_finished,
+    make_way,
+    say_other_environment,
+)
 from tfctr.training.run import Run, load_run
 from tfctr.training.schedule import PlateauSchedule
 from tfctr.training.suggestion import rate_of, suggest
@@ -34,7 +46,6 @@ from tfctr.training.suspects import suspicion
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
-_LOCK = ".training.lock"  # in the run folder, held while it is trained
 
 
 def train(
@@ -42,69 +53,108 @@ def train(
     data: Dataset | StrPath | None = None,
     out: StrPath | None = None,
     console: rich.console.Console | None = None,
+    resume: bool = False,
+    checkpoint_every: int | str | None = None,
 ) -> Run:
     """Train a model on a prepared dataset and keep the run in a new folder.
 
     The folder gets `config.yaml` (resolved), `environment.json`, and after each epoch `history.json`, `metrics.json` and, when
     the epoch is the best so far, `model-<epoch>.keras`, which replaces the one before. A run that is killed keeps its best
-    whole epoch, and its metrics are not `finished`; one that ends before its first whole epoch removes the folder, or, if it is
-    killed, leaves one that the next run takes. The same configuration and data give bitwise the same weights on the
-    same processor with as many threads: those sum in another order where there are more.
+    whole epoch, and its metrics are not `finished`; one that ends before its first whole epoch and its first checkpoint removes
+    the folder, or, if it is killed, leaves one that the next run takes. The same configuration and data give bitwise the same
+    weights on the same processor with as many threads: those sum in another order where there are more.
+
+    Until a run is finished, `checkpoints/` in its folder holds what it needs to go on: see `Checkpoint`. With `resume` it does,
+    and its bits are those of a run that was not stopped. The same call serves for both: it begins a run where there is none,
+    goes on with one that was stopped, and returns one that is finished.
 
     A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true; and
     the `findings` of the training and validation splits are, before.
 
     Args:
-        config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables.
-        data: a prepared `Dataset`, or its folder.
+        config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables; of a run that
+            goes on, its own, and any other is refused.
+        data: a prepared `Dataset`, or its folder; of a run that goes on, by default its own.
         out: the run folder; must not exist, or be empty, or hold a run that was killed in its first epoch. Of two runs that
             begin in it at once, one is refused.
         console: a `rich` console for progress; stderr by default.
+        resume: go on with the run in `out`, if there is one.
+        checkpoint_every: steps, or time such as `"10min"`, from one checkpoint to the next within an epoch, at whose end there
+            is always one.
 
     Returns:
         The `Run`.
 
     Raises:
-        ConfigError: a model or argument that does not exist, a dataset without a valid split, no `data` or no `out`.
+        ConfigError: a model or argument that does not exist, a dataset without a valid split, no `data` or no `out`; another
+            configuration than that of the run that is to go on.
         DataError: validation rows with one class only.
-        StorageError: `data` is no prepared dataset, or `out` already holds something.
+        StorageError: `data` is no prepared dataset, or not that of the run; `out` already holds something, or, with `resume`,
+            a run without a whole checkpoint.
         TrainingError: a loss term became non-finite; the best whole epoch before it is in the folder.
     """
-    if data is None or out is None:
+    if out is None or (data is None and not resume):
         raise ConfigError(f"`{'data' if data is None else 'out'}` is missing.", fix='train(data="data", out="run")')
     folder = Path(out)
-    _remove_abandoned(folder)
-    require_free(folder)  # at the door too: to read the data may take minutes
-    dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-    config = (config or suggest(dataset)).for_rows(dataset.train.rows)
+    goes_on = make_way(folder, resume)  # at the door too: to read the data may take minutes
+    if goes_on and is_finished(folder):
+        _LOG.info("%s is finished", folder)
+        return load_run(folder)
+    if goes_on:
+        dataset = dataset_of(folder, data)
+        config = config_of(folder, config, dataset)
+    elif data is None:
+        raise ConfigError("`data` is missing.", fix=f"{folder} holds no run to go on with: name the data of a new one")
+    else:
+        dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+        config = (config or suggest(dataset)).for_rows(dataset.train.rows)
     _require_two_classes(dataset.valid)
     for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
         _LOG.warning(finding)
+    checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
     keras.utils.set_random_seed(config.training.seed)
-    _train_new(config, dataset, folder, console)
+    with dtype_policy(config.training.precision), contextlib.ExitStack() as training:
+        model = build_model(config, dataset.schema)
+        environment = describe_environment(config.training, dataset)
+        if goes_on:
+            training.enter_context(hold(folder))
+            say_other_environment(folder, environment)
+        else:
+            _begin(model, config, dataset, folder, environment, training)
+        _fit(model, config.training, dataset, folder, console, checkpoint)
+        (folder / LOCK).unlink(missing_ok=True)
     run = load_run(folder)
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
 
 
-def _train_new(config: Config, dataset: Dataset, folder: Path, console: rich.console.Console | None) -> None:
-    """Build a model, begin its run, and train it, under the dtype policy of the configuration."""
-    settings = config.training
-    with dtype_policy(settings.precision), contextlib.ExitStack() as training:
-        model = build_model(config, dataset.schema)
-        model.get_config()  # a model that no file can keep is refused now, and not after its first epoch
-        if settings.start == "click_rate":
-            model.start_at(rate_of(dataset.train))
-        with atomic_folder(folder) as new:
-            config.save(new / "config.yaml")
-            write_json(new / "environment.json", describe_environment(settings, dataset))
-            training.enter_context(locked(new / _LOCK))  # until this process ends, however it does
-        _fit(model, settings, dataset, folder, console)
-        (folder / _LOCK).unlink(missing_ok=True)
+def _begin(
+    model: CTRModel,
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    environment: dict[str, Any],
+    training: contextlib.ExitStack,
+) -> None:
+    """Prepare a fresh model for its first step, make the folder of its run, and hold that while it is trained."""
+    model.get_config()  # a model that no file can keep is refused now, and not after its first epoch
+    if config.training.start == "click_rate":
+        model.start_at(rate_of(dataset.train))
+    with atomic_folder(folder) as new:
+        config.save(new / "config.yaml")
+        write_json(new / "environment.json", environment)
+        training.enter_context(locked(new / LOCK))  # until this process ends, however it does
 
 
-def _fit(model: CTRModel, settings: Training, dataset: Dataset, folder: Path, console: rich.console.Console | None) -> None:
+def _fit(
+    model: CTRModel,
+    settings: Training,
+    dataset: Dataset,
+    folder: Path,
+    console: rich.console.Console | None,
+    checkpoint: Checkpoint,
+) -> None:
     """Train the model, and keep each epoch in the folder of its run."""
     rows = dataset.train.rows
     batch_size = settings.batch_size
@@ -123,20 +173,10 @@ def _fit(model: CTRModel, settings: Training, dataset: Dataset, folder: Path, co
             dataset.train.batches(batch_size, seed=settings.seed),
             validation_data=dataset.valid.batches(batch_size),
             epochs=settings.epochs,
-            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress],
+            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress, checkpoint],
             verbose=0,
         )
         _say_if_too_good(folder, dataset, progress)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove a run that was killed in its first epoch: nothing of it can be used. Raises `StorageError` while it is trained."""
-    if not (folder / _LOCK).is_file() or (folder / "metrics.json").exists():
-        return
-    ours = ("config.yaml", "environment.json", "history.json", _LOCK)
-    if all(entry.name in ours or entry.match(".tmp-*") or entry.match("model-*.keras") for entry in folder.iterdir()):
-        with locked(folder / _LOCK, busy=f"another process is training in {folder}."):
-            remove_folder(folder)
 
 
 def _say_if_too_good(folder: Path, dataset: Dataset, progress: Progress) -> None:
@@ -230,12 +270,14 @@ def _describe_optimizer(model: CTRModel) -> str:
 
 @contextlib.contextmanager
 def _nothing_or_whole_epochs(folder: Path, progress: Progress) -> Iterator[None]:
-    """When training breaks off, say which epoch the folder keeps, or remove a folder that keeps none."""
+    """When training breaks off, say which epoch the folder keeps, and how it goes on, or remove a folder that keeps nothing."""
     try:
         yield
     except BaseException:  # Ctrl-C too
-        if (folder / "metrics.json").exists():
-            progress.say(f"stopped; {folder} keeps epoch {read_json(folder / 'metrics.json')['best_epoch']}")
+        kept = [f"epoch {read_json(folder / 'metrics.json')['best_epoch']}"] if (folder / "metrics.json").exists() else []
+        kept += ["a checkpoint; --resume goes on from it"] if has_checkpoint(folder) else []
+        if kept:
+            progress.say(f"stopped; {folder} keeps {' and '.join(kept)}")
         else:
             with contextlib.suppress(OSError):
                 remove_folder(folder)

@@ -1,0 +1,355 @@
+"""Checkpoints of a `fit`, from which it goes on with the same bits after its process has ended."""
+
+import contextlib
+import logging
+import math
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import tfctr
+from tfctr.data.split import Place
+from tfctr.errors import ConfigError, StorageError, require_count
+from tfctr.models._state import adds_losses, restore_step_variables, step_variables
+from tfctr.storage import locked, make_folder
+from tfctr.training.snapshot import Snapshot
+from tfctr.types import StrPath
+
+_LOG = logging.getLogger(__name__)
+_LOCK = ".lock"
+_NAME = "checkpoint-{epoch:06d}-{step:09d}.zip"
+_KEPT = 2
+_PERIOD = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+_FORGETFUL = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps in a folder what a `fit` needs to go on after its process was killed: the same call then does so by itself.
+
+    A checkpoint holds the weights, the optimizer's moments and steps, the states of random generators, the logs so far, the
+    state of `paper_callbacks`, and the place in the shuffled order. It is written at the end of each epoch, `every` so often
+    within one, and on SIGTERM, after which the process ends as that signal ends it. It appears under its name when it is whole,
+    and the last two are kept. A `fit` that ends removes them.
+
+    With batches of a `Split`, a `fit` that was killed at any moment and goes on has the bits of one that was not, on the same
+    processor with as many threads. Other data have no place that can be found again: their checkpoints are those of epochs, and
+    it is for them to give the same order after one.
+
+    A checkpoint that cannot be written, on a full disk, is a logged warning, and training goes on. One that is damaged is told
+    and left for the one before.
+
+    Args:
+        folder: of the checkpoints of this one training; made if absent.
+        every: steps, such as `1000`, or time, such as `"30s"`, `"10min"` or `"1h"`, from one checkpoint to the next within an
+            epoch; None for none.
+
+    Raises:
+        ConfigError: `every` is neither of these, or is given beside data without a place; the checkpoint is of another model,
+            fit, order of rows or callbacks; it does not stand last among the callbacks whose state it keeps; or
+            `steps_per_epoch` is given.
+        StorageError: another process trains with this folder, or none of its checkpoints is whole.
+
+    >>> import tempfile
+    >>> from tfctr import Categorical, Schema, models
+    >>> from tfctr.data import Split
+    >>> rows = Split.from_arrays([[3], [4], [3], [4]], [1, 0, 1, 0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = models.LR(Schema(features=[Categorical("user", size=5)], label="click"))
+    ...     model.compile()
+    ...     history = model.fit(rows.batches(2), epochs=2, callbacks=[Checkpoint(folder, every="10min")], verbose=0)
+    >>> len(history.history["loss"])
+    2
+    """
+
+    async_safe = True  # Keras then does not wait for the device after each step; the steps are counted around them
+
+    def __init__(self, folder: StrPath, every: int | str | None = None) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.every = every
+        self._steps_apart, self._seconds_apart = _period(every)
+        self._place: Place | None = None
+        self._beside: Sequence[Any] = ()
+        self._entered = False
+
+    # around `fit`
+
+    @contextlib.contextmanager
+    def around_fit(self, model: keras.Model, given: Mapping[str, Any]) -> Iterator[None]:
+        """Hold the folder and SIGTERM during a `fit`, which enters this by itself; `given` are its arguments."""
+        place = getattr(given.get("x"), "place", None)
+        if self.every is not None and place is None:
+            problem = f"`every` is {self.every!r}, and within an epoch of these data no place can be found again."
+            raise ConfigError(problem, fix="train on dataset.train.batches(...), or leave `every` out")
+        self._place = place
+        self._beside = self._before_this(given["callbacks"])
+        self._run: Any = None
+        self._terminated = self._scoring = self._ended = False
+        self._entered = True
+        make_folder(self.folder)
+        try:
+            with locked(self.folder / _LOCK, busy=f"another process trains with {self.folder}."), self._holding_sigterm():
+                yield
+        finally:
+            self._entered = False
+            if self._run is not None:
+                model.train_function = self._run
+            model._initial_epoch = None  # which would hold for the next `fit`, too
+        if self._ended:
+            (self.folder / _LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else is there, too
+                self.folder.rmdir()
+
+    def _before_this(self, callbacks: Any) -> Sequence[Any]:
+        callbacks = list(getattr(callbacks, "callbacks", callbacks if isinstance(callbacks, list | tuple) else [callbacks]))
+        last = callbacks.index(self)
+        if behind := [type(callback).__name__ for callback in callbacks[last + 1 :] if hasattr(callback, "get_state")]:
+            problem = f"Checkpoint stands before {', '.join(behind)}, whose state of an epoch it would miss."
+            raise ConfigError(problem, fix="put Checkpoint last among the callbacks")
+        self._forgetful = [type(callback).__name__ for callback in callbacks if isinstance(callback, _FORGETFUL)]
+        return [callback for callback in callbacks[:last] if hasattr(callback, "get_state")]
+
+    @contextlib.contextmanager
+    def _holding_sigterm(self) -> Iterator[None]:
+        self._before: Any = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is not threading.main_thread() or self._before in (signal.SIG_IGN, None):
+            yield
+            return
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _on_sigterm(self, *_: object) -> None:
+        again = self._terminated
+        self._terminated = True
+        if again or self._scoring:  # somebody is in a hurry; or nothing moves, so that it can be written now
+            self._terminate(write=self._scoring and not again)
+
+    def _terminate(self, write: bool) -> None:
+        """End as SIGTERM would have ended the process without this callback."""
+        if write:
+            self._write(self._epoch, self._step, self._epoch_of_data)
+        signal.signal(signal.SIGTERM, self._before)
+        signal.raise_signal(signal.SIGTERM)
+
+    # of Keras
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        model = self._trained
+        if not self._entered:
+            raise ConfigError("Checkpoint is for models of tfctr.", fix="for others: keras.callbacks.BackupAndRestore")
+        steps = (self.params or {}).get("steps")
+        if self._place is not None and steps != self._place.number:
+            problem = f"steps_per_epoch is {steps}, and an epoch of these batches has {self._place.number}."
+            raise ConfigError(problem, fix="leave steps_per_epoch out")
+        self._history: list[dict[str, Any]] = []
+        self._resumed: tuple[int, int] = (0, 0)
+        if (found := self._latest()) is not None:
+            self._restore(found)
+        self._run = model.train_function
+        model.train_function = self._counted
+        self._written_at = time.monotonic()
+        self._since = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+        self._step = self._skipped = 0
+        self._epoch_of_data = self._place.epoch if self._place else 0
+        self._to_skip = 0
+        if self._resumed == (epoch, 0) or self._resumed[0] != epoch:
+            return
+        self._to_skip = self._step = self._resumed[1]
+        restore_step_variables(self._trained, *self._values)  # again: Keras has set the sums of the logs back
+        self._values = None
+
+    def _counted(self, iterator: Any) -> Any:
+        """`train_function`; of the epoch that is resumed, the steps made before are passed over."""
+        at_once = self._steps_at_once
+        if self._skipped < self._to_skip:
+            for _ in range(min(at_once, self._to_skip - self._skipped)):
+                next(iterator)
+                self._skipped += 1
+            return self._trained.get_metrics_result()
+        if self._terminated:
+            self._terminate(write=self._place is not None)
+        logs = self._run(iterator)
+        self._step += at_once
+        self._since += at_once
+        if self._place is not None:
+            self._step = min(self._step, self._place.number)
+            if self._terminated or (self._is_due and self._step < self._place.number):
+                self._write(self._epoch, self._step, self._epoch_of_data)
+        if self._terminated:
+            self._terminate(write=False)
+        return logs
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._scoring = self._entered and self._place is not None
+        if self._scoring and self._terminated:
+            self._terminate(write=True)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._scoring = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None  # Keras gives them after every epoch
+        self._history.append({name: _plain(value) for name, value in logs.items()})
+        self._write(epoch + 1, 0, self._place.epoch if self._place else 0)
+        if self._terminated:
+            self._terminate(write=False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._trained.history.epoch = list(range(len(self._history)))
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        self._ended = True
+
+    # to disk and back
+
+    def _write(self, epoch: int, step: int, epoch_of_data: int) -> None:
+        model = self._trained
+        variables = step_variables(model)
+        states = [callback.get_state() for callback in self._beside]
+        arrays = [{name: value for name, value in state.items() if _are_arrays(value)} for state in states]
+        state = {
+            "tfctr": tfctr.__version__,
+            "is_of": self._identity(variables),
+            "epoch": epoch,
+            "step": step,
+            "epoch_of_data": epoch_of_data,
+            "stopped": bool(model.stop_training),
+            "adds": adds_losses(model),
+            "history": self._history,
+            "callbacks": [
+                {name: len(value) if name in its_arrays else value for name, value in state.items()}
+                for state, its_arrays in zip(states, arrays, strict=True)
+            ],
+            "arrays": [sorted(its_arrays) for its_arrays in arrays],
+        }
+
+        def named() -> Iterator[tuple[str, np.ndarray]]:
+            for number, variable in enumerate(variables):
+                yield f"variables/{number}", np.asarray(variable)
+            for number, its_arrays in enumerate(arrays):
+                for name, values in its_arrays.items():
+                    for place, value in enumerate(values):
+                        yield f"callbacks/{number}/{name}/{place}", value
+
+        try:
+            make_folder(self.folder)
+            Snapshot.write(self.folder / _NAME.format(epoch=epoch, step=step), state, named())
+            for file in self._files[:-_KEPT]:
+                file.unlink()
+        except OSError as error:
+            _LOG.warning("no checkpoint of epoch %d, step %d; those before are kept, training goes on: %s", epoch, step, error)
+        self._written_at = time.monotonic()
+        self._since = 0
+
+    def _latest(self) -> Snapshot | None:
+        """The last checkpoint that is whole."""
+        files = self._files
+        for file in reversed(files):
+            try:
+                return Snapshot.open(file)
+            except StorageError as error:
+                _LOG.warning("%s", error)
+        if files:
+            raise StorageError(f"no checkpoint in {self.folder} is whole.", fix="remove the folder, and train anew")
+        return None
+
+    def _restore(self, found: Snapshot) -> None:
+        model = self._trained
+        state = found.state
+        self._require_same(state, found.path)
+        variables = step_variables(model)
+        values = list(found.arrays(f"variables/{number}" for number in range(len(variables))))
+        restore_step_variables(model, values, state["adds"])
+        self._values: Any = (values, state["adds"]) if state["step"] else None
+        for number, callback in enumerate(self._beside):
+            its_state = dict(state["callbacks"][number])
+            for name in state["arrays"][number]:
+                its_state[name] = list(found.arrays(f"callbacks/{number}/{name}/{place}" for place in range(its_state[name])))
+            callback.set_state(its_state)
+        self._history = state["history"]
+        for logs in self._history:
+            for name, value in logs.items():
+                model.history.history.setdefault(name, []).append(math.nan if value is None else value)
+        self._resumed = state["epoch"], state["step"]
+        model._initial_epoch = (self.params or {})["epochs"] if state["stopped"] else state["epoch"]
+        if self._place is not None:
+            self._place.epoch, self._place.passed = state["epoch_of_data"], state["step"]
+        _LOG.info("goes on from %s: epoch %d, after %d of its steps", found.path, state["epoch"] + 1, state["step"])
+        if self._forgetful:
+            _LOG.warning("%s begins anew: its state is not kept; paper_callbacks() has one that is", ", ".join(self._forgetful))
+
+    def _identity(self, variables: Sequence[keras.Variable]) -> dict[str, Any]:
+        """What must be the same where a checkpoint is used."""
+        model = self._trained
+        return {
+            "model": type(model).__name__,
+            "fit": model.schema.digest,
+            "optimizer": type(model.optimizer).__name__,
+            "variables": [[list(variable.shape), str(variable.dtype)] for variable in variables],
+            "order of the rows": None if self._place is None else self._place.order,
+            "callbacks": [type(callback).__name__ for callback in self._beside],
+        }
+
+    def _require_same(self, state: Mapping[str, Any], path: Path) -> None:
+        written, ours = state["is_of"], self._identity(step_variables(self._trained))
+        differing = [name for name in ours if ours[name] != written.get(name)]
+        if differing:
+            name = differing[0]
+            shown = "" if name == "variables" else f": {written.get(name)} there, {ours[name]} here"
+            raise ConfigError(
+                f"{path} is of another training: `{name}` differs{shown}.",
+                fix="train as before, or take another folder for this training",
+            )
+
+    @property
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoint-*.zip"))
+
+    @property
+    def _is_due(self) -> bool:
+        return self._since >= self._steps_apart or time.monotonic() - self._written_at >= self._seconds_apart
+
+    @property
+    def _steps_at_once(self) -> int:
+        return self._trained.steps_per_execution
+
+    @property
+    def _trained(self) -> Any:
+        return self.model
+
+
+def _period(every: Any) -> tuple[float, float]:
+    """Steps and seconds from one checkpoint to the next."""
+    if every is None:
+        return math.inf, math.inf
+    if isinstance(every, str):
+        found = _PERIOD.fullmatch(every.strip())
+        if found is None or float(found[1]) == 0:
+            raise ConfigError(f"`every` is {every!r}.", fix='use steps, such as 1000, or time, such as "30s", "10min" or "1h"')
+        return math.inf, float(found[1]) * _SECONDS[found[2]]
+    require_count("every", every)
+    return every, math.inf
+
+
+def _are_arrays(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(array, np.ndarray) for array in value)
+
+
+def _plain(value: Any) -> Any:
+    """A value of the logs as JSON has it: what is not finite is None."""
+    values = np.asarray(value, "float64").tolist()
+    return [_plain(each) for each in values] if isinstance(values, list) else values if math.isfinite(values) else None

@@ -1,0 +1,107 @@
+"""What the folder of a run that did not come to its end has to go on from, and whether that is the same training."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfctr.config import Config
+from tfctr.data.dataset import Dataset
+from tfctr.errors import ConfigError, StorageError
+from tfctr.storage import locked, read_json, remove_folder, require_free, sha256
+from tfctr.types import StrPath
+
+_LOG = logging.getLogger(__name__)
+
+LOCK = ".training.lock"  # in the run folder, held while it is trained
+CHECKPOINTS = "checkpoints"  # in it, too
+_OURS = ("config.yaml", "environment.json", "history.json", LOCK, CHECKPOINTS)
+_DECIDE_BITS = ("tfctr", "tensorflow", "keras", "processor", "threads", "device")
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can go on."""
+    return any((folder / CHECKPOINTS).glob("checkpoint-*.zip"))
+
+
+def make_way(folder: Path, resume: bool) -> bool:
+    """Whether a run in `folder` is to go on; else the folder is free for a new one.
+
+    A run that was killed before its first epoch and its first checkpoint has nothing of use, and is removed.
+
+    Raises:
+        StorageError: it is still trained, or something else is there.
+    """
+    if _is_abandoned(folder):
+        with hold(folder):
+            remove_folder(folder)
+    if resume and (folder / "config.yaml").is_file():
+        return True
+    if has_checkpoint(folder):
+        fix = "let it go on: --resume, from Python resume=True; or choose another place, or remove this one first"
+        raise StorageError(f"{folder} holds a run that was stopped.", fix=fix)
+    require_free(folder)
+    return False
+
+
+def _is_abandoned(folder: Path) -> bool:
+    if not (folder / LOCK).is_file() or (folder / "metrics.json").exists() or has_checkpoint(folder):
+        return False
+    return all(entry.name in _OURS or entry.match(".tmp-*") or entry.match("model-*.keras") for entry in folder.iterdir())
+
+
+def hold(folder: Path) -> Any:
+    """The lock of a run that is trained, as a context. Raises `StorageError` where another process has it."""
+    return locked(folder / LOCK, busy=f"another process is training in {folder}.")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether there is nothing left to train. Raises `StorageError` where there is nothing to go on from."""
+    metrics = folder / "metrics.json"
+    if metrics.exists() and read_json(metrics).get("finished", True):
+        return True
+    if not has_checkpoint(folder):
+        problem = f"{folder} has no checkpoint to go on from."
+        raise StorageError(problem, fix="train anew, into another folder; its best epoch can be used as it is")
+    return False
+
+
+def dataset_of(folder: Path, data: Dataset | StrPath | None) -> Dataset:
+    """The dataset of the run, where it was or in `data`. Raises `StorageError` for another one."""
+    kept = read_json(folder / "environment.json")["data"]
+    dataset = data if isinstance(data, Dataset) else Dataset.load(kept["folder"] if data is None else data)
+    if sha256(dataset.folder / "manifest.json") != kept["manifest_sha256"]:
+        problem = f"{dataset.folder} is not the dataset that {folder} is trained on."
+        raise StorageError(problem, fix="give the place of that one, or train anew, into another folder")
+    return dataset
+
+
+def config_of(folder: Path, given: Config | None, dataset: Dataset) -> Config:
+    """The configuration of the run. Raises `ConfigError` where another one is given."""
+    kept = Config.load(folder / "config.yaml")
+    if given is not None and (other := given.for_rows(dataset.train.rows)) != kept:
+        differing = "; ".join(_differences(kept.to_dict(), other.to_dict()))
+        raise ConfigError(
+            f"{folder} is trained by another configuration: {differing}.",
+            fix="leave the configuration out, or give the same; for another, train into another folder",
+        )
+    return kept
+
+
+def _differences(kept: Mapping[str, Any], given: Mapping[str, Any], place: str = "") -> list[str]:
+    found: list[str] = []
+    for key in dict.fromkeys((*kept, *given)):
+        ours, theirs = kept.get(key), given.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            found += _differences(ours, theirs, f"{place}{key}.")
+        elif ours != theirs:
+            found.append(f"{place}{key} is {ours!r} there and {theirs!r} here")
+    return found
+
+
+def say_other_environment(folder: Path, now: Mapping[str, Any]) -> None:
+    """Log a warning where versions or machine are others than before: the bits will be, too."""
+    before = read_json(folder / "environment.json")
+    others = [f"{name} {now[name]} (was {before[name]})" for name in _DECIDE_BITS if before.get(name) not in (None, now[name])]
+    if others:
+        _LOG.warning("%s goes on under %s: its numbers may differ in their last bits", folder, ", ".join(others))
