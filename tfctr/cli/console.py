@@ -102,6 +102,22 @@ def say_shares(split: str, shares: Mapping[str, Any] | None) -> None:
             typer.echo(f"{split}: {meaning}: {', '.join(texts)}", err=True)
 
 
+def say_extension(extension: Mapping[str, Any] | None) -> None:
+    """Say on stderr what each vocabulary has gained and lost; no word of one that is as it was.
+
+    >>> import contextlib, sys
+    >>> counts = {"known": 5, "seen_again": 3, "new": 2, "evicted": 1, "left_out": 0}
+    >>> with contextlib.redirect_stderr(sys.stdout):
+    ...     say_extension({"features": {"user": counts, "hour": dict.fromkeys(counts, 0)}})
+    user: 5 known tokens, 3 of them seen again; 2 new, 1 evicted
+    """
+    for name, found in (extension or {"features": {}})["features"].items():
+        changes = [f"{found[what]} {what.replace('_', ' ')}" for what in ("new", "evicted", "left_out") if found[what]]
+        if changes:
+            said = f"{name}: {found['known']} known tokens, {found['seen_again']} of them seen again; {', '.join(changes)}"
+            typer.echo(said, err=True)
+
+
 def say_profile(split: Any) -> None:
     """Say on stderr how many clicks a split has, and how far it is from training."""
     said = [f"{split.click_rate:.2%} clicks" if split.has_labels else "no labels"]

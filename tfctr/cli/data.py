@@ -18,6 +18,7 @@ from tfctr.cli.console import (
     layout,
     layout_options,
     print_json,
+    say_extension,
     say_next,
     say_profile,
     say_shares,
@@ -65,11 +66,20 @@ def infer(
 
 
 def prepare(
-    schema: Annotated[Path, typer.Argument(metavar="SCHEMA", help="A schema: `tfctr infer` or `tfctr init` writes one.")],
     train: Annotated[str, typer.Option(help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
+    schema: Annotated[
+        Path | None, typer.Argument(metavar="[SCHEMA]", help="A schema: `tfctr infer` or `tfctr init` writes one.")
+    ] = None,
     valid: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     test: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
+    extend: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Instead of a schema: an earlier dataset, whose ids are kept.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="With --extend: how many known tokens a feature may have.")] = None,
+    evict_after: Annotated[
+        int | None, typer.Option(metavar="N", help="With --extend: reuse ids of tokens that the last N tables lack.")
+    ] = None,
     memory_limit: MemoryLimit = "1GB",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Of the draw of the shares.")] = 0,
@@ -88,7 +98,9 @@ def prepare(
 
     tables = {"train": train, "valid": _share("--valid", valid), "test": _share("--test", test)}
     limits = {"memory_limit": memory_limit, "threads": threads, "seed": seed}
-    dataset = prepare(Schema.load(schema), **tables, out=out, **limits, **layout(separator, columns, missing, encoding))
+    growth = {"extend": extend, "max_tokens": max_tokens, "evict_after": evict_after}
+    to_fit = None if schema is None else Schema.load(schema)
+    dataset = prepare(to_fit, **tables, out=out, **growth, **limits, **layout(separator, columns, missing, encoding))
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     shares = {name: split.shares for name, split in dataset.splits.items()}
     profiles = {
@@ -96,7 +108,9 @@ def prepare(
         for name, split in dataset.splits.items()
     }
     said = {"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}
-    show({**said, "shares": shares, "profiles": profiles, "alone": dataset.alone} if json else said, json)
+    more = {"shares": shares, "profiles": profiles, "alone": dataset.alone, "extension": dataset.extension}
+    show({**said, **more} if json else said, json)
+    say_extension(dataset.extension)
     for name, split in dataset.splits.items():
         say_profile(split)
         say_shares(name, shares[name])

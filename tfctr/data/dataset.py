@@ -1,6 +1,6 @@
 """Prepared data: ids on disk, and checked.
 
-DATA/schema.json  DATA/vocabulary/*.txt  DATA/profile.npz  DATA/manifest.json
+DATA/schema.json  DATA/vocabulary/*.txt  DATA/profile.npz  [DATA/last_seen.npz]  DATA/manifest.json
 DATA/train/ids-00000.npy labels-00000.npy [groups-00000.npy] [weights-00000.npy]  ids-00001.npy ...
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tfctr.data.manifest import FORMAT, PROFILE
+from tfctr.data.manifest import FORMAT, require_fit_files
 from tfctr.data.split import DTYPES, Split
 from tfctr.errors import ConfigError, StorageError, TfctrError, require
 from tfctr.features import Numeric
@@ -29,7 +29,8 @@ class Dataset:
     `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`, and one whose files have changed
     a `StorageError`. They are compared when the split is first asked for: an evaluation does not read the training table.
     `alone` is `{feature: AUC}`, how well each alone ranks the clicks of training; None where nobody could tell. One that
-    `is_encoded` is of the fit of another dataset.
+    `is_encoded` is of the fit of another dataset. `extension` says what has become of the tokens of the dataset that it
+    extends, if there is one: see `tfctr.prepare`.
     """
 
     schema: Schema
@@ -38,6 +39,7 @@ class Dataset:
     unverified: dict[str, dict[Path, str]] = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
     alone: dict[str, float] | None = dataclasses.field(default=None, repr=False)
     is_encoded: bool = False
+    extension: dict[str, Any] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def load(cls, folder: StrPath, verify: bool = True) -> Self:
@@ -69,8 +71,7 @@ class Dataset:
         require(manifest["format"] == FORMAT, problem, fix=_PREPARE_AGAIN, error=StorageError)
         if verify:
             require_sha256(folder / "schema.json", manifest["schema_sha256"])
-            if "profile_sha256" in manifest.get("fit", {}):
-                require_sha256(folder / PROFILE, manifest["fit"]["profile_sha256"])
+            require_fit_files(folder, manifest)
         schema = Schema.load(folder / "schema.json")
         problem = f"{folder / 'schema.json'} is not a fitted schema."
         require(schema.is_fitted, problem, fix=_PREPARE_AGAIN, error=StorageError)
@@ -87,7 +88,15 @@ class Dataset:
             splits[name].describe(manifest)
             files = [file for shard in description["shards"] for file in shard["files"].items()]
             unverified[name] = {folder / name / file: digest for file, digest in files}
-        return cls(schema, splits, folder, unverified if verify else {}, manifest.get("alone"), manifest.get("encoded", False))
+        return cls(
+            schema,
+            splits,
+            folder,
+            unverified if verify else {},
+            manifest.get("alone"),
+            manifest.get("encoded", False),
+            manifest.get("fit", {}).get("extension"),
+        )
 
     @property
     def train(self) -> Split:

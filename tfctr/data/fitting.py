@@ -54,19 +54,24 @@ def fit(engine: Engine, schema: Schema, train: Table, folder: Path) -> Schema:
         else:
             features.append(_fit_vocabulary(engine, train, index, feature, schema.vocabulary_file(feature)))
     schema = dataclasses.replace(schema, features=features)
-    if schema.table_rows > _MOST_ROWS:
-        raise ConfigError(
-            f"the features have {schema.table_rows} ids together, more than an int32 counts.",
-            fix="raise `min_count` or use `hash_buckets`",
-        )
+    refuse_too_many_ids(schema, fix="raise `min_count` or use `hash_buckets`")
     return schema
+
+
+def refuse_too_many_ids(schema: Schema, fix: str) -> None:
+    """Raise `ConfigError` for a fitted schema with more ids than an int32 counts."""
+    if schema.table_rows > _MOST_ROWS:
+        raise ConfigError(f"the features have {schema.table_rows} ids together, more than an int32 counts.", fix=fix)
 
 
 # tokens
 
 
 def vocabulary_table(index: int) -> str:
-    """The table (token, count, id) of the feature at `index` of the schema; of numbers (bucket, count)."""
+    """The table (token, count, id) of the feature at `index` of the schema; of numbers (bucket, count).
+
+    The count is that of the training table; NULL for a token that is known whatever this table holds.
+    """
     return f"vocabulary{index}"
 
 
@@ -135,13 +140,26 @@ def _tokens_of_list(column: Value, feature: Sequence) -> Value:
 
 
 def _fit_vocabulary(engine: Engine, train: Table, index: int, feature: TokenFeature, file: StrPath) -> TokenFeature:
-    seen = tokens(train, index, feature)
-    counts = seen.group_by("token").agg(count=seen.count())
+    known = frequent_tokens(count_tokens(train, index, feature), feature)
+    columns = known.select("token", "count", id=(known["rank"] + FIRST_KNOWN).cast("int32"))
+    return write_vocabulary(engine, engine.create(vocabulary_table(index), columns), feature, file)
+
+
+def count_tokens(table: Table, index: int, feature: TokenFeature) -> Table:
+    """The table (token, count) of a categorical or sequence feature."""
+    seen = tokens(table, index, feature)
+    return seen.group_by("token").agg(count=seen.count())
+
+
+def frequent_tokens(counts: Table, feature: TokenFeature) -> Table:
+    """Those of a table (token, count) that may be known, with their `rank` from 0: by count, then by token."""
     # A vocabulary file has one token a line, so a token with a line break cannot be in it.
     known = counts.filter(counts["count"] >= feature.min_count, ~counts.token.contains("\n"), ~counts.token.contains("\r"))
-    rank = ibis.row_number().over(order_by=[ibis.desc(known["count"]), known.token])
-    columns = known.select("token", "count", id=(rank + FIRST_KNOWN).cast("int32"))
-    table = engine.create(vocabulary_table(index), columns)
+    return known.mutate(rank=ibis.row_number().over(order_by=[ibis.desc(known["count"]), known.token]))
+
+
+def write_vocabulary(engine: Engine, table: Table, feature: TokenFeature, file: StrPath) -> TokenFeature:
+    """Write the tokens of a table (token, id) into a file, one a line from id 3 on, and return the fitted feature."""
     size = FIRST_KNOWN
     with open(file, "wb") as lines:
         for batch in engine.stream(table.order_by("id").select("token")):
@@ -153,13 +171,16 @@ def _fit_vocabulary(engine: Engine, train: Table, index: int, feature: TokenFeat
 def read_vocabularies(engine: Engine, schema: Schema) -> None:
     """The vocabularies of a fitted schema, from their files, as tables of `engine`. Raises `StorageError` for another file."""
     for index, feature in enumerate(schema.features):
-        if isinstance(feature, Numeric) or feature.hash_buckets is not None:
-            continue
-        path = schema.vocabulary_file(feature)
-        require_sha256(path, feature.vocabulary_sha256)
-        lines = _lines(path)
-        ids = pa.array(np.arange(FIRST_KNOWN, FIRST_KNOWN + len(lines), dtype=np.int32))
-        engine.create(vocabulary_table(index), ibis.memtable(pa.table({"token": lines, "id": ids})))
+        if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+            engine.create(vocabulary_table(index), ibis.memtable(read_vocabulary(schema, feature)))
+
+
+def read_vocabulary(schema: Schema, feature: TokenFeature) -> pa.Table:
+    """The vocabulary (token, id) of one feature of a fitted schema, from its file. Raises `StorageError` for another file."""
+    path = schema.vocabulary_file(feature)
+    require_sha256(path, feature.vocabulary_sha256)
+    lines = _lines(path)
+    return pa.table({"token": lines, "id": pa.array(np.arange(FIRST_KNOWN, FIRST_KNOWN + len(lines), dtype=np.int32))})
 
 
 def _lines(path: Path) -> Any:

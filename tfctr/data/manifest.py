@@ -7,10 +7,12 @@ from typing import Any
 import tfctr
 from tfctr.data.files import find_files, is_files
 from tfctr.schema import Schema
-from tfctr.storage import sha256
+from tfctr.storage import require_sha256, sha256
 
 FORMAT = 1
 PROFILE = "profile.npz"  # what the fit's training table holds: see `tfctr.data.profile`
+LAST_SEEN = "last_seen.npz"  # when each known token was last seen: see `tfctr.data.extending`
+_FIT_FILES = {"profile_sha256": PROFILE, "last_seen_sha256": LAST_SEEN}  # as far as a fit has them
 
 
 def describe_folder(
@@ -20,22 +22,29 @@ def describe_folder(
 
     Args:
         schema: the fitted schema.
-        folder: where `schema.json`, the vocabularies and the profile of training are, and `entries` have been written.
+        folder: where `schema.json`, the vocabularies and the files of the fit are, and `entries` have been written.
         entries: `{split: what is said of it}`.
         tables: `{split: table}` that was read for it, or its share of the training table.
     """
     vocabularies = sorted((folder / "vocabulary").iterdir())
-    profile = folder / PROFILE
+    files = {key: folder / name for key, name in _FIT_FILES.items()}
     return {
         "format": FORMAT,
         "tfctr": tfctr.__version__,
-        "fit": {"digest": schema.digest, **({"profile_sha256": sha256(profile)} if profile.exists() else {})},
+        "fit": {"digest": schema.digest, **{key: sha256(file) for key, file in files.items() if file.exists()}},
         "schema_sha256": sha256(folder / "schema.json"),
         "vocabulary": {file.name: sha256(file) for file in vocabularies},
         "width": schema.width,
         "splits": entries,
         "sources": {name: _source(table) for name, table in tables.items()},
     }
+
+
+def require_fit_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise `StorageError` if a file that a folder's fit has is missing, or another one."""
+    for key, name in _FIT_FILES.items():
+        if key in manifest.get("fit", {}):
+            require_sha256(folder / name, manifest["fit"][key])
 
 
 def _source(table: Any) -> Any:

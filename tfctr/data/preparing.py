@@ -9,6 +9,7 @@ from typing import Any
 from tfctr.data.alone import auc_alone
 from tfctr.data.dataset import Dataset, load_split
 from tfctr.data.engine import Engine, Table, quiet, refuse_storage_failures
+from tfctr.data.extending import Extension
 from tfctr.data.files import find_files, is_files
 from tfctr.data.findings import findings
 from tfctr.data.fitting import examples_of, fit, known_by_their_row
@@ -18,7 +19,7 @@ from tfctr.data.shares import expected_unseen, has_vocabulary
 from tfctr.data.staging import Staged, Wanted, count_copies, split_by_hash, stage, staged_split
 from tfctr.data.token_types import choose_token_types
 from tfctr.data.writing import Blocks, group_codes, write_split
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, require
 from tfctr.schema import RawTable, Schema
 from tfctr.storage import atomic_folder, write_json
 from tfctr.types import StrPath
@@ -27,12 +28,15 @@ _LOG = logging.getLogger(__name__)
 
 
 def prepare(
-    schema: Schema,
+    schema: Schema | None = None,
     *,
     train: RawTable,
     out: StrPath,
     valid: RawTable | float | None = None,
     test: RawTable | float | None = None,
+    extend: Dataset | StrPath | None = None,
+    max_tokens: int | None = None,
+    evict_after: int | None = None,
     memory_limit: str = "1GB",
     threads: int | None = None,
     seed: int = 0,
@@ -41,7 +45,7 @@ def prepare(
     missing: Sequence[str] = (),
     encoding: str | None = None,
 ) -> Dataset:
-    """Fit a schema on the training table, and write every split as ids.
+    """Fit a schema on the training table, or extend an earlier fit by it, and write every split as ids.
 
     A table is one of: a path, a glob or a list of those (`.csv`, `.tsv`, `.txt`, `.parquet`, `.jsonl`, also `.csv.gz` and the
     like: see `tfctr.data.files`); an Ibis table of any engine; a pandas, polars or pyarrow table, or a dictionary of lists.
@@ -49,11 +53,17 @@ def prepare(
     number of threads. Tables may be larger than memory; the disk of `out` must hold them up to three times.
 
     Args:
-        schema: the `tfctr.Schema`; one that is fitted already is fitted again.
+        schema: the `tfctr.Schema`; one that is fitted already is fitted again. None with `extend`.
         train: the training table, the only one that anything is learnt from.
         out: the new folder. It appears when all is written, and never in part.
         valid, test: further tables; or fractions of `train`, drawn by a seeded hash of each row's whole content, so that a row
             keeps its split when other rows come or go and when the schema changes.
+        extend: instead of a schema, an earlier dataset or its folder. Its known tokens keep their ids, and new ones, of which
+            `train` has `min_count`, get the next, the most frequent first; edges, means, forms of tokens and hash buckets stay.
+        max_tokens: with `extend`, how many known tokens a feature may have; what new ones are left out is counted and logged. A
+            vocabulary that is larger already stays so.
+        evict_after: with `extend`, new tokens first take the rows of known ones that none of the last so many training tables
+            has held, `train` included, the longest unseen first. None: no token is ever forgotten.
         memory_limit: what DuckDB may hold at a time; the whole process takes up to about 1 GB more.
         threads: how many threads DuckDB may use; None for all.
         seed: of the draw of the fractions.
@@ -65,7 +75,9 @@ def prepare(
 
     Returns:
         The `Dataset` in `out`; its `schema` is fitted, and each split's `shares` say how much of each feature is unseen,
-        missing or cut. A warning is logged where much more is unseen or missing than rows like training's have.
+        missing or cut. A warning is logged where much more is unseen or missing than rows like training's have. With `extend`
+        its `extension` is `{"digest": of the earlier fit, "tables": how many were learnt from, "features": {feature: {"known",
+        "seen_again", "new", "evicted", "left_out"}}}`, in tokens.
 
     Raises:
         DataError: a table holds what it must not hold; the message names file, column, row and value.
@@ -79,17 +91,45 @@ def prepare(
     ...     dataset = prepare(schema, train=clicks, out=f"{folder}/data")
     ...     dataset.schema.features[0].size, dataset.train.ids[:, 0].tolist()
     (5, [3, 4, 3])
+
+    The next day's table has a new user, who gets the next id:
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     monday = prepare(schema, train=clicks, out=f"{folder}/monday")
+    ...     clicks = {"user": ["8", "7", "8"], "price": [1.5, 2.5, None], "click": [1, 0, 0]}
+    ...     tuesday = prepare(extend=monday, train=clicks, out=f"{folder}/tuesday")
+    ...     tuesday.train.ids[:, 0].tolist(), tuesday.extension["features"]["user"]
+    ([5, 4, 5], {'known': 2, 'seen_again': 1, 'new': 1, 'evicted': 0, 'left_out': 0})
     """
     tables = {"train": train, **{name: table for name, table in (("valid", valid), ("test", test)) if table is not None}}
     layout = Layout(separator, columns, missing, encoding)
     with refuse_storage_failures(out, memory_limit), quiet():
-        _check_arguments(schema, tables, seed, layout)
-        _write(schema, tables, out, memory_limit, threads, seed, layout)
+        _check_arguments(tables, seed, layout)
+        to_fit = _to_fit(schema, extend, max_tokens, evict_after)
+        _write(to_fit, tables, out, memory_limit, threads, seed, layout)
     return Dataset.load(out, verify=False)
 
 
+def _to_fit(
+    schema: Schema | None, extend: Dataset | StrPath | None, max_tokens: int | None, evict_after: int | None
+) -> Schema | Extension:
+    """What the training table is for: to fit a schema, or to extend a dataset."""
+    if extend is not None:
+        fix = "leave it out: the schema is that of the dataset; or leave out `extend` (--extend) to fit anew"
+        require(schema is None, "`schema` and `extend` are both given.", fix=fix)
+        return Extension.of(extend, max_tokens, evict_after)
+    for name, value in (("max_tokens", max_tokens), ("evict_after", evict_after)):
+        option = name.replace("_", "-")
+        fix = f"give the earlier dataset, too: `extend` (--extend DATASET); or leave out `{name}` (--{option})"
+        require(value is None, f"`{name}` is {value!r}, and there is no `extend`.", fix=fix)
+    if not isinstance(schema, Schema):
+        fix = "pass a tfctr.Schema, such as tfctr.Schema.load('schema.yaml'), or an earlier dataset as `extend` (--extend)"
+        raise ConfigError(f"`schema` is {schema!r}.", fix=fix)
+    return schema
+
+
 def _write(
-    schema: Schema,
+    to_fit: Schema | Extension,
     tables: Mapping[str, Any],
     out: StrPath,
     memory_limit: str,
@@ -101,8 +141,12 @@ def _write(
         work = folder / "work"
         work.mkdir()
         with Engine(work, memory_limit, threads) as engine:
-            schema, splits = _stage_splits(engine, schema, tables, seed, layout)
-            fitted = fit(engine, schema, splits["train"].table, folder)
+            schema, splits = _stage_splits(engine, to_fit, tables, seed, layout)
+            train = splits["train"].table
+            if isinstance(to_fit, Extension):
+                fitted, extension = to_fit.fit(engine, train, folder)
+            else:
+                fitted, extension = fit(engine, schema, train, folder), None
             groups = group_codes(engine, splits.values()) if schema.group else None
             blocks = {name: Blocks(engine, fitted, split, groups) for name, split in splits.items()}
             entries = {name: write_split(blocks[name], folder / name) for name in splits}
@@ -112,7 +156,9 @@ def _write(
             fitted.save(folder / "schema.json")
             blocks["train"].profile.save(folder / PROFILE)
             manifest = describe_folder(fitted, folder, entries, tables)
-            manifest["training"] = _training(engine, fitted, splits["train"].table, entries["train"]["counts"])
+            if extension is not None:
+                manifest["fit"]["extension"] = extension
+            manifest["training"] = _training(engine, fitted, train, entries["train"]["counts"])
             manifest["alone"] = auc_alone(fitted, load_split(folder / "train", "train", entries["train"], fitted))
             found = [findings(name, manifest, examples_of(engine, fitted, split.table)) for name, split in splits.items()]
             warnings = dict.fromkeys(itertools.chain(*found))
@@ -136,9 +182,7 @@ def _training(
     return training
 
 
-def _check_arguments(schema: Schema, tables: Mapping[str, Any], seed: int, layout: Layout) -> None:
-    if not isinstance(schema, Schema):
-        raise ConfigError(f"`schema` is {schema!r}.", fix="pass a tfctr.Schema, for example tfctr.Schema.load('schema.yaml')")
+def _check_arguments(tables: Mapping[str, Any], seed: int, layout: Layout) -> None:
     if not isinstance(seed, int):
         raise ConfigError(f"`seed` is {seed!r}.", fix="use a whole number")
     fractions = _fractions(tables)
@@ -160,8 +204,9 @@ def _fractions(tables: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _stage_splits(
-    engine: Engine, schema: Schema, tables: Mapping[str, Any], seed: int, layout: Layout
+    engine: Engine, to_fit: Schema | Extension, tables: Mapping[str, Any], seed: int, layout: Layout
 ) -> tuple[Schema, dict[str, Staged]]:
+    schema = to_fit.schema if isinstance(to_fit, Extension) else to_fit
     fractions = _fractions(tables)
     whats = {name: f"the {name} table" for name in tables}
     for name, table in tables.items():
@@ -170,7 +215,7 @@ def _stage_splits(
             split_by_hash(engine, engine.table("source"), fractions, seed)
         elif name not in fractions:
             stage(engine, schema, table, name, whats[name], layout=layout, is_train=name == "train")
-        if name == "train":  # the first: the others are read by what it holds
+        if name == "train" and isinstance(to_fit, Schema):  # the first: the others are read by what it holds
             schema = choose_token_types(engine, schema, engine.table("train"))
     return schema, {name: staged_split(engine, name, _describe(name, tables)) for name in tables}
 
