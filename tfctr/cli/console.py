@@ -119,10 +119,12 @@ def say_extension(extension: Mapping[str, Any] | None) -> None:
 
 
 def say_profile(split: Any) -> None:
-    """Say on stderr how many clicks a split has, and how far it is from training."""
+    """Say on stderr how many clicks a split has, what of it is in training, and how far it is from that."""
     said = [f"{split.click_rate:.2%} clicks" if split.has_labels else "no labels"]
     if split.copies and split.name != "train":
         said.append(f"{split.copies['share']:.2%} of the rows are also in training ({split.copies['expected']:.2%} expected)")
+    if split.known_groups is not None:
+        said.append(f"{split.known_groups:.2%} of the rows have a group that is also in training")
     typer.echo(f"{split.name}: {'; '.join([*said, *far_from_training(split.profile)])}", err=True)
 
 

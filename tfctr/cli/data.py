@@ -76,6 +76,12 @@ def prepare(
     extend: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Instead of a schema: an earlier dataset, whose ids are kept.")
     ] = None,
+    split_by_time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of shares: the last rows by this column are test, then valid.")
+    ] = None,
+    split_by_group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of shares: all rows of one value of this column in one split.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="With --extend: how many known tokens a feature may have.")] = None,
     evict_after: Annotated[
         int | None, typer.Option(metavar="N", help="With --extend: reuse ids of tokens that the last N tables lack.")
@@ -99,12 +105,19 @@ def prepare(
     tables = {"train": train, "valid": _share("--valid", valid), "test": _share("--test", test)}
     limits = {"memory_limit": memory_limit, "threads": threads, "seed": seed}
     growth = {"extend": extend, "max_tokens": max_tokens, "evict_after": evict_after}
+    division = {"split_by_time": split_by_time, "split_by_group": split_by_group}
     to_fit = None if schema is None else Schema.load(schema)
-    dataset = prepare(to_fit, **tables, out=out, **growth, **limits, **layout(separator, columns, missing, encoding))
+    given = {**tables, **growth, **division, **limits, **layout(separator, columns, missing, encoding)}
+    dataset = prepare(to_fit, out=out, **given)
     rows = {f"{name}_rows": split.rows for name, split in dataset.splits.items()}
     shares = {name: split.shares for name, split in dataset.splits.items()}
     profiles = {
-        name: {"click_rate": split.click_rate, "copies": split.copies, "features": split.profile}
+        name: {
+            "click_rate": split.click_rate,
+            "copies": split.copies,
+            "known_groups": split.known_groups,
+            "features": split.profile,
+        }
         for name, split in dataset.splits.items()
     }
     said = {"folder": str(out), **rows, "columns": dataset.schema.width, "ids": dataset.schema.table_rows}

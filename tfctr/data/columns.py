@@ -43,7 +43,7 @@ class Role:
         what: the role, in words.
         expected: what a good value is, in words.
         fix: what to do about a bad one.
-        takes_lists: whether a value may be a list.
+        takes_lists, takes_times: whether a value may be a list, or a date or time.
     """
 
     column: str
@@ -53,12 +53,15 @@ class Role:
     expected: str
     fix: str
     takes_lists: bool = False
+    takes_times: bool = False
 
     def read(self, part: Part) -> tuple[Value, Value, Value]:
         """(value, whether it is bad, raw text) of this role's column in a `Part`. Raises `DataError` for its type."""
         raw = part.columns[self.column]
         kind = raw.type()
-        if not is_readable(kind) and not (self.takes_lists and kind.is_array() and is_readable(kind.value_type)):
+        is_list = self.takes_lists and kind.is_array() and is_readable(kind.value_type)
+        is_time = self.takes_times and (kind.is_timestamp() or kind.is_date())
+        if not is_readable(kind) and not is_list and not is_time:
             raise DataError(
                 f"{part.name}: column {self.column!r} ({self.what}) is of type {type_name(kind)}.",
                 fix=f"convert it to {self.expected}",

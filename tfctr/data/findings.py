@@ -33,6 +33,10 @@ def findings(
         share, expected = copies_of(name, manifest).values()
         if share_jumps(share, expected, entry["rows"], fit["rows"]):
             yield f"{where}: {share:.1%} of its rows are also in training; of rows like training's {expected:.1%} would be."
+    division = manifest.get("division", {"by": "content"})
+    if division["by"] == "group" and division["column"] == entry.get("group") and entry["known_groups"]:
+        share = entry["known_groups"] / entry["rows"]
+        yield f"{where}: {share:.1%} of its rows have a {entry['group']!r} that is also in training, which was split by it."
     if not is_training and "profile" in entry and "profile" in fit:
         others = {feature: found for feature, found in entry["profile"].items() if feature not in jumped}
         yield from move_warnings(where, others, fit["profile"])

@@ -16,7 +16,8 @@ from tfctr.data.fitting import examples_of, fit, known_by_their_row
 from tfctr.data.manifest import PROFILE, describe_folder
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.shares import expected_unseen, has_vocabulary
-from tfctr.data.staging import Staged, Wanted, count_copies, split_by_hash, stage, staged_split
+from tfctr.data.splitting import Division
+from tfctr.data.staging import Staged, count_copies, count_known_groups, stage, staged_split
 from tfctr.data.token_types import choose_token_types
 from tfctr.data.writing import Blocks, group_codes, write_split
 from tfctr.errors import ConfigError, require
@@ -37,6 +38,8 @@ def prepare(
     extend: Dataset | StrPath | None = None,
     max_tokens: int | None = None,
     evict_after: int | None = None,
+    split_by_time: str | None = None,
+    split_by_group: str | None = None,
     memory_limit: str = "1GB",
     threads: int | None = None,
     seed: int = 0,
@@ -64,6 +67,10 @@ def prepare(
             vocabulary that is larger already stays so.
         evict_after: with `extend`, new tokens first take the rows of known ones that none of the last so many training tables
             has held, `train` included, the longest unseen first. None: no token is ever forgotten.
+        split_by_time: the column, of numbers, dates or times, by which fractions are cut: the last rows are test, those before
+            them valid. Rows of one time are never divided: all go where the middle one of them belongs.
+        split_by_group: the column by whose values fractions are drawn, by a seeded hash of the value, so that all rows of one
+            value are in one split; a fraction is of the values. Neither column need be one of the schema's.
         memory_limit: what DuckDB may hold at a time; the whole process takes up to about 1 GB more.
         threads: how many threads DuckDB may use; None for all.
         seed: of the draw of the fractions.
@@ -105,8 +112,9 @@ def prepare(
     layout = Layout(separator, columns, missing, encoding)
     with refuse_storage_failures(out, memory_limit), quiet():
         _check_arguments(tables, seed, layout)
+        division = Division(_fractions(tables), seed, split_by_time, split_by_group)
         to_fit = _to_fit(schema, extend, max_tokens, evict_after)
-        _write(to_fit, tables, out, memory_limit, threads, seed, layout)
+        _write(to_fit, tables, out, memory_limit, threads, division, layout)
     return Dataset.load(out, verify=False)
 
 
@@ -134,14 +142,14 @@ def _write(
     out: StrPath,
     memory_limit: str,
     threads: int | None,
-    seed: int,
+    division: Division,
     layout: Layout,
 ) -> None:
     with atomic_folder(out) as folder:
         work = folder / "work"
         work.mkdir()
         with Engine(work, memory_limit, threads) as engine:
-            schema, splits = _stage_splits(engine, to_fit, tables, seed, layout)
+            schema, splits = _stage_splits(engine, to_fit, tables, division, layout)
             train = splits["train"].table
             if isinstance(to_fit, Extension):
                 fitted, extension = to_fit.fit(engine, train, folder)
@@ -153,9 +161,14 @@ def _write(
             for name, copies in count_copies(engine, fitted, splits).items():
                 training = blocks["train"].profile if name != "train" else None
                 entries[name] |= {"copies": copies, "profile": blocks[name].profile.describe(fitted, training)}
+            if schema.group:
+                for name, known in count_known_groups(engine, splits).items():
+                    entries[name] |= {"group": schema.group, "known_groups": known}
             fitted.save(folder / "schema.json")
             blocks["train"].profile.save(folder / PROFILE)
             manifest = describe_folder(fitted, folder, entries, tables)
+            if division.fractions:
+                manifest["division"] = division.describe(engine)
             if extension is not None:
                 manifest["fit"]["extension"] = extension
             manifest["training"] = _training(engine, fitted, train, entries["train"]["counts"])
@@ -204,16 +217,15 @@ def _fractions(tables: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _stage_splits(
-    engine: Engine, to_fit: Schema | Extension, tables: Mapping[str, Any], seed: int, layout: Layout
+    engine: Engine, to_fit: Schema | Extension, tables: Mapping[str, Any], division: Division, layout: Layout
 ) -> tuple[Schema, dict[str, Staged]]:
     schema = to_fit.schema if isinstance(to_fit, Extension) else to_fit
-    fractions = _fractions(tables)
     whats = {name: f"the {name} table" for name in tables}
     for name, table in tables.items():
-        if name == "train" and fractions:
-            stage(engine, schema, table, "source", whats[name], Wanted(digest=True), layout, is_train=True)
-            split_by_hash(engine, engine.table("source"), fractions, seed)
-        elif name not in fractions:
+        if name == "train" and division.fractions:
+            stage(engine, schema, table, "source", whats[name], division.wanted, layout, is_train=True)
+            division.divide(engine, engine.table("source"))
+        elif name not in division.fractions:
             stage(engine, schema, table, name, whats[name], layout=layout, is_train=name == "train")
         if name == "train" and isinstance(to_fit, Schema):  # the first: the others are read by what it holds
             schema = choose_token_types(engine, schema, engine.table("train"))

@@ -69,6 +69,8 @@ class Split:
             `"distance"`, from 0 to 1, `"by_chance"`, the most that chance makes of it, and the `"psi"` (see
             `tfctr.data.profile`); or None.
         copies: the `"share"` of rows that equal a training row in all columns, and that `"expected"` of new rows; or None.
+        known_groups: the share of rows whose group, the schema's, has rows in training, too; None of training, without a group,
+            and where nobody has counted.
         findings: a sentence each, of what in these is too much.
         digest: `Schema.digest` of the fit that the ids are of; None for a split of arrays, of which nobody knows.
         memory_limit: bytes of ids up to which all rows are shuffled together, in memory; above it, within windows.
@@ -97,6 +99,7 @@ class Split:
         self.shares: dict[str, dict[str, float | None]] | None = None
         self.profile: dict[str, dict[str, Any]] | None = None
         self.copies: dict[str, float] | None = None
+        self.known_groups: float | None = None
         self.findings: tuple[str, ...] = ()
         self.memory_limit = MEMORY_LIMIT
         self._shards = shards
@@ -150,6 +153,8 @@ class Split:
         self.profile = entry.get("profile")
         if "copies" in entry:
             self.copies = copies_of(self.name, manifest)
+        if "known_groups" in entry:
+            self.known_groups = entry["known_groups"] / entry["rows"]
         self.findings = tuple(findings(self.name, manifest))
 
     @property

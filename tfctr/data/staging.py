@@ -44,11 +44,13 @@ class Wanted:
         labels: whether label, group and weight must be there; None for where the first file has a label.
         kept: columns that are staged as they are; None for all.
         digest: add the column `digest`: the MD5 of all columns of the source, its row's whole content.
+        roles: further columns that must be there, each with its rule.
     """
 
     labels: bool | None = True
     kept: Sequence[str] | None = ()
     digest: bool = False
+    roles: Sequence[Role] = ()
 
 
 TO_TRAIN = Wanted()
@@ -87,7 +89,7 @@ def stage(
     Raises:
         DataError: there are no rows; or a value that its column may not hold, with file, column, first such row and value.
     """
-    features, targets = feature_roles(schema), other_roles(schema.label, schema.group, schema.weight)
+    features, targets = [*feature_roles(schema), *wanted.roles], other_roles(schema.label, schema.group, schema.weight)
     labels = wanted.labels
     kept = None if wanted.kept is None else list(dict.fromkeys(wanted.kept))
     roles = features + (targets if labels else [])
@@ -153,29 +155,11 @@ def count_copies(engine: Engine, schema: Schema, splits: Mapping[str, Staged]) -
     return {name: int(engine.fetch(count.name("rows").as_table())[0]["rows"] or 0) for name, count in counts.items()}
 
 
-def split_by_hash(engine: Engine, table: Table, fractions: Mapping[str, float], seed: int) -> None:
-    """Give each row of a staged table to one split, by a seeded hash of its content.
-
-    The draw is the MD5 of (seed, digest of the row, how many equal rows came before), read as a number in [0, 1): the first
-    `fractions` of that range are the named splits, the rest is train. So a row keeps its split when other rows are added,
-    removed or moved, when the schema changes, and on any engine; equal rows are drawn independently.
-
-    Args:
-        fractions: `{name of a new table: fraction of the rows}`.
-    """
-    copies = table.select("row", copy=ibis.row_number().over(group_by=table.digest, order_by=table.row), digest=table.digest)
-    draw = (f"{seed}/" + copies.digest + "/" + copies.copy.cast("string")).hexdigest("md5")
-    split = []
-    start = 0.0
-    for name, fraction in fractions.items():
-        start += fraction
-        split.append((draw < f"{round(start * 2**32):08x}", name))
-    drawn = copies.select("row", split=ibis.cases(*split, else_="train"))
-    position = ibis.row_number().over(group_by=drawn.split, order_by=drawn.row)
-    drawn = engine.create("drawn", drawn.select("row", "split", position=position))
-    for name in ("train", *fractions):
-        chosen = table.join(drawn.filter(drawn.split == name), "row").drop("row", "split", "digest")
-        engine.create(name, chosen.rename(row="position"))
+def count_known_groups(engine: Engine, splits: Mapping[str, Staged]) -> dict[str, int]:
+    """`{split: rows whose group has rows in train, too}`, of all splits but train."""
+    train = splits["train"].table.select("group").distinct()
+    counts = {name: split.table.semi_join(train, "group").count() for name, split in splits.items() if name != "train"}
+    return {name: int(engine.fetch(count.name("rows").as_table())[0]["rows"]) for name, count in counts.items()}
 
 
 def staged_columns(part: Part, roles: Sequence[Role], digest: bool = False) -> dict[str, Value]:
