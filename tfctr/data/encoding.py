@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,8 +69,13 @@ class Fit:
         require_sha256(folder / PROFILE, digest)
         return cls(schema, facts, Profile.load(folder / PROFILE))
 
-    def save(self, folder: Path) -> Schema:
-        """Write schema, vocabularies and profile into a new folder, and return the schema of that place."""
+    def save(self, folder: Path, entries: dict[str, dict[str, Any]], tables: Mapping[str, Any]) -> None:
+        """Make a dataset of a new folder, in which the splits are: schema, vocabularies and profile, and then the manifest.
+
+        Args:
+            folder: that folder.
+            entries, tables: of each split, as in `describe_folder`; none for the fit alone.
+        """
         (folder / "vocabulary").mkdir()
         schema = dataclasses.replace(self.schema, folder=str(folder))
         for feature in schema.features:
@@ -79,7 +84,9 @@ class Fit:
         schema.save(folder / "schema.json")
         if self.profile is not None:
             self.profile.save(folder / PROFILE)
-        return schema
+        manifest = describe_folder(schema, folder, entries, tables)
+        manifest |= {**self.facts, "encoded": True, "fit": manifest["fit"] | self.facts["fit"]}
+        write_json(folder / "manifest.json", manifest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,12 +219,9 @@ def encode(
                 blocks = rows.blocks()
                 shards = write_split(blocks, folder / name)
                 entry = {**shards, **rows.describe(blocks)}
-                schema = fit.save(folder)
-                manifest = describe_folder(schema, folder, {name: entry}, {name: table})
-                manifest |= {**fit.facts, "encoded": True, "fit": manifest["fit"] | fit.facts["fit"]}
                 found = rows.findings(entry, f"the {name} split")
             shutil.rmtree(work)
-            write_json(folder / "manifest.json", manifest)
+            fit.save(folder, {name: entry}, {name: table})
     for finding in found:
         _LOG.warning(finding)
     return Dataset.load(out, verify=False)
