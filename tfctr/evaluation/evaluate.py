@@ -2,19 +2,16 @@
 
 import logging
 import math
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tfctr import metrics
-from tfctr.data.encoding import Reading, open_table, require_table
-from tfctr.data.engine import quiet, refuse_storage_failures
+from tfctr.data.encoding import Reading
 from tfctr.data.separated import Layout
 from tfctr.data.split import SPLITS, Split
 from tfctr.data.staging import Wanted
 from tfctr.errors import ConfigError, choose
-from tfctr.evaluation.scoring import described, fit_and_model, scored_rows
+from tfctr.evaluation.scoring import scored_table
 from tfctr.models import CTRModel
 from tfctr.schema import RawTable
 from tfctr.training import Run
@@ -68,7 +65,7 @@ def evaluate(
         if split is not None:
             raise ConfigError("both a split and a table are given.", fix="leave one of them out")
         layout = Layout(separator, columns, missing, encoding)
-        scored, found = _scored_table(model, table, batch_size, data, Reading(Wanted(), layout, memory_limit, threads))
+        scored, found = scored_table(model, table, batch_size, data, Reading(Wanted(), layout, memory_limit, threads))
         where = "given table"
     else:
         if isinstance(model, Run):
@@ -87,22 +84,6 @@ def evaluate(
     if problem := metrics.worse_than_constant(values, scored["labels"]):
         _LOG.warning("worse than a constant on the %s: %s", where, problem)
     return {**values, "shares": found["shares"]}
-
-
-def _scored_table(
-    model: Run | CTRModel, table: RawTable, batch_size: int, data: StrPath | None, reading: Reading
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`labels`, `probabilities`, `groups` and `weights` of a raw table; its `shares` and `findings`."""
-    fit, model = fit_and_model(model, data)
-    require_table(table, reading.layout)
-    with (
-        tempfile.TemporaryDirectory(prefix="tfctr-evaluate-") as work,
-        quiet(),
-        refuse_storage_failures(work, reading.memory_limit),
-        open_table(fit, table, Path(work), reading, "given") as rows,
-    ):
-        scored, entry = scored_rows(model, rows, batch_size)
-        return scored, {**described(fit, entry), "findings": rows.findings(entry)}
 
 
 def figures(

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,23 @@ def score(
     return {"rows": entry["rows"], "mean_probability": total / entry["rows"], **described(fit, entry)}
 
 
-def scored_rows(model: CTRModel, rows: OpenTable, batch_size: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def scored_table(
+    model: Run | CTRModel, table: RawTable, batch_size: int, data: StrPath | None, reading: Reading
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """`probabilities`, and as far as a raw table has them `labels`, `groups` and `weights`; its `shares` and `findings`."""
+    fit, model = fit_and_model(model, data)
+    require_table(table, reading.layout)
+    with (
+        tempfile.TemporaryDirectory(prefix="tfctr-score-") as work,
+        quiet(),
+        refuse_storage_failures(work, reading.memory_limit),
+        open_table(fit, table, Path(work), reading, "given") as rows,
+    ):
+        scored, entry = _scored_rows(model, rows, batch_size)
+        return scored, {**described(fit, entry), "findings": rows.findings(entry)}
+
+
+def _scored_rows(model: CTRModel, rows: OpenTable, batch_size: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """`probabilities`, `labels`, `groups` and `weights` of an open table, as far as it has them; its entry of a manifest."""
     blocks = rows.blocks(multiple_of=batch_size, at_most=_BLOCK_ROWS)
     parts: dict[str, list[np.ndarray]] = {}
