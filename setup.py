@@ -9,7 +9,8 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfctr/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
 
-REPORT = ["matplotlib>=3.9,<4", "scikit-learn>=1.7,<2", "scipy>=1.14,<2"]
+SKLEARN = ["scikit-learn>=1.7,<2"]
+REPORT = ["matplotlib>=3.9,<4", *SKLEARN, "scipy>=1.14,<2"]
 PROMETHEUS = ["prometheus-client>=0.21,<1"]
 OPENTELEMETRY = ["opentelemetry-sdk>=1.30,<2"]
 DOCS = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12.19"]
@@ -67,11 +68,13 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "retrieval": ["tensorflow-recommenders>=0.7.7,<0.8", "tf-keras>=2.20,<2.22"],
         "report": REPORT,
+        "sklearn": SKLEARN,
         "prometheus": PROMETHEUS,
         "opentelemetry": OPENTELEMETRY,
         "docs": DOCS,
         "dev": [
             *REPORT,
+            *SKLEARN,
             *PROMETHEUS,
             *OPENTELEMETRY,
             *DOCS,

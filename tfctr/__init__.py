@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives
     from tfctr import schema as schema
     from tfctr import serving as serving
     from tfctr import training as training
+    from tfctr.classifier import CTRClassifier as CTRClassifier
     from tfctr.data import Dataset as Dataset
     from tfctr.data import drift as drift
     from tfctr.data import encode as encode
@@ -60,6 +61,7 @@ _NAMES = {
     "Dataset": "data",
     "load_model": "models",
 }
+_OPTIONAL = {"CTRClassifier": "classifier"}  # needs scikit-learn, so `from tfctr import *` leaves it out
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]
 
@@ -67,13 +69,13 @@ __all__ = ["__version__", *_SUBMODULES, *_NAMES]
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"tfctr.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"tfctr.{_NAMES[name]}"), name)
+    if module := (_NAMES | _OPTIONAL).get(name):
+        return getattr(importlib.import_module(f"tfctr.{module}"), name)
     raise AttributeError(f"module 'tfctr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *_OPTIONAL]
 
 
 registration.register()

@@ -1,0 +1,407 @@
+"""`tfctr.CTRClassifier` beside the library's own steps, and by the rules that scikit-learn has for estimators."""
+
+import copy
+import functools
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import tfctr
+from tfctr import Categorical, CTRClassifier, Numeric, Schema, Sequence
+from tfctr.classifier.rows import Rows, clicks_of, labels_of, two_classes
+from tfctr.errors import ConfigError, DataError
+from tfctr.serving import LocalServer, PredictionClient
+
+
+def table(rows, seed):
+    """Columns of all kinds, with missing cells, and labels that follow the user and the price."""
+    rng = np.random.default_rng(seed)
+    user = rng.integers(0, 20, rows)
+    price = rng.normal(10, 2, rows)
+    frame = pd.DataFrame(
+        {
+            "user": user.astype(str),
+            "genres": [[*map(str, rng.integers(0, 5, length))] for length in rng.integers(0, 3, rows)],
+            "price": np.where(rng.random(rows) < 0.1, np.nan, price),
+            "adult": pd.array(rng.random(rows) < 0.5).astype(object),
+            "age": pd.array(rng.integers(18, 90, rows), dtype="Int64"),
+        }
+    )
+    frame.loc[rng.random(rows) < 0.1, "adult"] = None
+    clicked = rng.random(rows) < 0.1 + 0.5 * (user % 2) + 0.3 * (price > 10)
+    return frame, pd.Series(np.where(clicked, "yes", "no"), name="clicked")
+
+
+X, Y = table(600, 0)
+X_NEW, Y_NEW = table(200, 1)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return CTRClassifier("DeepFM", arguments={"hidden_units": (8,)}, epochs=3, learning_rate=0.01).fit(
+        X, Y, X_val=X_NEW, y_val=Y_NEW
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "classifier"
+    fitted.save(folder)
+    return folder
+
+
+# beside the library's own steps
+
+
+def test_fit_is_infer_prepare_suggest_and_train(fitted, tmp_path):
+    train, valid = ({**frame, "clicked": (labels == "yes").astype(int)} for frame, labels in ((X, Y), (X_NEW, Y_NEW)))
+    schema = Schema.infer(train, label="clicked")
+    dataset = tfctr.prepare(schema, train=train, valid=valid, out=tmp_path / "data")
+    config = tfctr.training.suggest(
+        dataset, "DeepFM", ["training.epochs=3", "training.learning_rate=0.01", "model.hidden_units=[8]"]
+    )
+    run = tfctr.training.train(config, dataset, tmp_path / "run")
+    assert fitted.config_ == run.config
+    assert fitted.schema_.digest == dataset.schema.digest
+    assert [epoch["val_auc"] for epoch in fitted.history_] == [epoch["val_auc"] for epoch in run.history]
+    for ours, theirs in zip(fitted.model_.get_weights(), run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    expected = run.model.predict(dataset.valid.batches(10_000, shuffle=False), verbose=0)[:, 0]
+    np.testing.assert_array_equal(fitted.predict_proba(X_NEW)[:, 1], expected)
+
+
+def test_what_is_saved_scores_and_encodes_the_same(fitted, saved, tmp_path):
+    expected = fitted.predict_proba(X_NEW)[:, 1]
+    model = tfctr.load_model(saved / "model.keras")
+    tfctr.evaluation.score(model, X_NEW, out=tmp_path / "scores.parquet")
+    np.testing.assert_array_equal(parquet.read_table(tmp_path / "scores.parquet")["probability"].to_numpy(), expected)
+    ids = tfctr.encode(saved, X_NEW, out=tmp_path / "new").test.ids
+    np.testing.assert_array_equal(model.predict(ids, batch_size=10_000, verbose=0)[:, 0], expected)
+    assert set(tfctr.drift(saved, X)) == set(X.columns)
+    assert tfctr.Dataset.load(saved).splits == {}
+
+
+def test_evaluate_gives_the_figures_of_the_library(fitted, saved):
+    model = tfctr.load_model(saved / "model.keras")
+    expected = tfctr.evaluation.evaluate(model, table=X_NEW.assign(clicked=(Y_NEW == "yes").astype(int)))
+    found = fitted.evaluate(X_NEW, Y_NEW)
+    assert found == {name: value for name, value in expected.items() if name != "shares"}
+    assert found["groups_used"] > 10
+    assert found["auc"] == pytest.approx(roc_auc_score(Y_NEW, fitted.predict_proba(X_NEW)[:, 1]), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_a_server_answers_with_the_same_probabilities(fitted, saved, tmp_path):
+    tfctr.serving.export(tfctr.load_model(saved / "model.keras"), tmp_path / "clicks")
+    rows = {name: [None if np.ndim(v) == 0 and pd.isna(v) else v for v in X_NEW[name]] for name in X_NEW}
+    with (
+        LocalServer(tmp_path / "clicks", port=0) as server,
+        PredictionClient(server.target, model="clicks") as client,
+    ):
+        np.testing.assert_allclose(client.predict(rows), fitted.predict_proba(X_NEW)[:, 1], rtol=1e-6)
+
+
+# predictions
+
+
+def test_predict_and_score_follow_the_probabilities(fitted):
+    probabilities = fitted.predict_proba(X_NEW)
+    assert probabilities.shape == (200, 2)
+    np.testing.assert_array_equal(probabilities.sum(axis=1), 1)
+    assert fitted.classes_.tolist() == ["no", "yes"]
+    predicted = fitted.predict(X_NEW)
+    np.testing.assert_array_equal(predicted, np.where(probabilities[:, 1] > 0.5, "yes", "no"))
+    weights = np.arange(200.0)
+    assert set(predicted) == {"no", "yes"}
+    assert fitted.score(X_NEW, Y_NEW, weights) == accuracy_score(Y_NEW, predicted, sample_weight=weights)
+
+
+def test_copies_need_nothing_but_themselves(fitted):
+    expected = fitted.predict_proba(X_NEW)
+    for twin in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):  # noqa: S301
+        np.testing.assert_array_equal(twin.predict_proba(X_NEW), expected)
+        assert twin.get_params() == fitted.get_params()
+    assert not hasattr(clone(fitted), "model_")
+
+
+def test_every_kind_of_table_is_read_alike(fitted):
+    expected = fitted.predict_proba(X_NEW)
+    np.testing.assert_array_equal(fitted.predict_proba(pa.Table.from_pandas(X_NEW, preserve_index=False)), expected)
+    np.testing.assert_array_equal(fitted.predict_proba(X_NEW.set_index(pd.Index(range(900, 1_100)))), expected)
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        np.testing.assert_array_equal(fitted.predict_proba(X_NEW.to_numpy()), expected)
+
+
+def test_columns_must_be_those_of_fit(fitted):
+    assert fitted.feature_names_in_.tolist() == list(X.columns)
+    assert fitted.n_features_in_ == 5
+    with pytest.raises(ValueError, match="seen at fit time, yet now missing:\n- age"):
+        fitted.predict(X_NEW.drop(columns="age"))
+    with pytest.raises(ValueError, match="same order"):
+        fitted.predict(X_NEW[X_NEW.columns[::-1]])
+    with pytest.raises(DataError, match=r"X has the shape \(0, 5\)"):
+        fitted.predict(X_NEW[:0])
+    with pytest.raises(DataError, match="2 columns named 'age'"):
+        CTRClassifier("LR").fit(pd.concat([X, X[["age"]]], axis=1), Y)
+
+
+def test_a_value_that_cannot_be_read_is_named(fitted):
+    with pytest.raises(DataError, match=r"the given table: column 'price', row 3: found .*cheap"):
+        fitted.predict(X_NEW.assign(price=["1", "2", "cheap"] + ["1"] * 197))
+
+
+def test_what_the_fit_does_not_know_is_a_logged_warning(fitted, caplog):
+    fitted.predict(X_NEW.assign(user="a stranger"))
+    assert "user" in caplog.text
+    assert "100.0%" in caplog.text
+
+
+def test_an_unfitted_one_says_so():
+    for method in ("predict", "predict_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(CTRClassifier(), method)(X)
+    with pytest.raises(NotFittedError):
+        CTRClassifier().save("nowhere")
+
+
+# classes and rows
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["yes", "no", "yes"], ["no", "yes"]),
+        ([True, False, True], [False, True]),
+        (np.array([1, -1, 1]), [-1, 1]),
+        ([1.0, 0.0, 1.0], [0.0, 1.0]),
+        (pd.Series([2, 1, 2], dtype="Int64"), [1, 2]),
+        (pd.Series(["b", "a", "b"], dtype="category"), ["a", "b"]),
+        (pd.Series([True, False, True], dtype="boolean"), [False, True]),
+    ],
+)
+def test_two_classes_of_any_type(labels, classes):
+    labels = labels_of(labels)
+    found = two_classes(labels)
+    assert found.tolist() == classes
+    assert clicks_of(labels, found, "y").tolist() == [True, False, True]
+
+
+def test_other_labels_are_refused():
+    with pytest.raises(ValueError, match=r"Only binary classification is supported\. The type of the target is multiclass\."):
+        two_classes(labels_of(["a", "b", "c"]))
+    with pytest.raises(DataError, match="y has one class only: 'a'"):
+        two_classes(labels_of(["a", "a"]))
+    with pytest.raises(ValueError, match="continuous"):
+        two_classes(labels_of([0.5, 1.5, 0.2]))
+    with pytest.raises(ValueError, match="NaN"):
+        labels_of([0.0, np.nan])
+    with pytest.raises(DataError, match=r"`y_val` has the label 'c' in row 2"):
+        clicks_of(labels_of(["a", "b", "c"]), np.array(["a", "b"]), "y_val")
+
+
+def test_the_draw_takes_its_share_of_each_class():
+    is_click = np.array([True] * 7 + [False] * 40)
+    rows = Rows({"n": np.arange(47)}, is_click, np.arange(47) + 1.0)
+    train, valid = rows.drawn(0.2, seed=3)
+    assert (valid.is_click.sum(), (~valid.is_click).sum()) == (1, 8)
+    assert sorted([*train.columns["n"], *valid.columns["n"]]) == [*range(47)]
+    for part in (train, valid):
+        np.testing.assert_array_equal(part.is_click, part.columns["n"] < 7)
+        np.testing.assert_array_equal(part.weights, part.columns["n"] + 1)
+    assert rows.drawn(0.2, seed=3)[1].columns["n"].tolist() == valid.columns["n"].tolist()
+    assert rows.drawn(0.2, seed=4)[1].columns["n"].tolist() != valid.columns["n"].tolist()
+    assert rows.drawn(0.999, seed=3)[0].is_click.tolist() == [True, False]  # one of each is left to learn from
+    with pytest.raises(DataError, match="a class has one row only"):
+        Rows({}, np.array([True, False, False]), None).drawn(0.2, seed=3)
+
+
+def test_rows_without_weight_are_left_out():
+    rows = Rows({"n": np.arange(4)}, np.array([True, False, True, False]), np.array([0.0, 2.0, 3.0, 0.0]))
+    kept = rows.weighted()
+    assert (kept.columns["n"].tolist(), kept.weights.tolist()) == ([1, 2], [2.0, 3.0])
+    with pytest.raises(DataError, match="one class only"):
+        Rows({}, np.array([True, False]), np.array([1.0, 0.0])).weighted()
+    with pytest.raises(DataError, match=r"`sample_weight` is -1 in row 1"):
+        CTRClassifier("LR").fit(X, Y, [1.0, -1.0] + [1.0] * 598)
+
+
+# parameters
+
+
+def test_parameters_in_parameters():
+    classifier = CTRClassifier("DeepFM", arguments={"dropout": 0.1}, training={"monitor": "auc"})
+    assert classifier.get_params()["arguments__dropout"] == 0.1
+    assert "arguments__dropout" not in classifier.get_params(deep=False)
+    twin = clone(classifier).set_params(arguments__dropout=0.2, training__patience=3, epochs=4)
+    assert (twin.arguments, twin.training, twin.epochs) == ({"dropout": 0.2}, {"monitor": "auc", "patience": 3}, 4)
+    assert classifier.arguments == {"dropout": 0.1}
+    assert CTRClassifier().set_params(arguments__dropout=0.2).arguments == {"dropout": 0.2}
+    with pytest.raises(ValueError, match="Invalid parameter 'argument'"):
+        classifier.set_params(argument__dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"model": "DeepFN"}, "Did you mean 'DeepFM'"),
+        ({"epochs": 0}, "training.epochs is 0"),
+        ({"optimizer": "sgd"}, "training.optimizer is 'sgd'"),
+        ({"training": {"patienc": 3}}, "Did you mean 'patience'"),
+        ({"training": {"seed": 3}}, "the parameter `random_state`"),
+        ({"validation_fraction": 1.5}, "`validation_fraction` is 1.5"),
+        ({"group": "usr"}, "'usr'"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named(parameters, message):
+    given = {"model": "LR", "epochs": 1, "schema": Schema([Categorical("user")], label="click"), **parameters}
+    with pytest.raises((ConfigError, DataError), match=message):
+        CTRClassifier(**given).fit(X, Y)
+
+
+def test_a_schema_of_ones_own(tmp_path):
+    features = [Categorical("user"), Sequence("genres", 2), Numeric("price", "scaled")]
+    schema = Schema(features, label=tfctr.Label("answer", positive="yes"), weight="age")
+    grid = {"random_state": np.random.RandomState(7), "epochs": np.int64(1), "learning_rate": np.float64(0.01)}
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    classifier = CTRClassifier("LR", schema=schema, group="user", batch_size=np.int64(100), **grid).fit(X, Y)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+    assert [feature.name for feature in classifier.schema_.features] == ["user", "genres", "price"]
+    assert (classifier.schema_.label, classifier.schema_.group, classifier.schema_.weight) == ("answer", "user", "age")
+    training = classifier.config_.training
+    expected = (1, 100, 0.01, np.random.RandomState(7).randint(2**31))
+    assert (training.epochs, training.batch_size, training.learning_rate, training.seed) == expected
+
+
+def test_without_scikit_learn_the_fix_is_named():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import tfctr\n"
+        "try: tfctr.CTRClassifier\n"
+        "except tfctr.errors.ConfigError as error: print(error.fix)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert found.stdout == 'pip install "tfctr[sklearn]"\n', found.stderr
+    assert "CTRClassifier" in dir(tfctr)
+    assert "CTRClassifier" not in tfctr.__all__  # `from tfctr import *` works without it
+
+
+# scikit-learn's tools
+
+
+@pytest.mark.slow
+def test_weights_count_in_training_and_rows_of_weight_zero_do_not():
+    schema = Schema([Categorical("user"), Numeric("price", "scaled")], label="click")
+    make = functools.partial(CTRClassifier, "LR", schema=schema, epochs=1)
+    valid = {"X_val": X_NEW, "y_val": Y_NEW}
+    weights = np.arange(600) % 3
+    kept = weights > 0
+    some = make().fit(X[kept], Y[kept], weights[kept], **valid).predict_proba(X_NEW)
+    np.testing.assert_array_equal(make().fit(X, Y, weights, **valid).predict_proba(X_NEW), some)
+    assert not np.allclose(make().fit(X[kept], Y[kept], **valid).predict_proba(X_NEW), some, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_arrays_have_columns_by_number():
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(300, 3))
+    labels = np.where(numbers[:, 0] + rng.normal(size=300) > 0, 1, -1)
+    classifier = CTRClassifier("LR", epochs=2, group="x0", schema=Schema([Numeric("x0"), Numeric("x2")], label="y"))
+    expected = classifier.fit(numbers, labels).predict_proba(numbers)
+    assert not hasattr(classifier, "feature_names_in_")
+    numbered = clone(classifier).fit(pd.DataFrame(numbers), labels)  # names that are no text are none
+    np.testing.assert_array_equal(numbered.predict_proba(numbers.tolist()), expected)
+    assert classifier.score(numbers, labels) > 0.6
+
+
+@pytest.mark.slow
+def test_pipelines_folds_and_grids():
+    schema = Schema([Categorical("user"), Numeric("price", "scaled")], label="click")
+    classifier = CTRClassifier("LR", schema=schema, epochs=3)
+    pipeline = make_pipeline(FunctionTransformer(lambda frame: frame[["user", "price"]]), classifier)
+    scores = cross_val_score(pipeline, X, Y, cv=2, scoring="roc_auc")
+    assert (scores > 0.65).all()
+    grid = {"learning_rate": [1e-9, 0.01], "training__monitor": ["auc"]}
+    search = GridSearchCV(classifier, grid, cv=2, scoring="neg_log_loss").fit(X, Y)
+    assert search.best_params_ == {"learning_rate": 0.01, "training__monitor": "auc"}
+    assert search.best_estimator_.config_.training.monitor == "auc"
+    assert search.score(X_NEW, Y_NEW) < 0
+
+
+@pytest.mark.slow
+def test_folds_in_processes_of_their_own():
+    schema = Schema([Categorical("user")], label="click")
+    classifier = CTRClassifier("LR", schema=schema, epochs=1)
+    apart = cross_val_score(classifier, X, Y, cv=2, n_jobs=2, scoring="roc_auc")
+    np.testing.assert_allclose(apart, cross_val_score(classifier, X, Y, cv=2, scoring="roc_auc"), rtol=1e-6)
+
+
+# scikit-learn's checks
+
+ESTIMATOR = CTRClassifier("LR", epochs=2)
+_LAST_BIT = "in float32 the place of a row in its batch may decide its last bit, and the check allows less than one"
+EXPECTED_TO_FAIL = {  # {check: (reason, whether it fails on every machine)}
+    "check_sample_weight_equivalence_on_dense_data": (
+        "a gradient step reads so many rows, whatever they weigh: a row that stands twice makes more steps than one of weight "
+        "2; and quantiles and vocabularies count rows",
+        True,
+    ),
+    "check_pipeline_consistency": (
+        "each of its columns tells the classes apart alone: `Schema.infer` takes that for the answer, and leaves them out",
+        True,
+    ),
+    "check_methods_sample_order_invariance": (_LAST_BIT, False),
+    "check_methods_subset_invariance": (_LAST_BIT, False),
+}
+WITHOUT_FIT = {
+    "check_estimator_cloneable",
+    "check_no_attributes_set_in_init",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_estimator_repr",
+    "check_valid_tag_types",
+    "check_mixin_order",
+    "check_all_zero_sample_weights_error",
+    "check_complex_data",
+    "check_supervised_y_no_nan",
+    "check_classifiers_regression_target",
+    "check_classifier_not_supporting_multiclass",
+    "check_classifiers_one_label_sample_weights",
+    "check_requires_y_none",
+    "check_fit1d",
+}
+
+
+def checks():
+    for number, (estimator, check) in enumerate(estimator_checks_generator(ESTIMATOR)):
+        name = check.func.__name__
+        marks = [] if name in WITHOUT_FIT else [pytest.mark.slow]
+        if name in EXPECTED_TO_FAIL:
+            reason, strict = EXPECTED_TO_FAIL[name]
+            marks.append(pytest.mark.xfail(reason=reason, strict=strict))
+        yield pytest.param(estimator, check, id=f"{number}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(("estimator", "check"), [*checks()])
+def test_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_the_checks_are_there():
+    names = {check.func.__name__ for _, check in estimator_checks_generator(ESTIMATOR)}
+    assert names >= WITHOUT_FIT | set(EXPECTED_TO_FAIL)
+    assert len(names) > 50
