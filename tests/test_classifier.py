@@ -100,6 +100,8 @@ def test_evaluate_gives_the_figures_of_the_library(fitted, saved):
     found = fitted.evaluate(X_NEW, Y_NEW)
     assert found == {name: value for name, value in expected.items() if name != "shares"}
     assert found["groups_used"] > 10
+    with pytest.raises(DataError, match="column 'user', the group, is missing in row 7"):
+        fitted.evaluate(X_NEW.assign(user=[*X_NEW.user[:7], None, *X_NEW.user[8:]]), Y_NEW)
     assert found["auc"] == pytest.approx(roc_auc_score(Y_NEW, fitted.predict_proba(X_NEW)[:, 1]), abs=1e-12)
 
 
@@ -261,14 +263,26 @@ def test_parameters_in_parameters():
         ({"optimizer": "sgd"}, "training.optimizer is 'sgd'"),
         ({"training": {"patienc": 3}}, "Did you mean 'patience'"),
         ({"training": {"seed": 3}}, "the parameter `random_state`"),
+        ({"training": {"epochs": 3}}, "the parameter `epochs`"),
+        ({"arguments": {"name": "LR"}}, "the parameter `model`"),
+        ({"arguments": "dropout"}, "`arguments` is 'dropout'"),
         ({"validation_fraction": 1.5}, "`validation_fraction` is 1.5"),
+        ({"validation_fraction": 0}, "`validation_fraction` is 0"),
+        ({"random_state": -1}, "`random_state` is -1"),
         ({"group": "usr"}, "'usr'"),
+        ({"schema": "schema.yaml"}, "`schema` is 'schema.yaml'"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_named(parameters, message):
     given = {"model": "LR", "epochs": 1, "schema": Schema([Categorical("user")], label="click"), **parameters}
     with pytest.raises((ConfigError, DataError), match=message):
         CTRClassifier(**given).fit(X, Y)
+
+
+@pytest.mark.parametrize("given", [{"X_val": X}, {"y_val": Y}, {"sample_weight_val": [1]}])
+def test_validation_rows_come_with_their_labels(given):
+    with pytest.raises(ConfigError, match="one is missing"):
+        CTRClassifier("LR").fit(X, Y, **given)
 
 
 def test_a_schema_of_ones_own(tmp_path):
@@ -317,13 +331,26 @@ def test_weights_count_in_training_and_rows_of_weight_zero_do_not():
 def test_arrays_have_columns_by_number():
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(300, 3))
+    numbers[:, 1] = rng.integers(0, 9, 300)
     labels = np.where(numbers[:, 0] + rng.normal(size=300) > 0, 1, -1)
-    classifier = CTRClassifier("LR", epochs=2, group="x0", schema=Schema([Numeric("x0"), Numeric("x2")], label="y"))
+    schema = Schema([Numeric("x0"), Numeric("x2")], label="y")
+    classifier = CTRClassifier("LR", epochs=9, learning_rate=0.1, group="x1", schema=schema)
     expected = classifier.fit(numbers, labels).predict_proba(numbers)
     assert not hasattr(classifier, "feature_names_in_")
     numbered = clone(classifier).fit(pd.DataFrame(numbers), labels)  # names that are no text are none
     np.testing.assert_array_equal(numbered.predict_proba(numbers.tolist()), expected)
     assert classifier.score(numbers, labels) > 0.6
+    assert classifier.evaluate(numbers, labels)["groups_used"] == 9
+
+
+@pytest.mark.slow
+def test_a_table_of_arrow_is_learnt_as_one_of_pandas():
+    X_arrow = pa.Table.from_pandas(X, preserve_index=False)
+    models = [CTRClassifier("LR", epochs=1).fit(frame, Y) for frame in (X, X_arrow)]
+    assert [model.n_features_in_ for model in models] == [5, 5]
+    np.testing.assert_array_equal(models[0].feature_names_in_, models[1].feature_names_in_)
+    assert models[0].schema_ == models[1].schema_
+    np.testing.assert_array_equal(models[0].predict_proba(X_NEW), models[1].predict_proba(X_NEW))
 
 
 @pytest.mark.slow
@@ -355,7 +382,7 @@ _LAST_BIT = "in float32 the place of a row in its batch may decide its last bit,
 EXPECTED_TO_FAIL = {  # {check: (reason, whether it fails on every machine)}
     "check_sample_weight_equivalence_on_dense_data": (
         "a gradient step reads so many rows, whatever they weigh: a row that stands twice makes more steps than one of weight "
-        "2; and quantiles and vocabularies count rows",
+        "2; quantiles and vocabularies count rows; and here one class has one weighted row, none for validation",
         True,
     ),
     "check_pipeline_consistency": (

@@ -18,15 +18,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tfctr.classifier.rows import Rows, clicks_of, labels_of, two_classes, weights_of
+from tfctr.classifier.rows import Rows, clicks_of, group_codes, labels_of, two_classes, weights_of
 from tfctr.config import Config, Training
-from tfctr.data import Dataset, prepare
+from tfctr.data import prepare
 from tfctr.data.encoding import Fit, Reading
 from tfctr.data.staging import Wanted
-from tfctr.errors import ConfigError, DataError, require
+from tfctr.errors import ConfigError, DataError, choose, require, require_count
 from tfctr.evaluation import figures
 from tfctr.evaluation.scoring import scored_table
-from tfctr.models import CTRModel
+from tfctr.models import MODELS, CTRModel
 from tfctr.schema import Schema
 from tfctr.storage import atomic_folder
 from tfctr.training import suggest, train
@@ -155,21 +155,26 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
             DataError: a column or value that cannot be used, or rows of another number of classes than two.
             TrainingError: a loss term became non-finite.
         """
+        given = self._given()
+        fix = "give both, and sample_weight_val only beside them"
+        is_whole = (X_val is None) == (y_val is None) and (X_val is not None or sample_weight_val is None)
+        require(is_whole, "of `X_val` and `y_val` one is missing.", fix=fix)
         name = getattr(y, "name", None)
         columns, y, weights = self._read(X, y, sample_weight, reset=True)
         classes = two_classes(y)
-        seed = self._seed()
         rows = Rows(columns, y == classes[1], weights).weighted()
         if X_val is None:
-            rows, valid = rows.drawn(self.validation_fraction, seed)
+            rows, valid = rows.drawn(self.validation_fraction, given["training"]["seed"])
         else:
             columns, y, weights = self._read(X_val, y_val, sample_weight_val)
             valid = Rows(columns, clicks_of(y, classes, "y_val"), weights).weighted()
         with tempfile.TemporaryDirectory(prefix="tfctr-fit-") as folder, _global_draws_kept():
             schema, tables = self._schema_and_tables(name, train=rows, valid=valid)
             dataset = prepare(schema, train=tables["train"], valid=tables["valid"], out=Path(folder, "data"))
+            config = suggest(dataset, self.model).to_dict()
+            config = Config.from_dict({section: config[section] | values for section, values in given.items()})
             console = None if self.verbose else rich.console.Console(quiet=True)
-            run = train(self._configured(dataset, seed), dataset, Path(folder, "run"), console)
+            run = train(config, dataset, Path(folder, "run"), console)
             fit = Path(folder, "fit")
             fit.mkdir()
             Fit.of(dataset).save(fit, {}, {})
@@ -179,6 +184,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         self.schema_ = dataclasses.replace(dataset.schema, folder=None)
         self.config_ = run.config
         self.history_ = run.history
+        if "warning" in run.metrics:
+            _LOG.warning(run.metrics["warning"])
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -201,7 +208,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         """
         probabilities = self._click_probabilities(X)
         columns, y, weights = self._read(X, y, sample_weight)
-        groups = None if self.schema_.group is None else np.asarray(columns[self.schema_.group])
+        group = self.schema_.group
+        groups = None if group is None else group_codes(columns[group], group)
         return figures(clicks_of(y, self.classes_, "y"), probabilities, groups, weights)
 
     def save(self, folder: StrPath) -> None:
@@ -277,11 +285,36 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
 
     # settings
 
+    def _given(self) -> dict[str, dict[str, Any]]:
+        """What the parameters say of a run, by the sections of a `Config`. Raises `ConfigError` for what cannot be used."""
+        own = {key: _plain(getattr(self, key)) for key in ("epochs", "batch_size", "learning_rate", "optimizer")}
+        own = {"seed": self._seed(), **{key: value for key, value in own.items() if value is not None}}
+        given = {
+            "model": self._nested("arguments", name="model") | {"name": self.model},
+            "training": self._nested("training", seed="random_state", **{key: key for key in own if key != "seed"}) | own,
+        }
+        Config.from_dict(given)
+        is_schema = self.schema is None or isinstance(self.schema, Schema)
+        require(is_schema, f"`schema` is {self.schema!r}.", fix="give a tfctr.Schema, such as tfctr.Schema.load('schema.yaml')")
+        choose(MODELS, self.model, "model")
+        return given
+
+    def _nested(self, parameter: str, **taken: str) -> dict[str, Any]:
+        """A parameter that is a mapping, as plain data. Raises `ConfigError` for a key that another parameter has `taken`."""
+        values = getattr(self, parameter)
+        is_mapping = values is None or isinstance(values, Mapping)
+        require(is_mapping, f"`{parameter}` is {values!r}.", fix="give a dictionary")
+        for key in taken.keys() & (values or {}).keys():
+            raise ConfigError(f"`{parameter}` has {key!r}.", fix=f"give it as the parameter `{taken[key]}`")
+        return _plain(values or {})
+
     def _seed(self) -> int:
         state = self.random_state
         if state is None:
             return Training().seed
-        return int(state if isinstance(state, numbers.Integral) else check_random_state(state).randint(2**31))
+        seed = state if isinstance(state, numbers.Integral) else check_random_state(state).randint(2**31)
+        require_count("random_state", seed, 0, 2**31 - 1)
+        return int(seed)
 
     def _schema_and_tables(self, label: Any, **splits: Rows) -> tuple[Schema, dict[str, dict[str, Any]]]:
         """The schema to fit, and a table for each split; `label` is what the label's column would like to be called."""
@@ -298,17 +331,6 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
                 fix = f"{error.fix}; or say what the columns are: schema=tfctr.Schema([...], label='click')"
                 raise DataError(error.problem, fix=fix) from error
         return dataclasses.replace(schema, label=label, weight=weight, group=self.group or schema.group), tables
-
-    def _configured(self, dataset: Dataset, seed: int) -> Config:
-        own = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate", "optimizer")} | {"seed": seed}
-        training = _plain(self.training or {})
-        for name in own.keys() & training.keys():
-            parameter = "random_state" if name == "seed" else name
-            raise ConfigError(f"`training` has {name!r}.", fix=f"give it as the parameter `{parameter}`")
-        chosen = suggest(dataset, self.model).to_dict()
-        chosen["model"] |= _plain(self.arguments or {})
-        chosen["training"] |= training | {name: _plain(value) for name, value in own.items() if value is not None}
-        return Config.from_dict(chosen)
 
 
 def _free(name: str, taken: Collection[str]) -> str:

@@ -4,9 +4,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from tfctr.data.tables import arrow_array
 from tfctr.errors import DataError, require, require_number
 
 
@@ -33,7 +35,8 @@ class Rows:
 
     def drawn(self, fraction: float, seed: int) -> "tuple[Rows, Rows]":
         """The rows for training and for validation: of each class so many for each, and at least one."""
-        require_number("validation_fraction", fraction, 0, 1)
+        require_number("validation_fraction", fraction)
+        require(0 < fraction < 1, f"`validation_fraction` is {fraction:g}.", fix="use a number between 0 and 1")
         draw = np.random.default_rng(seed)
         is_valid = np.zeros(len(self.is_click), bool)
         for rows in (np.flatnonzero(self.is_click), np.flatnonzero(~self.is_click)):
@@ -88,3 +91,16 @@ def weights_of(sample_weight: Any) -> np.ndarray:
     fix = "give weights of at least 0"
     require(weights[row] >= 0, f"`sample_weight` is {weights[row]:g} in row {row}.", fix=fix, error=DataError)
     return weights
+
+
+def group_codes(column: Any, name: str) -> np.ndarray:
+    """A whole number for each distinct value of a column, `(rows,)`. Raises `DataError` where one is missing.
+
+    >>> group_codes(["b", "a", "b"], "user").tolist()
+    [0, 1, 0]
+    """
+    values = arrow_array(column)
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    row = values.is_null().index(True).as_py()
+    require(row < 0, f"column {name!r}, the group, is missing in row {row}.", fix="drop such rows", error=DataError)
+    return values.dictionary_encode().indices.to_numpy()

@@ -37,7 +37,7 @@ def read_table(source: RawTable, what: str, roles: Collection[str], whole: bool 
     for position in sorted(needed, key=lambda position: order.get(names[position], len(order))):  # the first says how many rows
         values = column_at(position)
         try:
-            given = _arrow(values)
+            given = arrow_array(values)
             array = _simpler(given)
             if rows is None:
                 rows = len(array)
@@ -85,7 +85,8 @@ def _simpler(array: Any) -> Any:
     return array if kind == array.type else array.cast(kind)
 
 
-def _arrow(values: Any) -> Any:
+def arrow_array(values: Any) -> Any:
+    """One column of any table, exactly. Raises what Arrow raises for values that it does not take."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if hasattr(values, "to_arrow"):  # of polars
