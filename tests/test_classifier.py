@@ -192,6 +192,8 @@ def test_an_unfitted_one_says_so():
         (pd.Series([2, 1, 2], dtype="Int64"), [1, 2]),
         (pd.Series(["b", "a", "b"], dtype="category"), ["a", "b"]),
         (pd.Series([True, False, True], dtype="boolean"), [False, True]),
+        (pd.Series([True, False, True], dtype=object), [False, True]),
+        (pd.Series(["b", "a", "b"], dtype="string"), ["a", "b"]),
     ],
 )
 def test_two_classes_of_any_type(labels, classes):
@@ -210,6 +212,12 @@ def test_other_labels_are_refused():
         two_classes(labels_of([0.5, 1.5, 0.2]))
     with pytest.raises(ValueError, match="NaN"):
         labels_of([0.0, np.nan])
+    for missing in (["a", None], pd.Series(["a", None], dtype="string"), pd.Series([1, None], dtype="Int64", name="y")):
+        with pytest.raises(ValueError, match=r"y is missing in row 1|NaN"):
+            labels_of(missing)
+    for mixed in (["a", 1], [True, "a"]):
+        with pytest.raises(DataError, match="several types"):
+            labels_of(np.array(mixed, dtype=object))
     with pytest.raises(DataError, match=r"`y_val` has the label 'c' in row 2"):
         clicks_of(labels_of(["a", "b", "c"]), np.array(["a", "b"]), "y_val")
 

@@ -54,11 +54,24 @@ class Rows:
 
 
 def labels_of(y: Any) -> np.ndarray:
-    """Labels as an array, `(rows,)`. Raises `ValueError` where they are missing, infinite, or of more than one column."""
+    """Labels as an array, `(rows,)`. Raises `ValueError` where they are missing, of several types or columns, or infinite."""
     require(y is not None, "the estimator requires y to be passed, but the target y is None.", fix="give a class for each row")
     y = column_or_1d(y, warn=True)
+    y = _of_one_type(y) if y.dtype == object else y
     assert_all_finite(y, input_name="y")
     return y
+
+
+def _of_one_type(y: np.ndarray) -> np.ndarray:
+    """Labels that are Python objects, all of them there: text as it is, numbers and truth values as NumPy has them."""
+    try:
+        values = pa.array(y, from_pandas=True)
+    except pa.ArrowException as error:
+        raise DataError(f"y holds values of several types: {error}.", fix="write all labels alike") from error
+    row = values.is_null().index(True).as_py()
+    require(row < 0, f"y is missing in row {row}.", fix="drop such rows", error=DataError)
+    is_plain = pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    return values.to_numpy(zero_copy_only=False) if is_plain else y
 
 
 def two_classes(y: np.ndarray) -> np.ndarray:
