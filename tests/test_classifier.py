@@ -424,7 +424,7 @@ WITHOUT_FIT = {
 def checks():
     for number, (estimator, check) in enumerate(estimator_checks_generator(ESTIMATOR)):
         name = check.func.__name__
-        marks = [] if name in WITHOUT_FIT else [pytest.mark.slow]
+        marks = [] if name in WITHOUT_FIT else [pytest.mark.every]
         if name in EXPECTED_TO_FAIL:
             reason, strict = EXPECTED_TO_FAIL[name]
             marks.append(pytest.mark.xfail(reason=reason, strict=strict))

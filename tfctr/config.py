@@ -71,6 +71,8 @@ class Training(_Section):
         precision: a Keras dtype policy; embedding tables and logits stay float32.
         seed: of the initial weights, of dropout and of the order of rows.
         steps_per_execution: gradient steps in one call of the graph; above 1 only helps with small batches.
+        replay: with a warm start, how many training rows of the earlier run are trained on beside the new ones, as a share of
+            these: 0.5 is one for two.
     """
 
     batch_size: _CountOrAuto = 10_000
@@ -88,6 +90,7 @@ class Training(_Section):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     seed: int = pydantic.Field(default=1, ge=0, lt=_MOST)
     steps_per_execution: _Count = 1
+    replay: pydantic.NonNegativeFloat = 0.0
 
 
 def batch_size_for(rows: int) -> int:

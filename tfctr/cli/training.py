@@ -40,6 +40,17 @@ def train(
     checkpoint_every: Annotated[
         str | None, typer.Option(metavar="STEPS|TIME", help="Within an epoch, too: 1000, or 10min. [default: at its end]")
     ] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin where this run ended; by default one epoch by its settings.")
+    ] = None,
+    new_rows: Annotated[
+        str, typer.Option(help="With --warm-start: where new tokens start, out_of_vocabulary or random.")
+    ] = "out_of_vocabulary",
+    learning_rate: Annotated[float | None, typer.Option(help="The same as --set training.learning_rate=X.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="The same as --set training.epochs=N.")] = None,
+    replay: Annotated[
+        float | None, typer.Option(help="The same as --set training.replay=X: rows of --warm-start's table, for each new one.")
+    ] = None,
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
     ] = True,
@@ -52,6 +63,8 @@ def train(
     Example: tfctr train examples/frappe_tf4ctr.yaml --data runs/data --out runs/tf4ctr --set training.epochs=5 --seed 2
 
     Example: tfctr train --data runs/data --out runs/first --resume --checkpoint-every 10min
+
+    Example: tfctr train --data runs/tuesday --out runs/second --warm-start runs/first --epochs 1 --replay 0.2
     """
     from tfctr import malloc
     from tfctr.config import Config
@@ -61,7 +74,8 @@ def train(
     if data is None and not (resume and (out / "config.yaml").exists()):
         raise ConfigError("`--data` is missing.", fix="name the --out folder of `tfctr prepare`")
     every = int(checkpoint_every) if checkpoint_every and checkpoint_every.isdecimal() else checkpoint_every
-    overrides = [*(set or []), *([] if seed is None else [f"training.seed={seed}"])]
+    short = {"seed": seed, "learning_rate": learning_rate, "epochs": epochs, "replay": replay}
+    overrides = [*(set or []), *(f"training.{key}={value}" for key, value in short.items() if value is not None)]
     # Before TensorFlow is imported: a typing error shows at once.
     named = (
         Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
@@ -75,12 +89,16 @@ def train(
 
     from tfctr import training
     from tfctr.data import Dataset
+    from tfctr.training.warm import next_config
 
     dataset = Dataset.load(data or read_json(out / "environment.json")["data"]["folder"])
-    if config is None and (model or overrides or not resume):
+    given = bool(config or model or overrides)
+    if config is None and model is None and warm_start is not None:
+        named = Config.from_dict(next_config(training.load_run(warm_start)).to_dict(), overrides)
+    elif config is None:
         named = training.suggest(dataset, named.model.name, overrides)
-    chosen = None if resume and not (config or model or overrides) else named
-    run = training.train(chosen, dataset, out, resume=resume, checkpoint_every=every)
+    more = {"resume": resume, "checkpoint_every": every, "warm_start": warm_start, "new_rows": new_rows}
+    run = training.train(named if given or not resume else None, dataset, out, **more)
     show({"folder": str(out), **run.metrics}, json)
     say_next(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
 

@@ -144,6 +144,16 @@ class Split:
         shards = [np.ascontiguousarray(ids, np.int32)]
         return cls(name, shards, columns["labels"], columns.get("groups"), columns.get("weights"))
 
+    def joined_by(self, ids: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Self:
+        """A split of these rows, and further ones behind them; without groups."""
+        if (weights is None) != (self.weights is None):
+            raise ConfigError("one of two splits that are joined has weights.", fix="prepare both with a weight, or none")
+        both = None if self.weights is None or weights is None else np.concatenate([self.weights, weights])
+        shards = [*self._shards, np.ascontiguousarray(ids, np.int32)]
+        joined = type(self)(self.name, shards, np.concatenate([self.labels, labels]), weights=both, digest=self.digest)
+        joined.memory_limit = self.memory_limit
+        return joined
+
     def describe(self, manifest: dict[str, Any]) -> None:
         """Set what `prepare` has counted of this split, as far as the manifest has it."""
         entry = manifest["splits"][self.name]

@@ -106,6 +106,12 @@ class ExactLazyAdam(LazyAdam):
         tf.cond((step + 1) % (_RING // 2) == 0, lambda: self._settle(variable), lambda: step)
         self._make_up(variable, rows, step)
 
+    def begin_here(self) -> None:
+        """Take weights and moments of all rows, which were set from outside, for those of the last step made."""
+        for steps, tails in self._waiting.values():
+            steps.assign(tf.fill(steps.shape, tf.cast(self.iterations, tf.int32)))
+            tails.assign(tf.zeros_like(tails))
+
     def settle(self) -> None:
         """Apply to all rows of all tables that are not frozen the steps that they missed."""
         for index in self._waiting:

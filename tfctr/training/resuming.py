@@ -9,6 +9,7 @@ from tfctr.config import Config
 from tfctr.data.dataset import Dataset
 from tfctr.errors import ConfigError, StorageError
 from tfctr.storage import locked, read_json, remove_folder, require_free, sha256
+from tfctr.training.run import Run, load_run
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -74,6 +75,13 @@ def dataset_of(folder: Path, data: Dataset | StrPath | None) -> Dataset:
         problem = f"{dataset.folder} is not the dataset that {folder} is trained on."
         raise StorageError(problem, fix="give the place of that one, or train anew, into another folder")
     return dataset
+
+
+def earlier_run(folder: Path) -> Run | None:
+    """The run from which this one has its warm start, if it has one and still needs its rows."""
+    warm = read_json(folder / "environment.json").get("warm_start")
+    replays = Config.load(folder / "config.yaml").training.replay
+    return load_run(warm["folder"]) if warm and replays else None
 
 
 def config_of(folder: Path, given: Config | None, dataset: Dataset) -> Config:

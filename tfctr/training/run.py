@@ -53,9 +53,13 @@ class Run:
     @property
     def origin(self) -> dict[str, Any]:
         """What a model card says of where the model comes from; nothing in it names a folder of this machine."""
-        data = {name: value for name, value in self.environment["data"].items() if name != "folder"}
+        nameless = {
+            part: {name: value for name, value in self.environment[part].items() if name != "folder"}
+            for part in ("data", "warm_start")
+            if part in self.environment
+        }
         digest = self.metrics.get("model_sha256")
-        return {"config": self.config.to_dict(), "environment": {**self.environment, "data": data}, "model_sha256": digest}
+        return {"config": self.config.to_dict(), "environment": {**self.environment, **nameless}, "model_sha256": digest}
 
     @property
     def data(self) -> Path:

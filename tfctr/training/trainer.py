@@ -33,6 +33,7 @@ from tfctr.training.resuming import (
     LOCK,
     config_of,
     dataset_of,
+    earlier_run,
     has_checkpoint,
     hold,
     is_finished,
@@ -43,6 +44,8 @@ from tfctr.training.run import Run, load_run
 from tfctr.training.schedule import PlateauSchedule
 from tfctr.training.suggestion import rate_of, suggest
 from tfctr.training.suspects import suspicion
+from tfctr.training.warm import NewRows, next_config, with_replay
+from tfctr.training.warm import warm_start as carry
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -55,6 +58,8 @@ def train(
     console: rich.console.Console | None = None,
     resume: bool = False,
     checkpoint_every: int | str | None = None,
+    warm_start: Run | StrPath | None = None,
+    new_rows: NewRows = "out_of_vocabulary",
 ) -> Run:
     """Train a model on a prepared dataset and keep the run in a new folder.
 
@@ -68,12 +73,16 @@ def train(
     and its bits are those of a run that was not stopped. The same call serves for both: it begins a run where there is none,
     goes on with one that was stopped, and returns one that is finished.
 
+    With `warm_start` the model begins with what an earlier run has learnt, token by token: see `tfctr.training.warm_start`,
+    whose report `environment.json` keeps. `training.replay` of the configuration adds rows of that run's training table.
+
     A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true; and
     the `findings` of the training and validation splits are, before.
 
     Args:
-        config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables; of a run that
-            goes on, its own, and any other is refused.
+        config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables; with a warm
+            start that of the earlier run, changed so that it does not undo what it has learnt: one epoch at the learning rate
+            of its best one, and an L2 term of the rows of a batch; of a run that goes on, its own, and any other is refused.
         data: a prepared `Dataset`, or its folder; of a run that goes on, by default its own.
         out: the run folder; must not exist, or be empty, or hold a run that was killed in its first epoch. Of two runs that
             begin in it at once, one is refused.
@@ -81,13 +90,15 @@ def train(
         resume: go on with the run in `out`, if there is one.
         checkpoint_every: steps, or time such as `"10min"`, from one checkpoint to the next within an epoch, at whose end there
             is always one.
+        warm_start: an earlier run, or its folder. A run that goes on knows its own.
+        new_rows: where rows of new tokens start, as in `tfctr.training.warm_start`.
 
     Returns:
         The `Run`.
 
     Raises:
         ConfigError: a model or argument that does not exist, a dataset without a valid split, no `data` or no `out`; another
-            configuration than that of the run that is to go on.
+            configuration than that of the run that is to go on; a warm start from another architecture; `replay` without one.
         DataError: validation rows with one class only.
         StorageError: `data` is no prepared dataset, or not that of the run; `out` already holds something, or, with `resume`,
             a run without a whole checkpoint.
@@ -103,14 +114,17 @@ def train(
     if goes_on:
         dataset = dataset_of(folder, data)
         config = config_of(folder, config, dataset)
+        earlier = earlier_run(folder)
     elif data is None:
         raise ConfigError("`data` is missing.", fix=f"{folder} holds no run to go on with: name the data of a new one")
     else:
         dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-        config = (config or suggest(dataset)).for_rows(dataset.train.rows)
+        earlier = warm_start if warm_start is None or isinstance(warm_start, Run) else load_run(warm_start)
+        config = (config or (suggest(dataset) if earlier is None else next_config(earlier))).for_rows(dataset.train.rows)
     _require_two_classes(dataset.valid)
     for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
         _LOG.warning(finding)
+    train_split = _with_replay(config.training, dataset, earlier)
     checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
     keras.utils.set_random_seed(config.training.seed)
     with dtype_policy(config.training.precision), contextlib.ExitStack() as training:
@@ -120,13 +134,31 @@ def train(
             training.enter_context(hold(folder))
             say_other_environment(folder, environment)
         else:
+            if earlier is not None:
+                environment["warm_start"] = {**carry(model, earlier, new_rows), **_name_of(earlier)}
             _begin(model, config, dataset, folder, environment, training)
-        _fit(model, config.training, dataset, folder, console, checkpoint)
+        _fit(model, config.training, dataset, train_split, folder, console, checkpoint)
         (folder / LOCK).unlink(missing_ok=True)
     run = load_run(folder)
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
+
+
+def _with_replay(settings: Training, dataset: Dataset, earlier: Run | None) -> Split:
+    """The training rows, those that are replayed among them."""
+    if not settings.replay:
+        return dataset.train
+    if earlier is None:
+        raise ConfigError(
+            f"training.replay is {settings.replay}, and there is no earlier run whose rows it means.",
+            fix="give one: warm_start=RUN (--warm-start RUN); or set it to 0",
+        )
+    return with_replay(dataset.train, dataset.schema, earlier.dataset(), settings.replay, settings.seed)
+
+
+def _name_of(earlier: Run) -> dict[str, Any]:
+    return {"folder": str(earlier.folder.resolve()), "model_sha256": earlier.metrics.get("model_sha256")}
 
 
 def _begin(
@@ -139,7 +171,7 @@ def _begin(
 ) -> None:
     """Prepare a fresh model for its first step, make the folder of its run, and hold that while it is trained."""
     model.get_config()  # a model that no file can keep is refused now, and not after its first epoch
-    if config.training.start == "click_rate":
+    if config.training.start == "click_rate" and "warm_start" not in environment:
         model.start_at(rate_of(dataset.train))
     with atomic_folder(folder) as new:
         config.save(new / "config.yaml")
@@ -151,12 +183,13 @@ def _fit(
     model: CTRModel,
     settings: Training,
     dataset: Dataset,
+    train: Split,
     folder: Path,
     console: rich.console.Console | None,
     checkpoint: Checkpoint,
 ) -> None:
     """Train the model, and keep each epoch in the folder of its run."""
-    rows = dataset.train.rows
+    rows = train.rows
     batch_size = settings.batch_size
     assert isinstance(batch_size, int)  # `Config.for_rows` has chosen one
     schedule = PlateauSchedule(
@@ -170,7 +203,7 @@ def _fit(
     with _nothing_or_whole_epochs(folder, progress), progress:
         progress.say(_title(model, dataset, settings))
         model.fit(
-            dataset.train.batches(batch_size, seed=settings.seed),
+            train.batches(batch_size, seed=settings.seed),
             validation_data=dataset.valid.batches(batch_size),
             epochs=settings.epochs,
             callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress, checkpoint],
