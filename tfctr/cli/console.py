@@ -24,6 +24,7 @@ MissingTexts = Annotated[
     list[str] | None,
     typer.Option("--missing", metavar="TEXT", help="Means a missing value in text files: NA. May be repeated."),
 ]
+Plot = Annotated[Path | None, typer.Option("--plot", help="A .png, .svg or .pdf file to write.")]
 MemoryLimit = Annotated[str, typer.Option("--memory-limit", help="What the engine may hold at a time.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the engine; all if absent.")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp1252.")]

@@ -12,6 +12,7 @@ from tfctr.cli.console import (
     Json,
     MemoryLimit,
     MissingTexts,
+    Plot,
     Separator,
     Threads,
     drift_lines,
@@ -24,7 +25,8 @@ from tfctr.cli.console import (
     say_shares,
     show,
 )
-from tfctr.cli.drift_plot import draw, require_plot
+from tfctr.cli.drift_plot import draw
+from tfctr.cli.plots import require_plot
 from tfctr.cli.starter import init
 from tfctr.errors import ConfigError, StorageError
 
@@ -173,7 +175,7 @@ def drift(
     max_psi: Annotated[float | None, typer.Option(help="The most that a PSI may be, beyond chance: 0.25.")] = None,
     max_unseen: Annotated[float | None, typer.Option(help="The most unseen tokens beyond the expected share: 0.2.")] = None,
     max_missing: Annotated[float | None, typer.Option(help="The most missing rows beyond training's share: 0.1.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file to write.")] = None,
+    plot: Plot = None,
     memory_limit: MemoryLimit = "1GB",
     threads: Threads = None,
     separator: Separator = None,
