@@ -162,6 +162,29 @@ def drift_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def importance_lines(found: Mapping[str, Any]) -> list[str]:
+    """What `tfctr.evaluation.importance` has found as a table, in its order; `+-` is the standard deviation over the repeats.
+
+    >>> rise = {"log_loss_rise": 0.02, "log_loss_rise_std": 0.001}
+    >>> for line in importance_lines({"features": {"user": {"auc_fall": 0.1234, "auc_fall_std": 0.002, **rise}}}):
+    ...     print(line)
+    feature  AUC falls by       +-  log loss rises by       +-  gAUC falls by       +-
+    user          0.12340  0.00200            0.02000  0.00100              -        -
+    """
+    features = found["features"]
+    titles = {"auc_fall": "AUC falls by", "log_loss_rise": "log loss rises by", "group_auc_fall": "gAUC falls by"}
+    wide = max(map(len, ("feature", *features)))
+    lines = ["  ".join([f"{'feature':<{wide}}", *(f"{title}  {'+-':>7}" for title in titles.values())])]
+    for name, figures in features.items():
+        texts = [f"{name:<{wide}}"]
+        for figure, title in titles.items():
+            for key, width in ((figure, len(title)), (f"{figure}_std", 7)):
+                value = figures.get(key, math.nan)
+                texts.append(f"{'-' if math.isnan(value) else f'{value:.5f}':>{width}}")
+        lines.append("  ".join(texts))
+    return lines
+
+
 def say_next(text: str) -> None:
     """Say on stderr what to do next."""
     typer.echo(f"next: {text}", err=True)

@@ -12,11 +12,14 @@ from tfctr.cli.console import (
     MemoryLimit,
     MissingTexts,
     Moved,
+    Plot,
     RunFolder,
     Separator,
     Threads,
     far_from_training,
+    importance_lines,
     layout,
+    print_json,
     say_next,
     say_shares,
     show,
@@ -173,6 +176,43 @@ def score(
     say_shares("table", said["shares"])
 
 
+def importance(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    repeats: Annotated[int, typer.Option(help="Permutations a feature; each is a pass over the rows.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the permutations, and of the draw of --rows.")] = 0,
+    rows: Annotated[int | None, typer.Option(help="At most so many rows, drawn. [default: all]")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows scored at a time.")] = 10_000,
+    plot: Plot = None,
+    data: Moved = None,
+    json: Json = False,
+) -> None:
+    """Print how much worse a run is when one feature's values are permuted: the fall of AUC and gAUC, the rise of log loss.
+
+    Features that say the same share their importance, or hide it: see docs/training.md.
+
+    Example: tfctr importance runs/tf4ctr --rows 100000 --plot importance.svg
+    """
+    from tfctr.cli.importance_plot import draw
+    from tfctr.cli.plots import require_plot
+    from tfctr.evaluation import importance
+    from tfctr.training import load_run
+
+    if plot is not None:
+        require_plot(plot)
+    given = {"repeats": repeats, "seed": seed, "rows": rows, "batch_size": batch_size}
+    found = importance(load_run(run), split, data=data, **given)
+    if plot is not None:
+        draw(found, plot)
+    if json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(importance_lines(found)))
+    base = found["base"]
+    drawn = "" if found["rows"] == found["of_rows"] else f" of {found['of_rows']:,}, drawn by the seed {seed}"
+    typer.echo(f"{split}: {found['rows']:,} rows{drawn}; AUC {base['auc']:.6f}, log loss {base['log_loss']:.6f}", err=True)
+
+
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model: its arguments, defaults, meaning.")] = None,
     json: Json = False,
@@ -200,4 +240,4 @@ def _default_and_meaning(meaning, default=...):
     return f"{'required' if default is ... else repr(default):<16}  {meaning or ''}".rstrip()
 
 
-COMMANDS = (train, evaluate, score, models)
+COMMANDS = (train, evaluate, importance, score, models)

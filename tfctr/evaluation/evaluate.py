@@ -8,10 +8,10 @@ from typing import Any
 from tfctr import metrics
 from tfctr.data.encoding import Reading
 from tfctr.data.separated import Layout
-from tfctr.data.split import SPLITS, Split
+from tfctr.data.split import Split
 from tfctr.data.staging import Wanted
-from tfctr.errors import ConfigError, choose
-from tfctr.evaluation.scoring import scored_table
+from tfctr.errors import ConfigError
+from tfctr.evaluation.scoring import model_and_split, scored_table
 from tfctr.models import CTRModel
 from tfctr.schema import RawTable
 from tfctr.training import Run
@@ -68,11 +68,7 @@ def evaluate(
         scored, found = scored_table(model, table, batch_size, data, Reading(Wanted(), layout, memory_limit, threads))
         where = "given table"
     else:
-        if isinstance(model, Run):
-            split = getattr(model.dataset(data), choose(SPLITS, "test" if split is None else split, "split"))
-            model = model.model
-        if isinstance(split, str) or split is None:
-            raise ConfigError("there are no rows to evaluate.", fix="pass a split of a dataset, such as dataset.test")
+        model, split = model_and_split(model, split, data, default="test")
         labels = split.labels  # where there are none, it is said before any row is scored
         probabilities = model.predict(split.batches(batch_size, shuffle=False), verbose=0)
         scored = {"labels": labels, "probabilities": probabilities, "groups": split.groups, "weights": split.weights}

@@ -18,8 +18,9 @@ from tfctr.data.encoding import Fit, OpenTable, Reading, open_table, require_tab
 from tfctr.data.engine import quiet, refuse_storage_failures
 from tfctr.data.separated import Layout
 from tfctr.data.shares import shares_of
+from tfctr.data.split import SPLITS, Split
 from tfctr.data.staging import Wanted
-from tfctr.errors import ConfigError, DataError, did_you_mean
+from tfctr.errors import ConfigError, DataError, choose, did_you_mean
 from tfctr.models import CTRModel
 from tfctr.schema import RawTable
 from tfctr.storage import atomic_file, require_free, temporary_folder
@@ -77,7 +78,7 @@ def score(
         StorageError: a file is missing or corrupt, or `out` exists.
     """
     path = Path(out)
-    _require_model(model)
+    require_run_or_model(model)
     layout = Layout(separator, columns, missing, encoding)
     _require_out(path)
     _require_rows("batch_size", batch_size)
@@ -93,7 +94,7 @@ def score(
         with open_table(fit, table, work, reading, "given") as rows, atomic_file(path, "wb") as file:
             schema = _file_schema(rows, names)
             blocks = rows.blocks(multiple_of=batch_size, at_most=_BLOCK_ROWS)
-            with parquet.ParquetWriter(file, schema) as writer, _bar(rows.staged.rows, console) as advance:
+            with parquet.ParquetWriter(file, schema) as writer, bar("rows", rows.staged.rows, console) as advance:
                 start = 0
                 for arrays in blocks:
                     ids = arrays["ids"]
@@ -150,7 +151,21 @@ def fit_and_model(model: Run | CTRModel, data: StrPath | None) -> tuple[Fit, CTR
     return fit, model
 
 
-def _require_model(model: Any) -> None:
+def model_and_split(
+    model: Run | CTRModel, split: Split | str | None, data: StrPath | None, default: str
+) -> tuple[CTRModel, Split]:
+    """The model, and the split of a run by its name, or of a model the split itself."""
+    require_run_or_model(model)
+    if isinstance(model, Run):
+        found = getattr(model.dataset(data), choose(SPLITS, default if split is None else split, "split"))
+        return model.model, found
+    if isinstance(split, str) or split is None:
+        raise ConfigError("there are no rows to evaluate.", fix=f"pass a split of a dataset, such as dataset.{default}")
+    return model, split
+
+
+def require_run_or_model(model: Any) -> None:
+    """Raise `ConfigError` for anything else."""
     if not isinstance(model, Run | CTRModel):
         fix = "give tfctr.training.load_run(FOLDER), or tfctr.load_model(FILE); metrics of given probabilities are `figures`"
         raise ConfigError(f"`model` is {type(model).__name__}, neither a run nor a model.", fix=fix)
@@ -199,10 +214,11 @@ def _file_schema(rows: OpenTable, names: Sequence[str]) -> pa.Schema:
 
 
 @contextlib.contextmanager
-def _bar(rows: int, console: rich.console.Console | None) -> Iterator[Any]:
-    """A function that is told how many more rows are scored, and shows it on a terminal."""
+def bar(what: str, total: int, console: rich.console.Console | None) -> Iterator[Any]:
+    """A function that is told how many more of the total, such as rows, are done, and shows it on a terminal."""
     console = console or rich.console.Console(stderr=True)
     columns = (rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
-    with rich.progress.Progress("rows", *columns, console=console, transient=True, disable=not console.is_interactive) as bar:
-        task = bar.add_task("", total=rows)
-        yield lambda more: bar.advance(task, more)
+    hidden = not console.is_interactive
+    with rich.progress.Progress(what, *columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda more: progress.advance(task, more)
