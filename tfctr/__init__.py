@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives
     from tfctr import data as data
     from tfctr import errors as errors
     from tfctr import evaluation as evaluation
+    from tfctr import fuxictr as fuxictr
     from tfctr import layers as layers
     from tfctr import losses as losses
     from tfctr import metrics as metrics
@@ -40,6 +41,7 @@ _SUBMODULES = (
     "data",
     "errors",
     "evaluation",
+    "fuxictr",
     "layers",
     "losses",
     "metrics",

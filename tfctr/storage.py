@@ -227,9 +227,10 @@ def _count(value: Any, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
-def yaml_text(value: Any) -> str:
-    """Plain data as YAML that `read_yaml` reads back."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def yaml_text(value: Any, short: bool = False) -> str:
+    """Plain data as YAML that `read_yaml` reads back; if `short`, a list of numbers or a mapping in a list is one line."""
+    options: dict[str, Any] = {"Dumper": _ShortDumper, "width": 128} if short else {"Dumper": _Dumper}
+    return yaml.dump(value, sort_keys=False, allow_unicode=True, **options)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -266,7 +267,19 @@ class _Dumper(yaml.SafeDumper):
     """Plain data as YAML; text that looks like a number is quoted."""
 
 
-for _class in (_UniqueKeyLoader, _Dumper):
+class _ShortDumper(_Dumper):
+    """The same with short lists."""
+
+    def represent_sequence(self, tag: str, sequence: Iterable[Any], flow_style: bool | None = None) -> yaml.SequenceNode:
+        node = super().represent_sequence(tag, sequence, flow_style)
+        held = [child for child in node.value if isinstance(child, yaml.CollectionNode)]
+        for child in held:
+            child.flow_style = True
+        node.flow_style = not held
+        return node
+
+
+for _class in (_UniqueKeyLoader, _Dumper, _ShortDumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 _UniqueKeyLoader.yaml_implicit_resolvers = {
     first: [resolver for resolver in resolvers if resolver[0] != _INTEGER]

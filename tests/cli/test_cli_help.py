@@ -13,8 +13,8 @@ import tfctr
 from tfctr import cli
 from tfctr.schema import Schema
 
-COMMANDS = ("doctor", "evaluate", "export", "infer", "init", "label", "models", "predict", "prepare")
-COMMANDS += ("publish", "rollback", "serve", "server-config", "train", "versions")
+COMMANDS = ("doctor", "evaluate", "export", "import-fuxictr", "importance", "infer", "init", "label", "models", "predict")
+COMMANDS += ("prepare", "publish", "rollback", "serve", "server-config", "train", "versions")
 
 
 def done(*arguments):

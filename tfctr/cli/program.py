@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from tfctr import __version__
-from tfctr.cli import data, doctor, publishing, serving, training
+from tfctr.cli import data, doctor, importing, publishing, serving, training
 from tfctr.cli.console import print_json
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _GROUPS = {
-    "Data": data.COMMANDS,
+    "Data": (*data.COMMANDS, *importing.COMMANDS),
     "Training": training.COMMANDS,
     "Serving": (publishing.export, *serving.COMMANDS),
     "Operations": (*publishing.COMMANDS, *doctor.COMMANDS),
