@@ -67,6 +67,7 @@ def test_the_dataset_has_the_minimum_and_the_buckets_of_all(tmp_path):
         (CATEGORICAL | {"name": "a b"}, "differs: name 'a b': a served input cannot be called so: it is a_b, of this column"),
         (NUMERIC, "differs: normalizer 'none' of a: numbers are standardized"),
         (NUMERIC | {"normalizer": "MinMaxScaler"}, "differs: normalizer 'MinMaxScaler' of a: numbers are standardized"),
+        (NUMERIC, "differs: fill_na of a: missing numbers have a vector of their own"),
         (NUMERIC | {"fill_na": 0}, "differs: fill_na 0 of a: missing numbers have a vector of their own"),
         (NUMERIC | {"preprocess": "convert_to_bucket"}, "lost: preprocess 'convert_to_bucket' of a"),
         (SEQUENCE | {"feature_encoder": None}, "lost: feature_encoder 'null' of a: a sequence is pooled by its mean or sum"),

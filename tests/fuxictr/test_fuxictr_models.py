@@ -2,11 +2,12 @@
 
 import inspect
 import math
+import re
 import sys
 
 import pytest
 from kit.fuxictr_files import imported, table, texts
-from kit.places import BENCHMARKS
+from kit.places import BENCHMARKS, ROOT
 
 import tfctr
 from tfctr import Categorical, Schema
@@ -213,3 +214,9 @@ def test_every_model_is_trained_for_an_epoch(tmp_path, name):
     dataset = tfctr.prepare(found.schema, train=table(300, 0), valid=table(200, 1), out=tmp_path / "data")
     run = tfctr.training.train(found.config, dataset, tmp_path / "run")
     assert math.isfinite(run.metrics["valid"]["log_loss"])
+
+
+def test_the_page_names_every_model():
+    page = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    named = page.partition("Its models that are here: ")[2].partition(", each with a line")[0]
+    assert set(re.findall(r"\w+", named)) - {"and"} == set(MODELS)

@@ -167,7 +167,8 @@ def _numeric(name: str, common: dict[str, Any], column: Keys, defaults: dict[str
     if normalizer != "StandardScaler":
         notes.add("differs", "normalizer", normalizer or "none", "numbers are standardized: (x - mean) / deviation", name)
     meaning = "missing numbers have a vector of their own, and count neither for the mean nor for the deviation"
-    notes.add("differs", "fill_na", column.take("fill_na", 0.0), meaning, name)
+    notes.add("differs", "fill_na", column.take("fill_na"), meaning, name)
+    column.take("dtype")
     return Numeric(**common, transform="scaled")
 
 
