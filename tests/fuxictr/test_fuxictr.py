@@ -1,5 +1,6 @@
 """FuxiCTR's files, found, merged, translated and written; and `tfctr import-fuxictr`, down to a trained model."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from kit.fuxictr_files import DATASET, EXPERIMENT, imported, table, texts, write
 from tfctr import Categorical, Numeric, Schema, Sequence
 from tfctr.config import Config
 from tfctr.errors import ConfigError, StorageError
-from tfctr.fuxictr import read
+from tfctr.fuxictr import MODELS, read
+from tfctr.fuxictr.models import matches_of
 
 EXPECTED = Schema(
     [
@@ -127,6 +129,29 @@ def test_wrong_values_are_errors(tmp_path):
         imported(tmp_path, experiment={"batch_size": "many"})
     with pytest.raises(ConfigError, match="attention_dim"):
         imported(tmp_path, experiment={"model": "AutoInt", "attention_dim": "wide"})
+
+
+ODD = [[], {}, "x", -1, [[1]], {"a": [1]}, True, float("inf"), 10**30]
+COLUMN_KEYS = ("name", "active", "type", "dtype", "max_len", "splitter", "padding", "preprocess", "fill_na", "feature_encoder")
+COLUMN_KEYS += ("min_categr_count", "category_processor", "normalizer", "embedding_dim")
+DATASET_KEYS = ("feature_cols", "label_col", "group_id", "min_categr_count", "num_buckets", "valid_size", "split_type", "sep")
+KEYS = (*EXPERIMENT, "monitor", "monitor_mode", "use_features", "feature_specs", "embedding_regularizer", "early_stop_patience")
+KEYS += ("net_dropout", "batch_norm", "hidden_activations", "shuffle", "max_gradient_norm", "task", "eval_steps")
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_no_value_is_a_crash(tmp_path, odd):
+    """Each is read, or refused as what it is."""
+    changes = [({key: odd}, {}) for key in DATASET_KEYS] + [({}, {key: odd}) for key in KEYS]
+    for kind in ("categorical", "sequence", "numeric", "meta"):
+        column = {"name": "a", "type": kind, "dtype": "str", "max_len": 3}
+        changes += [({"feature_cols": [column | {key: odd}]}, {}) for key in COLUMN_KEYS]
+    for name, found in MODELS.items():
+        keys = {key for match in matches_of(found) for key in match.arguments}
+        changes += [({}, {"model": name, "hidden_units": None, key: odd}) for key in keys]
+    for dataset, experiment in changes:
+        with contextlib.suppress(ConfigError):
+            assert texts(imported(tmp_path, dataset, experiment, force=True))
 
 
 def test_the_command_line_down_to_a_trained_model(tmp_path):

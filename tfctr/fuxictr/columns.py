@@ -45,6 +45,7 @@ def schema_of(parameters: Keys, notes: Notes) -> Schema:
     width = parameters.values.get("embedding_dim")
     features = [_feature(column, minimum, buckets, width, notes) for column in columns]
     group = parameters.take("group_id")
+    require(group is None or isinstance(group, str), f"`group_id` is {group!r}.", fix="name a column")
     for column in columns:
         if column.values.get("type") == "meta" and column.values["name"] != group:
             notes.add("left out", "type", "meta", "no model reads it, and `group_id` does not name it", column.values["name"])
@@ -68,14 +69,21 @@ def _columns(parameters: Keys) -> Iterator[dict[str, Any]]:
         for name in _names(column, "feature_cols"):
             if column.get("active") is not False:
                 found[name] = {key: value for key, value in {**column, "name": name}.items() if key != "active"}
-    for column in parameters.take("feature_specs") or ():
+    for column in _list(parameters, "feature_specs"):
         for name in _names(column, "feature_specs"):
             require(name in found, f"feature_specs: there is no column {name!r}.", fix=did_you_mean(name, found))
             found[name] |= {key: value for key, value in column.items() if key != "name"}
-    names = parameters.take("use_features") or list(found)
+    names = _list(parameters, "use_features") or list(found)
     for name in names:
-        require(name in found, f"use_features: there is no column {name!r}.", fix=did_you_mean(name, found))
+        is_known = isinstance(name, str) and name in found
+        require(is_known, f"use_features: there is no column {name!r}.", fix=did_you_mean(name, found))
     yield from (found[name] for name in names)
+
+
+def _list(parameters: Keys, key: str) -> list[Any]:
+    given = parameters.take(key, [])
+    require(isinstance(given, list), f"`{key}` is {given!r}.", fix="give a list, or null")
+    return given
 
 
 def _names(column: Any, where: str) -> list[str]:

@@ -76,11 +76,11 @@ def _files(path: Path, name: str) -> Sequence[Path]:
     return files
 
 
-def _chosen(entries: dict[str, Any], wanted: str | None, path: StrPath, what: str, option: str) -> str:
+def _chosen(entries: dict[str, Any], wanted: Any, path: StrPath, what: str, option: str) -> str:
     require(entries, f"{path} holds no {what}.", fix=f"give the file with the {what}'s keys")
     if wanted is None:
         require(len(entries) == 1, f"{path} holds {len(entries)} {what}s.", fix=f"choose with {option}: {', '.join(entries)}")
         return next(iter(entries))
-    if wanted not in entries:
+    if not isinstance(wanted, str) or wanted not in entries:
         raise ConfigError(f"{path} has no {what} {wanted!r}.", fix=f"{did_you_mean(wanted, entries)} Choose with {option}.")
     return wanted

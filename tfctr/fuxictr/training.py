@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, require, require_number
 from tfctr.fuxictr.notes import Notes
 from tfctr.fuxictr.reading import Keys
 
@@ -67,6 +67,7 @@ def tables_of(parameters: Keys, notes: Notes) -> dict[str, Any]:
     found = {name: parameters.take(f"{name}_data") for name in ("train", "valid", "test")}
     sizes = {name: parameters.take(f"{name}_size", 0) for name in ("valid", "test")}
     for name, size in sizes.items():
+        require_number(f"{name}_size", size, least=0)
         if size:
             found[name] = size if size < 1 else None
             meaning = "`prepare` draws a share of the rows" if size < 1 else "give `prepare` this share of the rows, or a file"
@@ -118,6 +119,7 @@ def _optimizer(name: Any, notes: Notes) -> str:
 
 def _monitor(monitor: Any, mode: Any, notes: Notes) -> str:
     """Our name for what is to grow: a metric, or a weighted sum of some."""
+    require(isinstance(monitor, str | Mapping), f"`monitor` is {monitor!r}.", fix="name a metric, or give each a number")
     weights = monitor if isinstance(monitor, Mapping) else {monitor: 1}
     sign = -1 if mode == "min" else 1
     try:
