@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute
 
 from tfctr.data.fitting import read_vocabulary
@@ -58,7 +57,7 @@ def _ids_of(schema: Schema, feature: Feature, earlier: Schema, other: Feature) -
     if isinstance(feature, Numeric) or isinstance(other, Numeric) or feature.hash_buckets is not None:
         return np.arange(feature.size, dtype=np.int32)
     known = read_vocabulary(earlier, other)["token"]
-    compute: Any = pa.compute  # whose functions pyarrow makes at import, unseen by type checkers
+    compute: Any = pyarrow.compute  # whose functions are made at import, unseen by type checkers
     found = compute.index_in(read_vocabulary(schema, feature)["token"], value_set=known)
     places = found.fill_null(_NEW - FIRST_KNOWN).to_numpy().astype(np.int32) + FIRST_KNOWN
     return np.concatenate([np.arange(FIRST_KNOWN, dtype=np.int32), places.astype(np.int32)])
