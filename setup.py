@@ -13,6 +13,7 @@ SKLEARN = ["scikit-learn>=1.7,<2"]
 REPORT = ["matplotlib>=3.9,<4", *SKLEARN, "scipy>=1.14,<2"]
 PROMETHEUS = ["prometheus-client>=0.21,<1"]
 OPENTELEMETRY = ["opentelemetry-sdk>=1.30,<2"]
+TENSORBOARD = ["tensorboard>=2.20,<3"]
 DOCS = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12.19"]
 
 
@@ -71,12 +72,14 @@ setup(
         "sklearn": SKLEARN,
         "prometheus": PROMETHEUS,
         "opentelemetry": OPENTELEMETRY,
+        "tensorboard": TENSORBOARD,
         "docs": DOCS,
         "dev": [
             *REPORT,
             *SKLEARN,
             *PROMETHEUS,
             *OPENTELEMETRY,
+            *TENSORBOARD,
             *DOCS,
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",

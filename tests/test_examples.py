@@ -42,6 +42,14 @@ def test_demo_serves_the_bits_it_predicted(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_week_of_warm_starts_is_better_than_the_first_model(tmp_path):
+    printed = run("daily.py", "--out", str(tmp_path))
+    days = [list(map(float, line.split())) for line in printed.splitlines()[1:]]
+    assert [(day, new) for day, new, *_ in days] == [(day, 200) for day in range(1, 6)]
+    assert all(first < warm < best for _, _, warm, first, best in days)
+
+
+@pytest.mark.slow
 def test_a_model_from_outside_is_served_as_it_predicts():
     printed = run("add_your_own_model.py")
     served, offline = (re.findall(rf"{face}: +\[(.*)\]", printed) for face in ("served", "offline"))

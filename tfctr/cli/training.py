@@ -1,5 +1,6 @@
 """Commands about models and runs."""
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,9 @@ def train(
     replay: Annotated[
         float | None, typer.Option(help="The same as --set training.replay=X: rows of --warm-start's table, for each new one.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the curves of each epoch there, for TensorBoard.")
+    ] = None,
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
     ] = True,
@@ -100,10 +104,20 @@ def train(
         named = Config.from_dict(next_config(training.load_run(warm_start)).to_dict(), overrides)
     elif config is None:
         named = training.suggest(dataset, named.model.name, overrides)
-    more = {"resume": resume, "checkpoint_every": every, "warm_start": warm_start, "new_rows": new_rows}
+    curves = [] if tensorboard is None else [_curves(tensorboard)]
+    more = {"callbacks": curves, "resume": resume, "checkpoint_every": every, "warm_start": warm_start, "new_rows": new_rows}
     run = training.train(named if given or not resume else None, dataset, out, **more)
     show({"folder": str(out), **run.metrics}, json)
     say_next(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
+
+
+def _curves(folder):
+    """The callback of Keras that writes for TensorBoard, without which TensorFlow writes nothing."""
+    import keras
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("`--tensorboard` needs TensorBoard, which is not installed.", fix='pip install "tfctr[tensorboard]"')
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 
 def evaluate(

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def train(
     checkpoint_every: int | str | None = None,
     warm_start: Run | StrPath | None = None,
     new_rows: NewRows = "out_of_vocabulary",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Train a model on a prepared dataset and keep the run in a new folder.
 
@@ -92,6 +93,8 @@ def train(
             is always one.
         warm_start: an earlier run, or its folder. A run that goes on knows its own.
         new_rows: where rows of new tokens start, as in `tfctr.training.warm_start`.
+        callbacks: further ones of Keras, such as `keras.callbacks.TensorBoard`. The logs of an epoch, which they get, are the
+            loss and its terms, `val_auc`, `val_log_loss`, `learning_rate`, `seconds` and `rows_per_second`.
 
     Returns:
         The `Run`.
@@ -137,7 +140,7 @@ def train(
             if earlier is not None:
                 environment["warm_start"] = {**carry(model, earlier, new_rows), **_name_of(earlier)}
             _begin(model, config, dataset, folder, environment, training)
-        _fit(model, config.training, dataset, train_split, folder, console, checkpoint)
+        _fit(model, config.training, dataset, train_split, folder, console, [*callbacks, checkpoint])
         (folder / LOCK).unlink(missing_ok=True)
     run = load_run(folder)
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
@@ -186,7 +189,7 @@ def _fit(
     train: Split,
     folder: Path,
     console: rich.console.Console | None,
-    checkpoint: Checkpoint,
+    further: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Train the model, and keep each epoch in the folder of its run."""
     rows = train.rows
@@ -206,7 +209,7 @@ def _fit(
             train.batches(batch_size, seed=settings.seed),
             validation_data=dataset.valid.batches(batch_size),
             epochs=settings.epochs,
-            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress, checkpoint],
+            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress, *further],
             verbose=0,
         )
         _say_if_too_good(folder, dataset, progress)
