@@ -36,6 +36,27 @@ def test_it_says_what_encode_says_and_writes_nothing(monday, tmp_path):
     assert sorted(monday.folder.rglob("*")) == before
 
 
+def test_a_folder_of_encode_is_not_read_again(monday, tmp_path):
+    raw = clicks(900, 1, users=80, shift=0.5)
+    encoded = tfctr.encode(monday, raw, out=tmp_path / "tuesday")
+    expected = tfctr.drift(monday, raw)
+    for given in (encoded, encoded.folder, str(encoded.folder)):
+        assert tfctr.drift(monday, given) == expected
+    with pytest.raises(DriftError, match="'price': psi"):
+        tfctr.drift(monday, encoded, max_psi=0.1)
+    done = CliRunner().invoke(app, ["drift", str(monday.folder), str(encoded.folder), "--json"])
+    assert json.loads(done.stdout)["features"]["user"]["unseen"] == expected["user"]["unseen"]
+
+
+def test_a_folder_of_another_fit_is_refused(monday, tmp_path):
+    other = tfctr.prepare(extend=monday, train=clicks(900, 1, users=80), out=tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"other is a dataset with a fit of its own.*\n  fix: give its raw table"):
+        tfctr.drift(monday, other)
+    encoded = tfctr.encode(other, clicks(100, 2), out=tmp_path / "encoded")
+    with pytest.raises(ConfigError, match="encoded is of another fit"):
+        tfctr.drift(monday, encoded.folder)
+
+
 def test_a_table_like_training_exceeds_no_limit(monday):
     """However small: what chance explains is none, and of 3 features not one in a hundred tables has more."""
     found = tfctr.drift(monday, clicks(3_000, 1), max_psi=0, max_unseen=0.02, max_missing=0.05)

@@ -171,7 +171,9 @@ def encode(
 
 def drift(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The --out folder of `tfctr prepare`.")],
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="Text cells, Parquet or JSON lines; or a folder of `tfctr encode`.")
+    ],
     max_psi: Annotated[float | None, typer.Option(help="The most that a PSI may be, beyond chance: 0.25.")] = None,
     max_unseen: Annotated[float | None, typer.Option(help="The most unseen tokens beyond the expected share: 0.2.")] = None,
     max_missing: Annotated[float | None, typer.Option(help="The most missing rows beyond training's share: 0.1.")] = None,

@@ -1,5 +1,6 @@
 """`tfctr.drift`: how far a further table is from the training table of a fit, feature by feature."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from tfctr.data.shares import shares_of
 from tfctr.data.staging import Wanted
 from tfctr.errors import ConfigError, DriftError, require_number
 from tfctr.schema import RawTable, Schema
+from tfctr.storage import read_json
 from tfctr.types import StrPath
 
 
 def drift(
     fitted: Dataset | Schema | StrPath,
-    table: RawTable,
+    table: RawTable | Dataset,
     *,
     max_psi: float | None = None,
     max_unseen: float | None = None,
@@ -34,7 +36,7 @@ def drift(
 
     Args:
         fitted: a dataset that `prepare` has written, its folder, or its `schema`.
-        table: as in `tfctr.prepare`; it needs no labels.
+        table: as in `tfctr.prepare`; it needs no labels. Or what `encode` has made of one by this fit, or its folder.
         max_psi: the most that a feature's population stability index may be, such as 0.25: see `tfctr.data.profile`. One that
             chance explains is never too much.
         max_unseen: by how much the share of tokens that the fit does not know may be above what rows like training's have.
@@ -63,24 +65,51 @@ def drift(
     for name, limit in limits.items():
         if limit is not None:
             require_number(name, limit, least=0)
-    layout = Layout(separator, columns, missing, encoding)
-    with tempfile.TemporaryDirectory(prefix="tfctr-drift-") as work, refuse_storage_failures(work, memory_limit), quiet():
-        require_table(table, layout)
-        fit = Fit.of(fitted)
-        if fit.profile is None or "training" not in fit.facts:
-            fix = "give the dataset that `tfctr prepare` has written; one of an earlier version has no profile"
-            raise ConfigError("nothing is known of the training table of this fit.", fix=fix)
-        reading = Reading(Wanted(labels=False), layout, memory_limit, threads)
-        with open_table(fit, table, Path(work), reading, "given") as rows:
-            blocks = rows.blocks()
-            for _ in blocks:
-                pass  # they are counted
-            entry = rows.describe(blocks)
+    reading = Reading(Wanted(labels=False), Layout(separator, columns, missing, encoding), memory_limit, threads)
+    encoded = _encoded(table)
+    if encoded is None:
+        require_table(table, reading.layout)
+    fit = Fit.of(fitted)
+    if fit.profile is None or "training" not in fit.facts:
+        fix = "give the dataset that `tfctr prepare` has written; one of an earlier version has no profile"
+        raise ConfigError("nothing is known of the training table of this fit.", fix=fix)
+    entry = _count(fit, table, reading) if encoded is None else _counted(fit, encoded)
     shares = shares_of(entry["counts"], fit.facts["training"])
     found = {name: {**shares[name], **entry["profile"][name]} for name in shares}
     if excesses := _excesses(found, limits):
         raise DriftError(found, excesses)
     return found
+
+
+def _encoded(table: RawTable | Dataset) -> Dataset | None:
+    """The dataset that is given, itself or by its folder, in the place of a raw table."""
+    if isinstance(table, str | os.PathLike) and (Path(table) / "manifest.json").is_file():
+        table = Dataset.load(table)
+    return table if isinstance(table, Dataset) else None
+
+
+def _counted(fit: Fit, encoded: Dataset) -> dict[str, Any]:
+    """What `encode` has counted of a table."""
+    if not encoded.is_encoded:
+        problem = f"{encoded.folder} is a dataset with a fit of its own, which says nothing of how far it is from this one."
+        raise ConfigError(problem, fix="give its raw table, or what `tfctr encode` makes of that by this fit")
+    fit.schema.require_fit(encoded.schema.digest, str(encoded.folder), fix="encode its raw table by this fit")
+    (entry,) = read_json(encoded.folder / "manifest.json")["splits"].values()
+    return entry
+
+
+def _count(fit: Fit, table: RawTable, reading: Reading) -> dict[str, Any]:
+    """The same of a raw table."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tfctr-drift-") as folder,
+        refuse_storage_failures(folder, reading.memory_limit),
+        quiet(),
+        open_table(fit, table, Path(folder), reading, "given") as rows,
+    ):
+        blocks = rows.blocks()
+        for _ in blocks:
+            pass  # they are counted
+        return rows.describe(blocks)
 
 
 def _excesses(found: Mapping[str, Mapping[str, Any]], limits: Mapping[str, float | None]) -> list[str]:
