@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import tfctr
 from tfctr.data.split import Place
 from tfctr.errors import ConfigError, StorageError, require_count
-from tfctr.models._state import adds_losses, restore_step_variables, step_variables
+from tfctr.models._state import adds_losses, log_variables, restore_step_variables, step_variables
 from tfctr.storage import locked, make_folder
 from tfctr.training.snapshot import Snapshot
 from tfctr.types import StrPath
@@ -154,8 +154,9 @@ class Checkpoint(keras.callbacks.Callback):
             raise ConfigError(problem, fix="leave steps_per_epoch out")
         self._history: list[dict[str, Any]] = []
         self._resumed: tuple[int, int] = (0, 0)
-        if (found := self._latest()) is not None:
-            self._restore(found)
+        self._found = self._latest()
+        if self._found is not None:
+            self._restore(self._found)
         self._run = model.train_function
         model.train_function = self._counted
         self._written_at = time.monotonic()
@@ -169,8 +170,10 @@ class Checkpoint(keras.callbacks.Callback):
         if self._resumed == (epoch, 0) or self._resumed[0] != epoch:
             return
         self._to_skip = self._step = self._resumed[1]
-        restore_step_variables(self._trained, *self._values)  # again: Keras has set the sums of the logs back
-        self._values = None
+        assert self._found is not None
+        number, sums = len(step_variables(self._trained)), log_variables(self._trained)
+        for variable, value in zip(sums, self._found.arrays(_names(range(number - len(sums), number))), strict=True):
+            variable.assign(value)  # again: Keras has set them back
 
     def _counted(self, iterator: Any) -> Any:
         """`train_function`; of the epoch that is resumed, the steps made before are passed over."""
@@ -238,8 +241,7 @@ class Checkpoint(keras.callbacks.Callback):
         }
 
         def named() -> Iterator[tuple[str, np.ndarray]]:
-            for number, variable in enumerate(variables):
-                yield f"variables/{number}", np.asarray(variable)
+            yield from zip(_names(range(len(variables))), map(np.asarray, variables), strict=True)
             for number, its_arrays in enumerate(arrays):
                 for name, values in its_arrays.items():
                     for place, value in enumerate(values):
@@ -271,10 +273,7 @@ class Checkpoint(keras.callbacks.Callback):
         model = self._trained
         state = found.state
         self._require_same(state, found.path)
-        variables = step_variables(model)
-        values = list(found.arrays(f"variables/{number}" for number in range(len(variables))))
-        restore_step_variables(model, values, state["adds"])
-        self._values: Any = (values, state["adds"]) if state["step"] else None
+        restore_step_variables(model, found.arrays(_names(range(len(step_variables(model))))), state["adds"])
         for number, callback in enumerate(self._beside):
             its_state = dict(state["callbacks"][number])
             for name in state["arrays"][number]:
@@ -343,6 +342,11 @@ def _period(every: Any) -> tuple[float, float]:
         return math.inf, float(found[1]) * _SECONDS[found[2]]
     require_count("every", every)
     return every, math.inf
+
+
+def _names(numbers: Iterable[int]) -> Iterator[str]:
+    """Of the arrays of variables in a file."""
+    return (f"variables/{number}" for number in numbers)
 
 
 def _are_arrays(value: Any) -> bool:
