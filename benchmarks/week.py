@@ -119,7 +119,7 @@ def week(days, arguments, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("schema", help="such as examples/criteo.yaml")
-    parser.add_argument("tables", nargs="+", type=Path, help="Parquet files")
+    parser.add_argument("tables", nargs="+", help="Parquet files")
     parser.add_argument("--order", required=True, help="the column by which rows follow each other")
     parser.add_argument("--out", type=Path, required=True, help="where parts, datasets and runs are kept")
     parser.add_argument("--model", default="TF4CTR")
