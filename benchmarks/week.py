@@ -1,6 +1,6 @@
 """A week of new tables: warm starts on each day's rows, beside training anew on all rows so far.
 
-    python benchmarks/week.py SCHEMA TABLE... --order COLUMN --out DIR [--model TF4CTR] [--seeds 1 2 3 4 5] [--json FILE]
+    python benchmarks/week.py SCHEMA TABLE... --order COLUMN --out DIR [--days 7] [--model TF4CTR] [--seeds 1 2 3 4 5] [--json FILE]
 
 The rows of the tables, in the order of a column, are cut into seven parts. Each is once the newest day: one run begins with the
 run of the day before and is trained on that day alone, with the vocabularies extended by it; another is trained anew on all
@@ -21,17 +21,16 @@ import pyarrow.compute
 import pyarrow.parquet
 from kit import results
 
-DAYS = 7
 FIGURES = ("auc", "log_loss", "seconds")
 
 
-def cut(tables, order, out):
+def cut(tables, order, days, out):
     """The files of the parts."""
-    files = [out / f"day-{day}.parquet" for day in range(1, DAYS + 1)]
+    files = [out / f"day-{day}.parquet" for day in range(1, days + 1)]
     if not all(file.exists() for file in files):
         table = pa.concat_tables([pyarrow.parquet.read_table(file) for file in tables])
         table = table.take(pyarrow.compute.sort_indices(table, sort_keys=[(order, "ascending")]))
-        edges = [round(len(table) * day / DAYS) for day in range(DAYS + 1)]
+        edges = [round(len(table) * day / days) for day in range(days + 1)]
         for file, start, stop in zip(files, edges, edges[1:], strict=False):
             pyarrow.parquet.write_table(table.slice(start, stop - start), file)
     return files
@@ -91,7 +90,7 @@ def week(days, arguments, seed):
     for way in arguments.ways:
         before, run = data, first
         new_rows, *settings = way.split(",")
-        for day in range(2, DAYS):
+        for day in range(2, len(days)):
             extended, seconds = prepared(out / f"extended-{day}", extend=before, train=days[day - 1])
             start = {"warm_start": run.folder, "new_rows": new_rows, "settings": settings}
             folder = out / f"{way.replace(',', '-').replace('training.', '')}-{seed}-{day}"
@@ -101,7 +100,7 @@ def week(days, arguments, seed):
             epochs = {"epochs": run.metrics["epochs"]}
             found[way].append({"day": day, **measured(run, days[day]), "seconds": seconds + took, **epochs, **tokens})
             before = extended
-    for day in range(2, DAYS):
+    for day in range(2, len(days)):
         whole, seconds = prepared(out / f"whole-{day}", schema=schema, train=list(map(str, days[:day])))
         run, took = trained(out / f"anew-{seed}-{day}", whole, seed, arguments.model)
         epochs = {"epochs": run.metrics["epochs"]}
@@ -122,6 +121,7 @@ def main():
     parser.add_argument("tables", nargs="+", help="Parquet files")
     parser.add_argument("--order", required=True, help="the column by which rows follow each other")
     parser.add_argument("--out", type=Path, required=True, help="where parts, datasets and runs are kept")
+    parser.add_argument("--days", type=int, default=7, help="parts, at least three")
     parser.add_argument("--model", default="TF4CTR")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     help = "how a warm start goes: where new rows start, and settings of the run: random,training.epochs=1"
@@ -129,18 +129,18 @@ def main():
     results.add_option(parser)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    days = cut(arguments.tables, arguments.order, arguments.out)
+    days = cut(arguments.tables, arguments.order, arguments.days, arguments.out)
     weeks = [week(days, arguments, seed) for seed in arguments.seeds]
     figures = {}
     print(f"{'way':<44}{'day':>4}{'AUC':>9}{'sd':>8}{'log loss':>10}{'sd':>8}{'seconds':>9}{'epochs':>8}{'new':>9}")
     for way in weeks[0]:
-        figures[way] = [[found[way][place] for found in weeks] for place in range(DAYS - 2)]
-        for days in figures[way]:
-            mean = {name: statistics.mean(values[name] for values in days) for name in FIGURES}
-            spread = {name: statistics.stdev(values[name] for values in days) if len(days) > 1 else 0 for name in FIGURES}
-            line = f"{way:<44}{days[0]['day']:>4}{mean['auc']:>9.4f}{spread['auc']:>8.4f}{mean['log_loss']:>10.4f}"
-            epochs = statistics.mean(values.get("epochs", 0) for values in days)
-            line += f"{spread['log_loss']:>8.4f}{mean['seconds']:>9.1f}{epochs:>8.1f}{days[0].get('new', 0):>9,}"
+        figures[way] = [[found[way][place] for found in weeks] for place in range(arguments.days - 2)]
+        for seeds in figures[way]:
+            mean = {name: statistics.mean(values[name] for values in seeds) for name in FIGURES}
+            spread = {name: statistics.stdev(values[name] for values in seeds) if len(seeds) > 1 else 0 for name in FIGURES}
+            line = f"{way:<44}{seeds[0]['day']:>4}{mean['auc']:>9.4f}{spread['auc']:>8.4f}{mean['log_loss']:>10.4f}"
+            epochs = statistics.mean(values.get("epochs", 0) for values in seeds)
+            line += f"{spread['log_loss']:>8.4f}{mean['seconds']:>9.1f}{epochs:>8.1f}{seeds[0].get('new', 0):>9,}"
             print(line, flush=True)
     results.keep(figures, arguments)
 

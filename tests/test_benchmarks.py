@@ -31,6 +31,7 @@ COMMANDS = {
     "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
     "out_of_core": "--rows 3000 --columns 5 --batch-size 1000 --folder {folder}",
     "first_tables": "--tables numbers rare --rows 8000 --seeds 1 --model LR",
+    "week": "{data}/../schema.yaml {data}/../train.parquet --order price --out {folder}/week --days 3 --model LR --seeds 1",
     "peers": "--models TF4CTR EulerNet --batch-size 100 --rounds 1 --steps 1",
 }
 MATCHED = runpy.run_path(str(BENCHMARKS / "contenders" / "matched.py"))
