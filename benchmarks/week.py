@@ -1,8 +1,9 @@
 """A week of new tables: warm starts on each day's rows, beside training anew on all rows so far.
 
-    python benchmarks/week.py SCHEMA TABLE... --order COLUMN --out DIR [--days 7] [--model TF4CTR] [--seeds 1 2 3 4 5] [--json FILE]
+    python benchmarks/week.py SCHEMA TABLE... --order COLUMN --out DIR [--days 7] [--model TF4CTR] [--seeds 1 2 3 4 5]
+        [--ways out_of_vocabulary random] [--json FILE]
 
-The rows of the tables, in the order of a column, are cut into seven parts. Each is once the newest day: one run begins with the
+The rows of the tables, in the order of a column, are cut into parts. Each is once the newest day: one run begins with the
 run of the day before and is trained on that day alone, with the vocabularies extended by it; another is trained anew on all
 days so far. Both are measured on the next part, which neither has seen, and so is the run of the first day. Settings are those
 of `suggest`; of the first day for warm starts. A tenth of each training table is its valid split. Runs are kept in `--out`, and
