@@ -1,5 +1,6 @@
 """`tfctr.training.Checkpoint`: a `fit` that breaks off anywhere goes on with the bits of one that did not."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfctr
 from tfctr import Categorical, Schema, layers, models
 from tfctr.data import Split
 from tfctr.errors import ConfigError, StorageError
@@ -72,6 +74,20 @@ def fit(model, *callbacks, patience=5, epochs=EPOCHS, batches=None):
         callbacks=[*paper_callbacks(patience=patience), *callbacks],
         verbose=0,
     )
+
+
+@contextlib.contextmanager
+def ending_by_error():
+    """Let SIGTERM be an error, in the place of the end of the process."""
+
+    def end(*_):
+        raise BrokenOff
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def same_bits(model, other):
@@ -167,6 +183,35 @@ def test_early_stopping_is_remembered(tmp_path):
     assert same_bits(again, expected)
 
 
+@pytest.mark.parametrize("moment", ["on_test_begin", "on_test_end"])
+def test_the_logs_of_an_epoch_that_ends_in_its_validation(moment, tmp_path):
+    """Validation counts in the sums of compiled metrics, too: those of training are kept."""
+    expected = dnn(metrics=["AUC", "accuracy"])
+    history = fit(expected).history
+
+    class Terminate(keras.callbacks.Callback):
+        epoch = 0
+
+        def notice(self, logs=None):
+            Terminate.epoch += 1
+            if Terminate.epoch == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    setattr(Terminate, moment, Terminate.notice)
+    with ending_by_error(), pytest.raises(BrokenOff):
+        fit(dnn(metrics=["AUC", "accuracy"]), Terminate(), Checkpoint(tmp_path))
+    again = dnn(metrics=["AUC", "accuracy"])
+    assert fit(again, Checkpoint(tmp_path)).history == history
+    assert same_bits(again, expected)
+
+
+def test_a_sigterm_at_the_very_end_is_not_swallowed(tmp_path):
+    late = keras.callbacks.LambdaCallback(on_train_end=lambda logs: signal.raise_signal(signal.SIGTERM))
+    with ending_by_error(), pytest.raises(BrokenOff):
+        fit(dnn(), late, Checkpoint(tmp_path / "folder"), epochs=1)
+    assert list(tmp_path.iterdir()) == [], "all is done"
+
+
 def test_steps_per_execution(tmp_path):
     expected = dnn(steps_per_execution=3)
     history = fit(expected).history
@@ -249,19 +294,25 @@ def test_another_training_is_refused(tmp_path):
     moved = models.DNN(other, embedding_dim=4, hidden_units=[16, 8], dropout=0.2, batch_norm=True)
     moved.compile()
     ftrl = dnn("ftrl")
+    focal = models.DNN(SCHEMA, embedding_dim=4, hidden_units=[16, 8], dropout=0.9, batch_norm=True)
+    focal.compile(loss="focal")
     for model, problem in (
-        (models.LR(SCHEMA), "`model` differs: DNN there, LR here"),
-        (wider, "`variables` differs"),
-        (moved, "`fit` differs"),
-        (ftrl, "`optimizer` differs: Adam there, SparseFtrl here"),
+        (focal, r"settings\.arguments\.dropout is 0\.2 there and 0\.9 here"),
+        (dnn(tfctr.optimizers.Adam(0.01)), r"learning rate is 0\.001 there and 0\.01 here"),
+        (dnn(loss="focal"), r"settings\.loss\.class_name is '\w+' there and 'FocalLoss' here"),
+        (dnn(steps_per_execution=5), r"settings\.steps_per_execution is 1 there and 5 here"),
+        (models.LR(SCHEMA), "model is 'DNN' there and 'LR' here"),
+        (wider, r"settings\.arguments\.hidden_units is \[16, 8\] there and \[16, 9\] here"),
+        (moved, "fit is '"),
+        (ftrl, r"settings\.optimizer\.class_name is 'Adam' there and 'SparseFtrl' here"),
     ):
         if not model.compiled:
             model.compile()
         with pytest.raises(ConfigError, match=problem):
             model.fit(TRAIN.batches(64, seed=3), callbacks=[*paper_callbacks(), Checkpoint(tmp_path)], verbose=0)
-    with pytest.raises(ConfigError, match="`order of the rows` differs"):
+    with pytest.raises(ConfigError, match=r"order of the rows\.seed is 3 there and 4 here"):
         fit(dnn(), Checkpoint(tmp_path), batches=TRAIN.batches(64, seed=4))
-    with pytest.raises(ConfigError, match=r"`callbacks` differs: \['PlateauSchedule'\] there, \[\] here"):
+    with pytest.raises(ConfigError, match=r"callbacks is \['PlateauSchedule'\] there and \[\] here"):
         dnn().fit(TRAIN.batches(64, seed=3), callbacks=[Checkpoint(tmp_path)], verbose=0)
     assert sorted(tmp_path.iterdir()) == kept
 

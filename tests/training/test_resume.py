@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 import numpy as np
 import pytest
 import rich.console
+from kit.commands import done, tfctr_
 
 import tfctr
 from tfctr.config import Config
@@ -185,9 +187,27 @@ def test_what_is_another_training(data, stopped, tmp_path):
     with pytest.raises(ConfigError, match="`data` is missing"):
         train(out=tmp_path / "new", resume=True)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "config.yaml").write_text("mine")
     with pytest.raises(StorageError, match="already exists"):
         train(config(), data, tmp_path / "mine", resume=True)
+
+
+def test_a_finished_run_is_that_of_the_call_or_none(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    out = tmp_path / "run"
+    train(config(epochs=1), tmp_path / "data", out, quiet())
+    with pytest.raises(ConfigError, match=r"training\.epochs is 1 there and 5 here"):
+        train(config(epochs=5), tmp_path / "data", out, resume=True)
+    other = tmp_path / "other"
+    tfctr.prepare(tfctr.Schema.load(data / "schema.json"), train={"user": [1, 2], "item": [1, 2], "click": [0, 1]}, out=other)
+    with pytest.raises(StorageError, match="is not the dataset that"):
+        train(config(epochs=1), other, out, resume=True)
+    for given in (["--model", "LR"], ["--epochs", "9"], ["--seed", "77"]):
+        assert tfctr_("train", "--out", out, "--data", tmp_path / "data", "--resume", *given).exit_code == 2
+    shutil.rmtree(tmp_path / "data")
+    assert train(config(epochs=1), tmp_path / "data", out, resume=True).metrics["finished"]
+    done("train", "--out", out, "--data", tmp_path / "data", "--resume", "--epochs", "1")
+    done("train", "--out", out, "--resume")
 
 
 def test_nothing_to_go_on_from(data, stopped):

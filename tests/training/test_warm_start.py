@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -226,6 +227,30 @@ def test_another_architecture_is_refused_with_what_differs(days):
     assert [weight.shape for weight in weights] == [weight.shape for weight in model.get_weights()]
 
 
+def test_a_frozen_table_keeps_its_rows_and_has_no_moments(days):
+    before = trained(days["monday"])
+    model = models.build("DeepFM", days["tuesday"].schema, embedding_dim=4, hidden_units=[8])
+    frozen, free = embeddings_of(model)
+    frozen.trainable = False
+    model.compile()
+    assert warm_start(model, before)["moments"] is True
+    rows, earlier = tokens(days["tuesday"], "user"), tokens(days["monday"], "user")
+    old = np.array(embeddings_of(before)[0].table)
+    np.testing.assert_array_equal(np.array(frozen.table)[rows["c"]], old[earlier["c"]])
+    place = [weight.path for weight in model.optimizer._trainable_variables].index(free.table.path)
+    there = [weight.path for weight in before.optimizer._trainable_variables].index(embeddings_of(before)[1].table.path)
+    moments, kept = (np.array(each.optimizer._momentums[at]) for each, at in ((model, place), (before, there)))
+    np.testing.assert_array_equal(moments[rows["c"]], kept[earlier["c"]])
+    model.fit(days["tuesday"].train.batches(64), verbose=0)
+
+
+def test_the_data_are_those_of_the_earlier_model(days):
+    before = trained(days["monday"])
+    with pytest.raises(ConfigError, match="tuesday is of another fit"):
+        warm_start(model_of(days["tuesday"]), before, data=days["tuesday"].folder)
+    warm_start(model_of(days["tuesday"]), before, data=days["monday"].folder)
+
+
 def test_layers_are_compared_by_what_they_are(days):
     def dual(units, dataset):
         encoders = {name: MLP(hidden_units=[units], dropout=0.0) for name in ("simple_encoder", "complex_encoder")}
@@ -270,6 +295,21 @@ def test_wrong_use(days, tmp_path):
         warm_start(plain, model_of(days["monday"]))
     with pytest.raises(StorageError, match="is not a run"):
         warm_start(model, tmp_path)
+    with pytest.raises(ConfigError, match="`earlier` is None"):
+        warm_start(model, None)
+    for given in ({"new_rows": "random"}, {"warm_start_data": tmp_path}):
+        with pytest.raises(ConfigError, match="and there is no warm start"):
+            train(config(), days["tuesday"], tmp_path / "run", quiet(), **given)
+
+
+def test_an_earlier_dataset_that_has_moved(days, tmp_path):
+    shutil.copytree(days["monday"].folder, tmp_path / "data")
+    first = train(config(epochs=1), tmp_path / "data", tmp_path / "first", quiet())
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(StorageError, match="warm_start_data"):
+        train(None, days["tuesday"], tmp_path / "run", quiet(), warm_start=first)
+    given = {"warm_start": first, "warm_start_data": tmp_path / "moved"}
+    assert train(None, days["tuesday"], tmp_path / "run", quiet(), **given).metrics["finished"]
 
 
 # runs

@@ -26,7 +26,6 @@ from tfctr.cli.console import (
     show,
 )
 from tfctr.errors import ConfigError
-from tfctr.storage import read_json
 
 
 def train(
@@ -47,9 +46,13 @@ def train(
     warm_start: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Begin where this run ended; by default one epoch by its settings.")
     ] = None,
+    warm_start_data: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="The dataset of that run, if it has moved.")
+    ] = None,
     new_rows: Annotated[
-        str, typer.Option(help="With --warm-start: where new tokens start, out_of_vocabulary or random.")
-    ] = "out_of_vocabulary",
+        str | None,
+        typer.Option(help="With --warm-start: where new tokens start, at out_of_vocabulary or random. [default: the first]"),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The same as --set training.learning_rate=X.")] = None,
     epochs: Annotated[int | None, typer.Option(help="The same as --set training.epochs=N.")] = None,
     replay: Annotated[
@@ -78,17 +81,20 @@ def train(
 
     if config is not None and model is not None:
         raise ConfigError(f"{config} names a model, and `--model` does.", fix="leave one of them out")
-    if data is None and not (resume and (out / "config.yaml").exists()):
+    goes_on = resume and (out / "config.yaml").exists()
+    if data is None and not goes_on:
         raise ConfigError("`--data` is missing.", fix="name the --out folder of `tfctr prepare`")
     every = int(checkpoint_every) if checkpoint_every and checkpoint_every.isdecimal() else checkpoint_every
     short = {"seed": seed, "learning_rate": learning_rate, "epochs": epochs, "replay": replay}
     overrides = [*(set or []), *(f"training.{key}={value}" for key, value in short.items() if value is not None)]
     # Before TensorFlow is imported: a typing error shows at once.
-    named = (
-        Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
-        if config is None
-        else Config.load(config, overrides)
-    )
+    if config is not None:
+        named = Config.load(config, overrides)
+    elif goes_on:  # the run's own, in which these must be no change
+        values = Config.load(out / "config.yaml").to_dict()
+        named = Config.from_dict({**values, "model": {**values["model"], "name": model or values["model"]["name"]}}, overrides)
+    else:
+        named = Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
     if not keep_freed_memory:
         malloc.return_freed_memory()
     elif malloc.keep_freed_memory():
@@ -98,17 +104,17 @@ def train(
     from tfctr.data import Dataset
     from tfctr.training.warm import next_config
 
-    dataset = Dataset.load(data or read_json(out / "environment.json")["data"]["folder"])
-    given = bool(config or model or overrides)
-    if config is None and model is None and warm_start is not None:
+    dataset = data if goes_on else Dataset.load(data)
+    if config is None and not goes_on and model is None and warm_start is not None:
         named = Config.from_dict(next_config(training.load_run(warm_start)).to_dict(), overrides)
-    elif config is None:
+    elif config is None and not goes_on:
         named = training.suggest(dataset, named.model.name, overrides)
+    warm = {"warm_start": warm_start, "warm_start_data": warm_start_data, "new_rows": new_rows}
     curves = [] if tensorboard is None else [_curves(tensorboard)]
-    more = {"callbacks": curves, "resume": resume, "checkpoint_every": every, "warm_start": warm_start, "new_rows": new_rows}
-    run = training.train(named if given or not resume else None, dataset, out, **more)
+    run = training.train(named, dataset, out, resume=resume, checkpoint_every=every, callbacks=curves, **warm)
     show({"folder": str(out), **run.metrics}, json)
-    say_next(f"tfctr evaluate {out} --split {'test' if 'test' in dataset.splits else 'valid'}; then: tfctr publish {out} DIR")
+    split = "test" if (Path(data or run.data) / "test").is_dir() else "valid"
+    say_next(f"tfctr evaluate {out} --split {split}; then: tfctr publish {out} DIR")
 
 
 def _curves(folder):

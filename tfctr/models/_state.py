@@ -1,10 +1,41 @@
-"""All that a training step of a model reads and writes, so that training can go on from there in another process."""
+"""What training reads and writes of a model, so that it can go on in another process, or with another model."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
+
+_NO_ARGUMENTS = {"schema", "name", "trainable", "nested", "dtype", "graph", "embeddings"}
+
+
+def arguments_of(model: Any) -> dict[str, Any]:
+    """The arguments that a model is made of, its schema and any graph of its own left out, as plain data to compare."""
+    return _plain({name: value for name, value in model.get_config().items() if name not in _NO_ARGUMENTS})
+
+
+def settings_of(model: Any) -> dict[str, Any]:
+    """What a step of a compiled model follows from, beside its weights and the learning rate, as plain data to compare."""
+    return _plain(
+        {
+            "arguments": arguments_of(model),
+            "loss": keras.losses.serialize(model.ctr_loss),
+            "clip_norm": model.clip_norm,
+            "optimizer": keras.optimizers.serialize(model.optimizer),
+            "steps_per_execution": model.steps_per_execution,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Plain data without the names that Keras counts up, where classes lie, and the learning rate of the moment."""
+    if isinstance(value, dict):
+        moving = ("name", "module", "learning_rate")
+        return {key: _plain(child) for key, child in value.items() if key not in moving or isinstance(child, dict)}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    return json.loads(json.dumps(value, default=str))
 
 
 def step_variables(model: Any) -> list[keras.Variable]:

@@ -17,8 +17,9 @@ import numpy as np
 import tfctr
 from tfctr.data.split import Place
 from tfctr.errors import ConfigError, StorageError, require_count
-from tfctr.models._state import adds_losses, log_variables, restore_step_variables, step_variables
+from tfctr.models._state import adds_losses, log_variables, restore_step_variables, settings_of, step_variables
 from tfctr.storage import locked, make_folder
+from tfctr.training.resuming import differences
 from tfctr.training.snapshot import Snapshot
 from tfctr.types import StrPath
 
@@ -28,7 +29,7 @@ _NAME = "checkpoint-{epoch:06d}-{step:09d}.zip"
 _KEPT = 2
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
-_FORGETFUL = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)
+_FORGETFUL = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau, keras.callbacks.ModelCheckpoint)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -107,6 +108,8 @@ class Checkpoint(keras.callbacks.Callback):
             (self.folder / _LOCK).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something else is there, too
                 self.folder.rmdir()
+        if self._terminated:  # while the last callbacks were at work
+            signal.raise_signal(signal.SIGTERM)
 
     def _before_this(self, callbacks: Any) -> Sequence[Any]:
         callbacks = list(getattr(callbacks, "callbacks", callbacks if isinstance(callbacks, list | tuple) else [callbacks]))
@@ -153,6 +156,7 @@ class Checkpoint(keras.callbacks.Callback):
             problem = f"steps_per_epoch is {steps}, and an epoch of these batches has {self._place.number}."
             raise ConfigError(problem, fix="leave steps_per_epoch out")
         self._history: list[dict[str, Any]] = []
+        self._learning_rate = float(model.optimizer.learning_rate)
         self._resumed: tuple[int, int] = (0, 0)
         self._found = self._latest()
         if self._found is not None:
@@ -197,8 +201,11 @@ class Checkpoint(keras.callbacks.Callback):
         return logs
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._scoring = self._entered and self._place is not None
-        if self._scoring and self._terminated:
+        if not self._entered or self._place is None:
+            return
+        self._sums = [np.array(variable) for variable in log_variables(self._trained)]  # validation counts in them, too
+        self._scoring = True
+        if self._terminated:
             self._terminate(write=True)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -230,6 +237,7 @@ class Checkpoint(keras.callbacks.Callback):
             "epoch": epoch,
             "step": step,
             "epoch_of_data": epoch_of_data,
+            "learning_rates": [self._learning_rate, float(model.optimizer.learning_rate)],
             "stopped": bool(model.stop_training),
             "adds": adds_losses(model),
             "history": self._history,
@@ -241,7 +249,10 @@ class Checkpoint(keras.callbacks.Callback):
         }
 
         def named() -> Iterator[tuple[str, np.ndarray]]:
-            yield from zip(_names(range(len(variables))), map(np.asarray, variables), strict=True)
+            values: list[Any] = [*variables]
+            if self._scoring:
+                values[len(values) - len(self._sums) :] = self._sums
+            yield from zip(_names(range(len(variables))), map(np.asarray, values), strict=True)
             for number, its_arrays in enumerate(arrays):
                 for name, values in its_arrays.items():
                     for place, value in enumerate(values):
@@ -297,7 +308,7 @@ class Checkpoint(keras.callbacks.Callback):
         return {
             "model": type(model).__name__,
             "fit": model.schema.digest,
-            "optimizer": type(model.optimizer).__name__,
+            "settings": settings_of(model),
             "variables": [[list(variable.shape), str(variable.dtype)] for variable in variables],
             "order of the rows": None if self._place is None else self._place.order,
             "callbacks": [type(callback).__name__ for callback in self._beside],
@@ -305,12 +316,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _require_same(self, state: Mapping[str, Any], path: Path) -> None:
         written, ours = state["is_of"], self._identity(step_variables(self._trained))
-        differing = [name for name in ours if ours[name] != written.get(name)]
+        differing = differences(written, ours)
+        rates = state["learning_rates"]  # at the beginning, and now, to which a schedule may have lowered it
+        if self._learning_rate not in rates:
+            differing.append(f"the learning rate is {rates[0]:g} there and {self._learning_rate:g} here")
+        self._learning_rate = rates[0]
         if differing:
-            name = differing[0]
-            shown = "" if name == "variables" else f": {written.get(name)} there, {ours[name]} here"
             raise ConfigError(
-                f"{path} is of another training: `{name}` differs{shown}.",
+                f"{path} is of another training: {differing[0]}.",
                 fix="train as before, or take another folder for this training",
             )
 

@@ -1,6 +1,7 @@
 """What the folder of a run that did not come to its end has to go on from, and whether that is the same training."""
 
 import logging
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,18 @@ def make_way(folder: Path, resume: bool) -> bool:
     if _is_abandoned(folder):
         with hold(folder):
             remove_folder(folder)
-    if resume and (folder / "config.yaml").is_file():
+    if resume and is_run(folder):
         return True
     if has_checkpoint(folder):
         fix = "let it go on: --resume, from Python resume=True; or choose another place, or remove this one first"
         raise StorageError(f"{folder} holds a run that was stopped.", fix=fix)
     require_free(folder)
     return False
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `train` has begun in a folder."""
+    return (folder / "config.yaml").is_file() and (folder / "environment.json").is_file()
 
 
 def _is_abandoned(folder: Path) -> bool:
@@ -69,12 +75,18 @@ def is_finished(folder: Path) -> bool:
 
 def dataset_of(folder: Path, data: Dataset | StrPath | None) -> Dataset:
     """The dataset of the run, where it was or in `data`. Raises `StorageError` for another one."""
-    kept = read_json(folder / "environment.json")["data"]
-    dataset = data if isinstance(data, Dataset) else Dataset.load(kept["folder"] if data is None else data)
-    if sha256(dataset.folder / "manifest.json") != kept["manifest_sha256"]:
-        problem = f"{dataset.folder} is not the dataset that {folder} is trained on."
+    if not isinstance(data, Dataset):
+        data = Dataset.load(read_json(folder / "environment.json")["data"]["folder"] if data is None else data)
+    require_data(folder, data.folder)
+    return data
+
+
+def require_data(folder: Path, data: Path) -> None:
+    """Raise `StorageError` if a dataset is there, and is another than that of the run."""
+    manifest = data / "manifest.json"
+    if manifest.is_file() and sha256(manifest) != read_json(folder / "environment.json")["data"]["manifest_sha256"]:
+        problem = f"{data} is not the dataset that {folder} is trained on."
         raise StorageError(problem, fix="give the place of that one, or train anew, into another folder")
-    return dataset
 
 
 def earlier_run(folder: Path) -> Run | None:
@@ -84,27 +96,29 @@ def earlier_run(folder: Path) -> Run | None:
     return load_run(warm["folder"]) if warm and replays else None
 
 
-def config_of(folder: Path, given: Config | None, dataset: Dataset) -> Config:
+def config_of(folder: Path, given: Config | None) -> Config:
     """The configuration of the run. Raises `ConfigError` where another one is given."""
     kept = Config.load(folder / "config.yaml")
-    if given is not None and (other := given.for_rows(dataset.train.rows)) != kept:
-        differing = "; ".join(_differences(kept.to_dict(), other.to_dict()))
+    if given is None:
+        return kept
+    if given.training.batch_size == "auto":  # from as many rows, it is that of the run
+        given = given.model_copy(
+            update={"training": given.training.model_copy(update={"batch_size": kept.training.batch_size})}
+        )
+    if differing := differences(kept.to_dict(), given.to_dict()):
         raise ConfigError(
-            f"{folder} is trained by another configuration: {differing}.",
+            f"{folder} is trained by another configuration: {'; '.join(differing)}.",
             fix="leave the configuration out, or give the same; for another, train into another folder",
         )
     return kept
 
 
-def _differences(kept: Mapping[str, Any], given: Mapping[str, Any], place: str = "") -> list[str]:
-    found: list[str] = []
-    for key in dict.fromkeys((*kept, *given)):
-        ours, theirs = kept.get(key), given.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            found += _differences(ours, theirs, f"{place}{key}.")
-        elif ours != theirs:
-            found.append(f"{place}{key} is {ours!r} there and {theirs!r} here")
-    return found
+def differences(kept: Any, given: Any, place: str = "") -> list[str]:
+    """A phrase for each value of nested mappings that is another one."""
+    if not isinstance(kept, dict) or not isinstance(given, dict):
+        return [] if kept == given else [f"{place} is {reprlib.repr(kept)} there and {reprlib.repr(given)} here"]
+    keys = dict.fromkeys((*kept, *given))
+    return [phrase for key in keys for phrase in differences(kept.get(key), given.get(key), f"{place}.{key}".lstrip("."))]
 
 
 def say_other_environment(folder: Path, now: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from tfctr import models
 from tfctr.config import Config, Training
 from tfctr.data.dataset import Dataset
 from tfctr.data.split import Split
-from tfctr.errors import ConfigError, DataError, TfctrError
+from tfctr.errors import ConfigError, DataError, StorageError, TfctrError
 from tfctr.metrics import worse_than_constant
 from tfctr.models import CTRModel
 from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
@@ -38,6 +38,7 @@ from tfctr.training.resuming import (
     hold,
     is_finished,
     make_way,
+    require_data,
     say_other_environment,
 )
 from tfctr.training.run import Run, load_run
@@ -59,7 +60,8 @@ def train(
     resume: bool = False,
     checkpoint_every: int | str | None = None,
     warm_start: Run | StrPath | None = None,
-    new_rows: NewRows = "out_of_vocabulary",
+    warm_start_data: StrPath | None = None,
+    new_rows: NewRows | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Train a model on a prepared dataset and keep the run in a new folder.
@@ -92,7 +94,8 @@ def train(
         checkpoint_every: steps, or time such as `"10min"`, from one checkpoint to the next within an epoch, at whose end there
             is always one.
         warm_start: an earlier run, or its folder. A run that goes on knows its own.
-        new_rows: where rows of new tokens start, as in `tfctr.training.warm_start`.
+        warm_start_data: the dataset of the earlier run, where it has moved.
+        new_rows: where rows of new tokens start, as in `tfctr.training.warm_start`, whose default it has.
         callbacks: further ones of Keras, such as `keras.callbacks.TensorBoard`. The logs of an epoch, which they get, are the
             loss and its terms, `val_auc`, `val_log_loss`, `learning_rate`, `seconds` and `rows_per_second`.
 
@@ -111,23 +114,30 @@ def train(
         raise ConfigError(f"`{'data' if data is None else 'out'}` is missing.", fix='train(data="data", out="run")')
     folder = Path(out)
     goes_on = make_way(folder, resume)  # at the door too: to read the data may take minutes
-    if goes_on and is_finished(folder):
-        _LOG.info("%s is finished", folder)
-        return load_run(folder)
     if goes_on:
+        config = config_of(folder, config)
+        if is_finished(folder):  # its data may be gone
+            require_data(folder, data.folder if isinstance(data, Dataset) else Path(data or ""))
+            _LOG.info("%s is finished", folder)
+            return load_run(folder)
         dataset = dataset_of(folder, data)
-        config = config_of(folder, config, dataset)
         earlier = earlier_run(folder)
     elif data is None:
         raise ConfigError("`data` is missing.", fix=f"{folder} holds no run to go on with: name the data of a new one")
     else:
         dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+        for name, value in (("warm_start_data", warm_start_data), ("new_rows", new_rows)):
+            if value is not None and warm_start is None:
+                option = name.replace("_", "-")
+                fix = f"name the earlier run: `warm_start` (--warm-start RUN); or leave out `{name}` (--{option})"
+                raise ConfigError(f"`{name}` is {value!r}, and there is no warm start.", fix=fix)
         earlier = warm_start if warm_start is None or isinstance(warm_start, Run) else load_run(warm_start)
         config = (config or (suggest(dataset) if earlier is None else next_config(earlier))).for_rows(dataset.train.rows)
     _require_two_classes(dataset.valid)
     for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
         _LOG.warning(finding)
-    train_split = _with_replay(config.training, dataset, earlier)
+    before = None if earlier is None else _dataset_of(earlier, warm_start_data)
+    train_split = _with_replay(config.training, dataset, before)
     checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
     keras.utils.set_random_seed(config.training.seed)
     with dtype_policy(config.training.precision), contextlib.ExitStack() as training:
@@ -137,8 +147,9 @@ def train(
             training.enter_context(hold(folder))
             say_other_environment(folder, environment)
         else:
-            if earlier is not None:
-                environment["warm_start"] = {**carry(model, earlier, new_rows), **_name_of(earlier)}
+            if earlier is not None and before is not None:
+                report = carry(model, earlier, new_rows or "out_of_vocabulary", before.folder)
+                environment["warm_start"] = {**report, **_name_of(earlier)}
             _begin(model, config, dataset, folder, environment, training)
         _fit(model, config.training, dataset, train_split, folder, console, [*callbacks, checkpoint])
         (folder / LOCK).unlink(missing_ok=True)
@@ -148,16 +159,23 @@ def train(
     return run
 
 
-def _with_replay(settings: Training, dataset: Dataset, earlier: Run | None) -> Split:
+def _dataset_of(earlier: Run, data: StrPath | None) -> Dataset:
+    try:
+        return earlier.dataset(data)
+    except StorageError as error:
+        raise StorageError(error.problem, fix="if it has moved: `warm_start_data` (--warm-start-data DIR)") from error
+
+
+def _with_replay(settings: Training, dataset: Dataset, before: Dataset | None) -> Split:
     """The training rows, those that are replayed among them."""
     if not settings.replay:
         return dataset.train
-    if earlier is None:
+    if before is None:
         raise ConfigError(
             f"training.replay is {settings.replay}, and there is no earlier run whose rows it means.",
             fix="give one: warm_start=RUN (--warm-start RUN); or set it to 0",
         )
-    return with_replay(dataset.train, dataset.schema, earlier.dataset(), settings.replay, settings.seed)
+    return with_replay(dataset.train, dataset.schema, before, settings.replay, settings.seed)
 
 
 def _name_of(earlier: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A model that begins where an earlier one ended, though it knows other tokens."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,6 +20,7 @@ from tfctr.layers import FeatureEmbedding
 from tfctr.models import CTRModel
 from tfctr.models._base import require_model
 from tfctr.models._graph import embeddings_of
+from tfctr.models._state import arguments_of
 from tfctr.optimizers import ExactLazyAdam, LazyAdam, unwrap_loss_scaling
 from tfctr.optimizers.gradients import resource
 from tfctr.schema import Schema
@@ -30,8 +32,7 @@ _LOG = logging.getLogger(__name__)
 _BLOCK = 2**16  # rows that are carried at a time
 NewRows: TypeAlias = Literal["out_of_vocabulary", "random"]
 _NEW_ROWS = {"out_of_vocabulary": True, "random": False}
-_NO_ARCHITECTURE = {"schema", "name", "trainable", "nested", "dtype", "auxiliary", "graph", "embeddings"}
-_NO_ARCHITECTURE |= {"embedding_l2", "l2_scope"}
+_NO_ARCHITECTURE = ("auxiliary", "embedding_l2", "l2_scope")
 
 
 def warm_start(
@@ -151,7 +152,13 @@ class _Rows:
 def _model_and_schema(earlier: Run | CTRModel | StrPath, data: StrPath | None) -> tuple[CTRModel, Schema]:
     """The earlier model, and its schema with the vocabulary files."""
     if isinstance(earlier, CTRModel):
-        return earlier, earlier.schema if data is None else Dataset.load(data).schema
+        if data is None:
+            return earlier, earlier.schema
+        schema = Dataset.load(data).schema
+        earlier.schema.require_fit(schema.digest, str(data), fix="give the dataset that the earlier model was trained on")
+        return earlier, schema
+    if not isinstance(earlier, Run | str | os.PathLike):
+        raise ConfigError(f"`earlier` is {earlier!r}.", fix="give a run, its folder, or a model")
     run = earlier if isinstance(earlier, Run) else load_run(Path(earlier))
     return run.model, run.dataset(data).schema
 
@@ -174,15 +181,8 @@ def _require_same_architecture(model: CTRModel, before: CTRModel) -> None:
 
 def _architecture(model: CTRModel) -> dict[str, Any]:
     """The arguments that say which weights a model has; how strongly these are held small does not."""
-    arguments = {name: _nameless(value) for name, value in model.get_config().items() if name not in _NO_ARCHITECTURE}
+    arguments = {name: value for name, value in arguments_of(model).items() if name not in _NO_ARCHITECTURE}
     return {**arguments, "number of weights": len(model.weights)}
-
-
-def _nameless(value: Any) -> Any:
-    """Plain data without the names that Keras counts up, and with lists for tuples."""
-    if isinstance(value, dict):
-        return {key: _nameless(child) for key, child in value.items() if key != "name" or not isinstance(child, str)}
-    return [_nameless(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def _carry_moments(model: CTRModel, before: CTRModel, rows: Mapping[int, _Rows]) -> bool:
@@ -194,13 +194,16 @@ def _carry_moments(model: CTRModel, before: CTRModel, rows: Mapping[int, _Rows])
     if not isinstance(optimizer, type(earlier)) and not isinstance(earlier, type(optimizer)):
         _LOG.warning("the optimizer begins anew: it is %s, and was %s", _name(optimizer), _name(earlier))
         return False
-    weights = zip(optimizer._trainable_variables, earlier._trainable_variables, strict=True)
-    for (weight, old), new_slots, old_slots in zip(weights, _slots(optimizer), _slots(earlier), strict=True):
-        for name in new_slots.keys() & old_slots.keys():
+    earlier_of = {id(weight): old for weight, old in zip(model.weights, before.weights, strict=True)}
+    kept = {id(weight): slots for weight, slots in zip(earlier._trainable_variables, _slots(earlier), strict=True)}
+    for weight, slots in zip(optimizer._trainable_variables, _slots(optimizer), strict=True):
+        old = earlier_of[id(weight)]
+        old_slots = kept.get(id(old), {})  # none of one that was frozen
+        for name in slots.keys() & old_slots.keys():
             if id(weight) in rows:
-                rows[id(weight)].carry(new_slots[name], _reader(earlier, old, name, old_slots[name]))
+                rows[id(weight)].carry(slots[name], _reader(earlier, old, name, old_slots[name]))
             else:
-                new_slots[name].assign(old_slots[name])
+                slots[name].assign(old_slots[name])
     for name, value in vars(optimizer).items():  # the steps made, and what else an optimizer counts
         if isinstance(value, keras.Variable) and value.shape == () and name != "_learning_rate":
             value.assign(getattr(earlier, name))
