@@ -104,11 +104,13 @@ def train(
     from tfctr.data import Dataset
     from tfctr.training.warm import next_config
 
-    dataset = data if goes_on else Dataset.load(data)
-    if config is None and not goes_on and model is None and warm_start is not None:
-        named = Config.from_dict(next_config(training.load_run(warm_start)).to_dict(), overrides)
-    elif config is None and not goes_on:
-        named = training.suggest(dataset, named.model.name, overrides)
+    dataset: Dataset | Path | None = data
+    if data is not None and not goes_on:
+        dataset = Dataset.load(data)
+        if config is None and model is None and warm_start is not None:
+            named = Config.from_dict(next_config(training.load_run(warm_start)).to_dict(), overrides)
+        elif config is None:
+            named = training.suggest(dataset, named.model.name, overrides)
     warm = {"warm_start": warm_start, "warm_start_data": warm_start_data, "new_rows": new_rows}
     curves = [] if tensorboard is None else [_curves(tensorboard)]
     run = training.train(named, dataset, out, resume=resume, checkpoint_every=every, callbacks=curves, **warm)
