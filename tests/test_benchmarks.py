@@ -34,6 +34,7 @@ COMMANDS = {
     "week": "{data}/../schema.yaml {data}/../train.parquet --order price --out {folder}/week --days 3 --model LR --seeds 1",
     "peers": "--models TF4CTR EulerNet --batch-size 100 --rounds 1 --steps 1",
 }
+OFTEN = ("training", "models", "quality", "page")  # which the others are like; those run before a release
 MATCHED = runpy.run_path(str(BENCHMARKS / "contenders" / "matched.py"))
 MATCHES, given = MATCHED["MATCHES"], MATCHED["given"]
 FUXICTR, FUXICTR_ZOO = (os.environ.get(name) for name in ("FUXICTR", "FUXICTR_ZOO"))  # as `make bench` has them
@@ -56,8 +57,13 @@ def benchmark(name, *arguments):
     return run
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in OFTEN else pytest.mark.every)
+        for name in sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    ],
+)
 def test_benchmark_runs(name, data, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("model: {name: LR}\ntraining: {batch_size: 500, epochs: 1}\n")

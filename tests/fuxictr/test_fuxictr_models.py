@@ -206,7 +206,7 @@ def test_tables(tmp_path):
     assert {"data_format", "rebuild_dataset", "n_rows"} <= {text.split()[1] for text in said}
 
 
-@pytest.mark.slow
+@pytest.mark.every
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_is_trained_for_an_epoch(tmp_path, name):
     hidden = {key: [8, 8] for found in matches_of(MODELS[name]) for key in found.arguments if key.endswith("hidden_units")}

@@ -121,8 +121,8 @@ def killed_at_random_moments(number, seed, optimizers, data, whole, folder):
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments(data, whole, tmp_path):
-    killed_at_random_moments(10, 7, ["adam", "lazy_adam", "exact_lazy_adam"], data, whole, tmp_path)
+def test_killed_at_random_moments(data, whole, tmp_path):
+    killed_at_random_moments(4, 7, ["adam", "lazy_adam", "exact_lazy_adam"], data, whole, tmp_path)
 
 
 @pytest.mark.every
