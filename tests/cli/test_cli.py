@@ -301,7 +301,9 @@ def test_control_c_is_code_130(run, monkeypatch):
     assert tfctr_("evaluate", run).exit_code == 130
 
 
-@pytest.mark.parametrize(("epoch", "said"), [(1, "{run} is removed"), (3, "stopped; {run} keeps epoch 2")])
+@pytest.mark.parametrize(
+    ("epoch", "said"), [(1, "{run} is removed"), (3, "stopped; {run} keeps epoch 2 and a checkpoint; --resume goes on from it")]
+)
 def test_control_c_says_what_training_leaves(epoch, said, folder, data, tmp_path, monkeypatch):
     def interrupt(self, now, logs=None):
         if now + 1 == epoch:

@@ -405,6 +405,13 @@ def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path):
     assert refused > 100
 
 
+def test_a_file_of_another_version_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    Snapshot.write(tmp_path / "folder" / "checkpoint-000001-000000000.zip", {"tfctr": "9.0", "format": 9}, [])
+    with pytest.raises(StorageError, match=r"was written by another version, tfctr 9\.0"):
+        fit(dnn(), Checkpoint(tmp_path / "folder"))
+
+
 def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch, caplog):
     expected, history = whole("adam")
     write = zipfile.ZipFile.writestr

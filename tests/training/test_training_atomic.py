@@ -65,7 +65,9 @@ class Fault(BaseException):
 
 
 def break_off_before(number, monkeypatch):
-    """Let the `number`th file not get its name. Files 1, 2: config, environment; then each epoch: model, history, metrics."""
+    """Let the `number`th file not get its name. Files 1, 2: config, environment; then each epoch: model, history, metrics,
+    checkpoint.
+    """
     replace, calls = os.replace, itertools.count(1)
 
     def replace_or_break_off(source, target):
@@ -76,7 +78,7 @@ def break_off_before(number, monkeypatch):
     monkeypatch.setattr(os, "replace", replace_or_break_off)
 
 
-@pytest.mark.parametrize(("number", "epoch"), [(2, None), (5, None), (7, 1), (8, 1), (9, 2)])
+@pytest.mark.parametrize(("number", "epoch"), [(2, None), (5, None), (6, 1), (7, 1), (9, 1), (10, 2)])
 def test_a_run_that_breaks_off_keeps_a_whole_epoch_or_no_folder(number, epoch, data, tmp_path, monkeypatch):
     monkeypatch.setitem(schedule.MONITORS, "auc", always_better())
     said = io.StringIO()
@@ -89,7 +91,8 @@ def test_a_run_that_breaks_off_keeps_a_whole_epoch_or_no_folder(number, epoch, d
         assert list(tmp_path.iterdir()) == []
     else:
         assert whole_run(tmp_path / "run").metrics["best_epoch"] == epoch
-        assert said.getvalue().endswith(f"keeps epoch {epoch}\n")
+        kept = f"epoch {epoch}" if number == 6 else f"epoch {epoch} and a checkpoint; --resume goes on from it"
+        assert said.getvalue().endswith(f"keeps {kept}\n")
     hidden, shown = (said.getvalue().rfind(f"\x1b[?25{mode}") for mode in "lh")
     assert shown >= hidden, "the bar is still there: it hides the cursor"
 

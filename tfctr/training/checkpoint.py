@@ -18,7 +18,7 @@ import tfctr
 from tfctr.data.split import Place
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.models._state import adds_losses, log_variables, restore_step_variables, settings_of, step_variables
-from tfctr.storage import locked, make_folder
+from tfctr.storage import fsync_folder, locked, make_folder
 from tfctr.training.resuming import differences
 from tfctr.training.snapshot import Snapshot
 from tfctr.types import StrPath
@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
 _NAME = "checkpoint-{epoch:06d}-{step:09d}.zip"
 _KEPT = 2
+_FORMAT = 1
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _FORGETFUL = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau, keras.callbacks.ModelCheckpoint)
@@ -105,11 +106,17 @@ class Checkpoint(keras.callbacks.Callback):
                 model.train_function = self._run
             model._initial_epoch = None  # which would hold for the next `fit`, too
         if self._ended:
-            (self.folder / _LOCK).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # something else is there, too
-                self.folder.rmdir()
+            self._remove_all()
         if self._terminated:  # while the last callbacks were at work
             signal.raise_signal(signal.SIGTERM)
+
+    def _remove_all(self) -> None:
+        for file in (*self._files, self.folder / _LOCK):
+            file.unlink(missing_ok=True)
+        fsync_folder(self.folder)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+            fsync_folder(self.folder.parent)
 
     def _before_this(self, callbacks: Any) -> Sequence[Any]:
         callbacks = list(getattr(callbacks, "callbacks", callbacks if isinstance(callbacks, list | tuple) else [callbacks]))
@@ -220,8 +227,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._trained.history.epoch = list(range(len(self._history)))
-        for file in self._files:
-            file.unlink(missing_ok=True)
         self._ended = True
 
     # to disk and back
@@ -232,6 +237,7 @@ class Checkpoint(keras.callbacks.Callback):
         states = [callback.get_state() for callback in self._beside]
         arrays = [{name: value for name, value in state.items() if _are_arrays(value)} for state in states]
         state = {
+            "format": _FORMAT,
             "tfctr": tfctr.__version__,
             "is_of": self._identity(variables),
             "epoch": epoch,
@@ -315,6 +321,9 @@ class Checkpoint(keras.callbacks.Callback):
         }
 
     def _require_same(self, state: Mapping[str, Any], path: Path) -> None:
+        if state.get("format") != _FORMAT:
+            fix = "let that version go on with it, or remove the folder, and train anew"
+            raise StorageError(f"{path} was written by another version, tfctr {state.get('tfctr')}.", fix=fix)
         written, ours = state["is_of"], self._identity(step_variables(self._trained))
         differing = differences(written, ours)
         rates = state["learning_rates"]  # at the beginning, and now, to which a schedule may have lowered it
