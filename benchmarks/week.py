@@ -143,6 +143,7 @@ def main():
             epochs = statistics.mean(values.get("epochs", 0) for values in seeds)
             line += f"{spread['log_loss']:>8.4f}{mean['seconds']:>9.1f}{epochs:>8.1f}{seeds[0].get('new', 0):>9,}"
             print(line, flush=True)
+    arguments.tables = [Path(file).name for file in arguments.tables]
     results.keep(figures, arguments)
 
 
