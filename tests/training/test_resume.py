@@ -210,6 +210,49 @@ def test_a_finished_run_is_that_of_the_call_or_none(data, tmp_path):
     done("train", "--out", out, "--resume")
 
 
+def test_a_dataset_in_the_working_folder_is_not_asked(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train(config(epochs=1), data, out, quiet())
+    other = tmp_path / "other"
+    tfctr.prepare(tfctr.Schema.load(data / "schema.json"), train={"user": [1, 2], "item": [1, 2], "click": [0, 1]}, out=other)
+    monkeypatch.chdir(other)
+    assert train(out=out, resume=True).metrics["finished"]
+
+
+def test_a_run_killed_before_its_first_checkpoint_needs_its_data(data, tmp_path):
+    out = tmp_path / "run"
+    child = FORKSERVER.Process(target=killed_at_once, args=(data, out))
+    child.start()
+    child.join()
+    before = sorted(out.iterdir())
+    assert before
+    with pytest.raises(ConfigError, match="`data` is missing"):
+        train(out=out, resume=True)
+    assert sorted(out.iterdir()) == before, "nothing is removed"
+    assert train(config(epochs=1), data, out, quiet(), resume=True).metrics["finished"]
+
+
+def killed_at_once(data, out):
+    trainer._fit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    train(config(), data, out, quiet())
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(data, stopped, monkeypatch):
+    """It ends between the look at the folder and the lock."""
+    hold = resuming.hold
+
+    def finished_before(folder):
+        monkeypatch.setattr(trainer, "hold", hold)
+        train(config(), data, folder, quiet(), resume=True)
+        return hold(folder)
+
+    monkeypatch.setattr(trainer, "hold", finished_before)
+    run = train(config(), data, stopped, quiet(), resume=True)
+    assert run.metrics["finished"]
+    assert not (stopped / resuming.LOCK).exists()
+    assert len(run.history) == 4
+
+
 def test_nothing_to_go_on_from(data, stopped):
     for file in (stopped / "checkpoints").glob("*.zip"):
         file.write_bytes(file.read_bytes()[:-1])

@@ -34,7 +34,7 @@ def make_way(folder: Path, resume: bool) -> bool:
     Raises:
         StorageError: it is still trained, or something else is there.
     """
-    if _is_abandoned(folder):
+    if is_abandoned(folder):
         with hold(folder):
             remove_folder(folder)
     if resume and is_run(folder):
@@ -51,7 +51,8 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "environment.json").is_file()
 
 
-def _is_abandoned(folder: Path) -> bool:
+def is_abandoned(folder: Path) -> bool:
+    """Whether it holds a run that was killed before its first epoch and its first checkpoint, and nothing else."""
     if not (folder / LOCK).is_file() or (folder / "metrics.json").exists() or has_checkpoint(folder):
         return False
     return all(entry.name in _OURS or entry.match(".tmp-*") or entry.match("model-*.keras") for entry in folder.iterdir())

@@ -36,7 +36,9 @@ from tfctr.training.resuming import (
     earlier_run,
     has_checkpoint,
     hold,
+    is_abandoned,
     is_finished,
+    is_run,
     make_way,
     require_data,
     say_other_environment,
@@ -113,38 +115,41 @@ def train(
     if out is None or (data is None and not resume):
         raise ConfigError(f"`{'data' if data is None else 'out'}` is missing.", fix='train(data="data", out="run")')
     folder = Path(out)
-    goes_on = make_way(folder, resume)  # at the door too: to read the data may take minutes
-    if goes_on:
-        config = config_of(folder, config)
-        if is_finished(folder):  # its data may be gone
-            require_data(folder, data.folder if isinstance(data, Dataset) else Path(data or ""))
-            _LOG.info("%s is finished", folder)
-            return load_run(folder)
-        dataset = dataset_of(folder, data)
-        earlier = earlier_run(folder)
-    elif data is None:
-        raise ConfigError("`data` is missing.", fix=f"{folder} holds no run to go on with: name the data of a new one")
-    else:
-        dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-        for name, value in (("warm_start_data", warm_start_data), ("new_rows", new_rows)):
-            if value is not None and warm_start is None:
-                option = name.replace("_", "-")
-                fix = f"name the earlier run: `warm_start` (--warm-start RUN); or leave out `{name}` (--{option})"
-                raise ConfigError(f"`{name}` is {value!r}, and there is no warm start.", fix=fix)
-        earlier = warm_start if warm_start is None or isinstance(warm_start, Run) else load_run(warm_start)
-        config = (config or (suggest(dataset) if earlier is None else next_config(earlier))).for_rows(dataset.train.rows)
-    _require_two_classes(dataset.valid)
-    for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
-        _LOG.warning(finding)
-    before = None if earlier is None else _dataset_of(earlier, warm_start_data)
-    train_split = _with_replay(config.training, dataset, before)
-    checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
-    keras.utils.set_random_seed(config.training.seed)
-    with dtype_policy(config.training.precision), contextlib.ExitStack() as training:
+    if data is None and (not is_run(folder) or is_abandoned(folder)):
+        problem = f"`data` is missing, and {folder} holds no run to go on with, or none that came to its first checkpoint."
+        raise ConfigError(problem, fix="name the data, and all else as for a new run")
+    with contextlib.ExitStack() as training:
+        goes_on = make_way(folder, resume)  # at the door too: to read the data may take minutes
+        if goes_on:
+            config = config_of(folder, config)
+            if data is not None:
+                require_data(folder, data.folder if isinstance(data, Dataset) else Path(data))
+            if is_finished(folder) or not _held(folder, training):  # its data may be gone
+                _LOG.info("%s is finished", folder)
+                return load_run(folder)
+            dataset = dataset_of(folder, data)
+            earlier = earlier_run(folder)
+        else:
+            assert data is not None  # it was asked for
+            dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+            for name, value in (("warm_start_data", warm_start_data), ("new_rows", new_rows)):
+                if value is not None and warm_start is None:
+                    option = name.replace("_", "-")
+                    fix = f"name the earlier run: `warm_start` (--warm-start RUN); or leave out `{name}` (--{option})"
+                    raise ConfigError(f"`{name}` is {value!r}, and there is no warm start.", fix=fix)
+            earlier = warm_start if warm_start is None or isinstance(warm_start, Run) else load_run(warm_start)
+            config = (config or (suggest(dataset) if earlier is None else next_config(earlier))).for_rows(dataset.train.rows)
+        _require_two_classes(dataset.valid)
+        for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
+            _LOG.warning(finding)
+        before = None if earlier is None else _dataset_of(earlier, warm_start_data)
+        train_split = _with_replay(config.training, dataset, before)
+        checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
+        keras.utils.set_random_seed(config.training.seed)
+        training.enter_context(dtype_policy(config.training.precision))
         model = build_model(config, dataset.schema)
         environment = describe_environment(config.training, dataset)
         if goes_on:
-            training.enter_context(hold(folder))
             say_other_environment(folder, environment)
         else:
             if earlier is not None and before is not None:
@@ -157,6 +162,15 @@ def train(
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
+
+
+def _held(folder: Path, training: contextlib.ExitStack) -> bool:
+    """Hold a run that is to go on while it is trained; False if another process has just finished it."""
+    training.enter_context(hold(folder))
+    if not is_finished(folder):
+        return True
+    (folder / LOCK).unlink()
+    return False
 
 
 def _dataset_of(earlier: Run, data: StrPath | None) -> Dataset:

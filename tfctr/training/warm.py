@@ -136,7 +136,9 @@ class _Rows:
     def __init__(self, new: FeatureEmbedding, old: FeatureEmbedding, ids: Mapping[str, np.ndarray]) -> None:
         firsts = np.cumsum([0, *(field.size for field in old.fields)])
         own = [ids[field.feature.name] for field in new.fields]
-        self.source = np.concatenate([np.where(some < 0, -1, some + first) for some, first in zip(own, firsts, strict=False)])
+        self.source = np.concatenate(
+            [np.where(some < 0, -1, some + first) for some, first in zip(own, firsts[:-1], strict=True)]
+        )
         self.of_unknown = np.repeat(firsts[:-1] + OUT_OF_VOCABULARY, [len(some) for some in own])
 
     def carry(self, new: keras.Variable, read: Callable[[Tensor], Tensor], of_unknown: bool = False) -> None:
@@ -187,11 +189,9 @@ def _architecture(model: CTRModel) -> dict[str, Any]:
 
 def _carry_moments(model: CTRModel, before: CTRModel, rows: Mapping[int, _Rows]) -> bool:
     """Carry what the optimizer keeps of each weight, and its steps; False where another optimizer kept it, or none."""
-    optimizer, earlier = (
-        unwrap_loss_scaling(model.optimizer),
-        unwrap_loss_scaling(before.optimizer if before.compiled else None),
-    )
-    if not isinstance(optimizer, type(earlier)) and not isinstance(earlier, type(optimizer)):
+    optimizer = unwrap_loss_scaling(model.optimizer)
+    earlier = unwrap_loss_scaling(before.optimizer) if before.compiled else None
+    if earlier is None or not (isinstance(optimizer, type(earlier)) or isinstance(earlier, type(optimizer))):
         _LOG.warning("the optimizer begins anew: it is %s, and was %s", _name(optimizer), _name(earlier))
         return False
     earlier_of = {id(weight): old for weight, old in zip(model.weights, before.weights, strict=True)}
