@@ -1,7 +1,6 @@
 """`tfctr.training` and `tfctr.evaluation`: whole runs on a tiny dataset."""
 
 import dataclasses
-import importlib.util
 import io
 import json
 import re
@@ -15,10 +14,8 @@ import pytest
 import rich.console
 import sklearn.metrics
 import tensorflow as tf
-from kit.commands import done
 
 import tfctr
-from tfctr import cli
 from tfctr.config import Config, Training
 from tfctr.errors import ConfigError, DataError, StorageError, TrainingError
 from tfctr.evaluation import evaluate, figures
@@ -174,35 +171,6 @@ def test_the_schedule_is_in_charge(data, tmp_path):
     run = train(tiny_run(epochs=9, learning_rate=1e-9, min_learning_rate=0.0), data, tmp_path / "run")
     np.testing.assert_allclose([epoch["learning_rate"] for epoch in run.history[1:]], [1e-9, 1e-10], rtol=1e-6)
     assert len(run.history) == 3
-
-
-def test_further_callbacks_get_the_logs_of_each_epoch(data, tmp_path):
-    seen = []
-    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, {*logs})))
-    run = train(tiny_run(epochs=2), data, tmp_path / "run", callbacks=[noting])
-    names = {"loss", "ctr", "val_auc", "val_log_loss", "val_loss", "learning_rate", "seconds", "rows_per_second"}
-    assert seen == [(0, names), (1, names)]
-    assert run.metrics["epochs"] == 2
-
-
-def test_tensorboard_gets_the_curves(data, tmp_path):
-    tiny_run(epochs=2).save(tmp_path / "run.yaml")
-    done("train", tmp_path / "run.yaml", "--data", data, "--out", tmp_path / "run", "--tensorboard", tmp_path / "curves")
-    (file,) = (tmp_path / "curves" / "validation").glob("events.*")
-    found = {}
-    for record in tf.data.TFRecordDataset(str(file)):
-        for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
-            found.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)))
-    history = load_run(tmp_path / "run").history
-    assert found["epoch_auc"] == pytest.approx([epoch["val_auc"] for epoch in history], abs=1e-6)
-    assert found["epoch_log_loss"] == pytest.approx([epoch["val_log_loss"] for epoch in history], abs=1e-6)
-
-
-def test_without_tensorboard_it_is_said_before_any_work(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install .tfctr\[tensorboard\]"):
-        cli.training.train(out=tmp_path / "run", data=data, tensorboard=tmp_path / "curves")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_key_does_something(data, tmp_path):
