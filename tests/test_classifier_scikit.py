@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from kit.answers import X_NEW, Y_NEW, X, Y
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -13,44 +14,6 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from tfctr import Categorical, CTRClassifier, Numeric, Schema
-
-
-def table(rows, seed):
-    """Columns of all kinds, with missing cells, and labels that follow the user and the price."""
-    rng = np.random.default_rng(seed)
-    user = rng.integers(0, 20, rows)
-    price = rng.normal(10, 2, rows)
-    frame = pd.DataFrame(
-        {
-            "user": user.astype(str),
-            "genres": [[*map(str, rng.integers(0, 5, length))] for length in rng.integers(0, 3, rows)],
-            "price": np.where(rng.random(rows) < 0.1, np.nan, price),
-            "adult": pd.array(rng.random(rows) < 0.5).astype(object),
-            "age": pd.array(rng.integers(18, 90, rows), dtype="Int64"),
-        }
-    )
-    frame.loc[rng.random(rows) < 0.1, "adult"] = None
-    clicked = rng.random(rows) < 0.1 + 0.5 * (user % 2) + 0.3 * (price > 10)
-    return frame, pd.Series(np.where(clicked, "yes", "no"), name="clicked")
-
-
-X, Y = table(600, 0)
-X_NEW, Y_NEW = table(200, 1)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return CTRClassifier("DeepFM", arguments={"hidden_units": (8,)}, epochs=3, learning_rate=0.01).fit(
-        X, Y, X_val=X_NEW, y_val=Y_NEW
-    )
-
-
-@pytest.fixture(scope="module")
-def saved(fitted, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "classifier"
-    fitted.save(folder)
-    return folder
-
 
 # scikit-learn's tools
 
