@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 import rich.console
@@ -75,49 +76,71 @@ def whole(data, tmp_path_factory):
     return of
 
 
-def train_in_child(optimizer, data, out):
-    train(config(optimizer), data, out, quiet(), resume=True, checkpoint_every=7)
+class KillAt(keras.callbacks.Callback):
+    """SIGKILL after so many steps of this process."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(optimizer, data, out, delay):
-    """Whether a SIGKILL, `delay` seconds after the run began or went on, came before its end."""
+def train_in_child(optimizer, data, out, *callbacks):
+    train(config(optimizer), data, out, quiet(), resume=True, checkpoint_every=7, callbacks=callbacks)
+
+
+def test_killed_and_gone_on(data, whole, tmp_path):
+    """Before the first checkpoint, within the first epoch, and in a later one; each time with some steps to take again."""
+    out = tmp_path / "run"
+    for steps in (3, 33, 90):
+        child = FORKSERVER.Process(target=train_in_child, args=("exact_lazy_adam", data, out, KillAt(steps)))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+    check_gone_on("exact_lazy_adam", data, whole, out)
+
+
+def check_gone_on(optimizer, data, whole, out):
+    if (out / "metrics.json").exists():
+        assert load_run(out).metrics["valid"]["auc"] > 0, "what is there can be used"
+    run = train(config(optimizer), data, out, quiet(), resume=True)
+    assert told(run) == told(whole(optimizer))
+    assert same_bits(run, whole(optimizer))
+    assert {file.name for file in out.iterdir()} == {file.name for file in whole(optimizer).folder.iterdir()}
+
+
+def until_killed(optimizer, data, out, delay):
+    """`(alive, seconds)`: whether a SIGKILL, so long after the run began or went on, came before its end."""
     child = FORKSERVER.Process(target=train_in_child, args=(optimizer, data, out))
     child.start()
     deadline = time.monotonic() + 120
     while not (out / resuming.LOCK).exists() and child.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+    begun = time.monotonic()
     child.join(delay)
     was_alive = child.is_alive()
     child.kill()
     child.join()
-    return was_alive
-
-
-def check_killed(optimizer, moments, data, whole, folder):
-    out = folder / "run"
-    kills = 0
-    for moment in moments:
-        kills += killed(optimizer, data, out, moment)
-        if (out / "metrics.json").exists():
-            assert load_run(out).metrics["valid"]["auc"] > 0, "what is there can be used"
-    run = train(config(optimizer), data, out, quiet(), resume=True)
-    assert kills > 0
-    assert told(run) == told(whole(optimizer))
-    assert same_bits(run, whole(optimizer))
-    assert {file.name for file in out.iterdir()} == {file.name for file in whole(optimizer).folder.iterdir()}
-
-
-def test_killed_and_gone_on(data, whole, tmp_path):
-    check_killed("exact_lazy_adam", [3.0, 2.0], data, whole, tmp_path)
+    return was_alive, time.monotonic() - begun
 
 
 def killed_at_random_moments(number, seed, optimizers, data, whole, folder):
+    """Moments are shares of how long a run takes here, so that a kill is one on any machine."""
+    _, seconds = until_killed(optimizers[0], data, folder / "timed", None)
     rng = np.random.default_rng(seed)
-    for attempt, moment in enumerate(rng.uniform(0.0, 5.0, number)):
-        (folder / str(attempt)).mkdir()
-        moments = [moment, *rng.uniform(0.0, 4.0, attempt % 3)]
-        check_killed(optimizers[attempt % len(optimizers)], moments, data, whole, folder / str(attempt))
+    kills = 0
+    for attempt in range(number):
+        optimizer, out = optimizers[attempt % len(optimizers)], folder / str(attempt) / "run"
+        out.parent.mkdir()
+        for share in rng.uniform(0.0, 0.9, 1 + attempt % 3):
+            kills += until_killed(optimizer, data, out, share * seconds)[0]
+        check_gone_on(optimizer, data, whole, out)
+    assert kills > 0
 
 
 @pytest.mark.slow
