@@ -65,6 +65,15 @@ def probabilities(file):
     return parquet.read_table(file)["probability"].to_numpy()
 
 
+def test_a_run_is_scored_without_its_optimizer(run, expected, tmp_path):
+    fresh = load_run(run.folder)
+    score(fresh, TUESDAY, out=tmp_path / "scores.parquet", batch_size=BATCH)
+    assert not fresh.inference_model.compiled
+    assert "model" not in vars(fresh), "the moments were not read"
+    np.testing.assert_array_equal(probabilities(tmp_path / "scores.parquet"), expected)
+    assert fresh.model.compiled
+
+
 def test_scores_have_the_bits_of_predict_whatever_holds_the_table(run, expected, tmp_path, monkeypatch):
     monkeypatch.setattr("tfctr.evaluation.scoring._BLOCK_ROWS", 3 * BATCH + 5)  # several blocks, each of whole batches
     TUESDAY.to_parquet(tmp_path / "t.parquet")

@@ -1,14 +1,18 @@
 """Small files that would take much memory are refused before they are unpacked."""
 
+import collections
 import json
 import shutil
 import zipfile
 
+import keras
+import numpy as np
 import pytest
 from kit.bombs import BOMBS, with_member
 
 import tfctr
 from tfctr.errors import StorageError
+from tfctr.models import _saving
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -43,3 +47,27 @@ def test_a_config_that_asks_for_more_than_the_weights(rows, width, saved, tmp_pa
     bomb = with_config(saved, tmp_path / "bomb.keras", grow)
     with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes asks for embeddings of [\d,]+ numbers"):
         tfctr.load_model(bomb)
+
+
+def test_a_large_file_is_read_array_by_array_and_is_the_same_model(saved, tmp_path, monkeypatch):
+    model = tfctr.load_model(saved)
+    model.compile()
+    model.save(tmp_path / "compiled.keras")
+    saved, weights = tmp_path / "compiled.keras", model.get_weights()
+    monkeypatch.setattr(_saving, "_LARGE", 0)
+    given = []
+    load = keras.saving.load_model
+    monkeypatch.setattr(keras.saving, "load_model", lambda path, **options: given.append(path) or load(path, **options))
+    for compile in (True, False):
+        model = tfctr.load_model(saved, compile=compile)
+        assert model.compiled is compile
+        for ours, expected in zip(model.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(ours, expected)
+    assert not any(path == saved or path.exists() for path in given)
+    monkeypatch.setattr(_saving.shutil, "disk_usage", lambda folder: collections.namedtuple("Usage", "free")(10))
+    assert tfctr.load_model(saved).count_params() == model.count_params()
+    assert given[-1] == saved, "where there is no room for the unpacked file"
+    damaged = tmp_path / "damaged.keras"
+    damaged.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(StorageError, match="is corrupt"):
+        tfctr.load_model(damaged)

@@ -75,7 +75,7 @@ def export(
 
     loaded = load_run(run)
     options = _options(loaded, data, candidate, optional, calibrate, negatives_kept, tables, without)
-    show({"folder": str(serving.export(loaded.model, folder, options))}, json)
+    show({"folder": str(serving.export(loaded.inference_model, folder, options))}, json)
     say_next(f"tfctr serve {folder}")
 
 
@@ -128,7 +128,7 @@ def publish(
         options = dataclasses.replace(options, examples={name: column[:store] for name, column in clicks.columns.items()})
     gate = {"clicks": clicks, "slices": slice_by or (), "bounds": bounds, "force": force}
     kept = {"dry_run": dry_run, "keep": keep, "protected": protected}
-    published = serving.publish_model(loaded.model, folder, options, **gate, **kept)
+    published = serving.publish_model(loaded.inference_model, folder, options, **gate, **kept)
     show(published if json else _short(published), json)
     _say_published(folder, published, dry_run)
 
@@ -308,7 +308,7 @@ def _calibrated(run, data, method):
     """A calibration for the run; says which one, and what it does."""
     from tfctr.serving import fit_calibration
 
-    calibration = fit_calibration(run.model, run.dataset(data).valid, method)
+    calibration = fit_calibration(run.inference_model, run.dataset(data).valid, method)
     before, after = calibration.figures["before"], calibration.figures["after"][calibration.method]
     loss = f"log loss {after['log_loss']:.6g}, {before['log_loss']:.6g} before"
     clicks = f"predicted over observed clicks {after['pcoc']:.4g}, {before['pcoc']:.4g} before"
@@ -322,7 +322,7 @@ def _compressed(run, data, form, calibration, negatives_kept):
     from tfctr.serving import compress_tables
 
     valid = run.dataset(data).valid
-    tables = compress_tables(run.model, valid, form, calibration=calibration, negatives_kept=negatives_kept)
+    tables = compress_tables(run.inference_model, valid, form, calibration=calibration, negatives_kept=negatives_kept)
     before, after = tables.figures["before"], tables.figures["after"]
     size = f"{after['bytes']:,} bytes, {before['bytes']:,} before"
     auc = f"AUC {after['auc']:.6f}, {before['auc']:.6f} before"
@@ -337,7 +337,7 @@ def _clicks(run, data, rows, sample, negatives_kept, layout):
     from tfctr.serving.publishing.samples import sample_clicks
 
     if rows is not None:
-        return read_clicks(run.model.schema, rows, **layout)
+        return read_clicks(run.inference_model.schema, rows, **layout)
     dataset = run.dataset(data)
     return sample_clicks(dataset.valid, dataset.schema, sample, negatives_kept=negatives_kept) if sample else None
 

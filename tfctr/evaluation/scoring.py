@@ -145,7 +145,7 @@ def _scored_rows(model: CTRModel, rows: OpenTable, batch_size: int) -> tuple[dic
 def fit_and_model(model: Run | CTRModel, data: StrPath | None) -> tuple[Fit, CTRModel]:
     """The fit by which raw rows are encoded for a run or a model, and the model. Raises `ConfigError` for another fit."""
     if isinstance(model, Run):
-        return Fit.of(model.dataset(data)), model.model
+        return Fit.of(model.dataset(data)), model.inference_model
     fit = Fit.of(model.schema if data is None else data)
     model.schema.require_fit(fit.schema.digest, f"the dataset in {data}")
     return fit, model
@@ -158,7 +158,7 @@ def model_and_split(
     require_run_or_model(model)
     if isinstance(model, Run):
         found = getattr(model.dataset(data), choose(SPLITS, default if split is None else split, "split"))
-        return model.model, found
+        return model.inference_model, found
     if isinstance(split, str) or split is None:
         raise ConfigError("there are no rows to evaluate.", fix=f"pass a split of a dataset, such as dataset.{default}")
     return model, split

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,12 +30,14 @@ _UNSAFE = re.compile("Not allowed|disallowed")  # in Keras' words for what may r
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '(\w+)'")
 
 
-def load_model(path: StrPath, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def load_model(path: StrPath, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
     """A `.keras` file as a model.
 
     Args:
         path: of the file.
         custom_objects: `{name: class}` of those in it that are neither Keras', nor tfctr's, nor registered.
+        compile: with its optimizer, to go on with training. Without, it scores and is exported, in a third of the memory that
+            Adam's moments ask for.
 
     Raises:
         StorageError: the file is missing, corrupt, no `.keras` file, needs a class that is not known, or another version; or
@@ -47,9 +51,21 @@ def load_model(path: StrPath, custom_objects: Mapping[str, Any] | None = None) -
         raise StorageError(f"{path} does not exist.", fix="check the path")
     _require_harmless(path)
     try:
-        return keras.saving.load_model(path, custom_objects=custom_objects)
+        with tempfile.TemporaryDirectory(prefix="tfctr-load-") as folder:
+            return keras.saving.load_model(_unpacked(path, Path(folder)), custom_objects=custom_objects, compile=compile)
     except Exception as error:  # Keras says what it cannot do in many ways, "File not found" among them
         raise _what_is_wrong(path, error) from error
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """A large file as a folder, which Keras reads array by array; of a file it holds all bytes beside the arrays."""
+    if path.stat().st_size < _LARGE:
+        return path
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # what is wrong with the file, its reader says
+        if sum(info.file_size for info in archive.infolist()) < shutil.disk_usage(folder).free:
+            archive.extractall(folder)
+            return folder
+    return path
 
 
 def _what_is_wrong(path: Path, error: Exception) -> StorageError:

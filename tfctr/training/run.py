@@ -37,6 +37,15 @@ class Run:
     @functools.cached_property
     def model(self) -> CTRModel:
         """The model of the best epoch. Raises `StorageError` when there is none, or its file is missing, corrupt or another."""
+        return load_model(self._model_file)
+
+    @functools.cached_property
+    def inference_model(self) -> CTRModel:
+        """The same without its optimizer, whose moments take more memory than the weights; `model`, if that has been read."""
+        return self.model if "model" in vars(self) else load_model(self._model_file, compile=False)
+
+    @property
+    def _model_file(self) -> Path:
         name = self.metrics["model"]
         if name is None:
             raise StorageError(f"{self.folder} has no model: no epoch had a defined validation AUC.", fix="train again")
@@ -48,7 +57,7 @@ class Run:
         if (expected := self.metrics.get("model_sha256")) and expected != sha256(self.folder / name):
             problem = f"{self.folder / name} is corrupt, or another model than that of the metrics: SHA-256 differs."
             raise StorageError(problem, fix="restore it, or train again")
-        return load_model(self.folder / name)
+        return self.folder / name
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -80,7 +89,7 @@ class Run:
             )
         if sha256(folder / "manifest.json") != self.environment["data"]["manifest_sha256"]:
             dataset = Dataset.load(folder)
-            if dataset.is_encoded and dataset.schema.digest == self.model.schema.digest:
+            if dataset.is_encoded and dataset.schema.digest == self.inference_model.schema.digest:
                 return dataset
             raise StorageError(
                 f"{folder} is not the dataset that {self.folder} was trained on.",
