@@ -75,3 +75,11 @@ def test_two_devices_train_each_loss_as_one(name, each_loss):
 @pytest.mark.parametrize("name", OTHERS)
 def test_two_devices_train_every_model_as_one(name, others):
     assert_equal_losses(*others[name])
+
+
+@pytest.mark.slow
+def test_two_devices_go_on_from_a_checkpoint(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(KIT / "mirrored_resume.py"), str(tmp_path / "checkpoints")]
+    said = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
+    assert said.splitlines()[-1] == "the same bits"

@@ -65,6 +65,15 @@ def optimizer_named(
     return stock[optimizer.lower()](**({} if learning_rate is None else {"learning_rate": learning_rate}))
 
 
+def learning_rate_of(optimizer: keras.optimizers.Optimizer) -> float:
+    """The rate of the next step. `float(optimizer.learning_rate)` fails under a `tf.distribute` strategy of several devices.
+
+    >>> round(learning_rate_of(optimizer_named("adam", 0.5)), 3)
+    0.5
+    """
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
 def _is_optimizer_class(given: Any) -> bool:
     return isinstance(given, type) and issubclass(given, keras.optimizers.Optimizer)
 
@@ -88,6 +97,7 @@ __all__ = [
     "SparseFtrl",
     "global_norm",
     "label_check",
+    "learning_rate_of",
     "merge_duplicates",
     "minimize",
     "optimizer_named",

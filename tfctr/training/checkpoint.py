@@ -18,6 +18,7 @@ import tfctr
 from tfctr.data.split import Place
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.models._state import adds_losses, log_variables, restore_step_variables, settings_of, step_variables
+from tfctr.optimizers import learning_rate_of
 from tfctr.storage import fsync_folder, locked, make_folder
 from tfctr.training.resuming import differences
 from tfctr.training.snapshot import Snapshot
@@ -163,7 +164,7 @@ class Checkpoint(keras.callbacks.Callback):
             problem = f"steps_per_epoch is {steps}, and an epoch of these batches has {self._place.number}."
             raise ConfigError(problem, fix="leave steps_per_epoch out")
         self._history: list[dict[str, Any]] = []
-        self._learning_rate = float(model.optimizer.learning_rate)
+        self._learning_rate = learning_rate_of(model.optimizer)
         self._resumed: tuple[int, int] = (0, 0)
         self._found = self._latest()
         if self._found is not None:
@@ -243,7 +244,7 @@ class Checkpoint(keras.callbacks.Callback):
             "epoch": epoch,
             "step": step,
             "epoch_of_data": epoch_of_data,
-            "learning_rates": [self._learning_rate, float(model.optimizer.learning_rate)],
+            "learning_rates": [self._learning_rate, learning_rate_of(model.optimizer)],
             "stopped": bool(model.stop_training),
             "adds": adds_losses(model),
             "history": self._history,

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfctr.errors import ConfigError, choose
+from tfctr.optimizers import learning_rate_of
 
 # A name in `MONITORS`.
 Monitor: TypeAlias = Literal["auc", "log_loss", "auc_minus_log_loss"]
@@ -87,7 +88,7 @@ class PlateauSchedule(keras.callbacks.Callback):
         assert self.model is not None
         optimizer = self.model.optimizer
         try:
-            optimizer.learning_rate = float(optimizer.learning_rate) + 0.0  # a new object: TensorFlow would skip the same one
+            optimizer.learning_rate = learning_rate_of(optimizer) + 0.0  # a new object: TensorFlow would skip the same one
         except (TypeError, AttributeError) as error:  # Keras: of a LearningRateSchedule, of a function
             raise ConfigError(
                 "the optimizer has a learning-rate schedule of its own, so this one cannot lower its rate.",
@@ -101,7 +102,7 @@ class PlateauSchedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         assert self.model is not None
         assert logs is not None  # Keras gives them after every epoch
-        learning_rate = logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        learning_rate = logs["learning_rate"] = learning_rate_of(self.model.optimizer)
         if "val_auc" not in logs:
             raise ConfigError(
                 "there is no validation AUC to monitor.", fix="model.fit(..., validation_data=dataset.valid.batches(10_000))"
