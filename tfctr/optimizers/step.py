@@ -58,7 +58,7 @@ def minimize(
         gradients = _clipped(gradients, norm, clip_norm * optimizer.scale_loss(1.0) / replicas)
     if not optimizer.built:
         optimizer.build(variables)
-    with tf.control_dependencies(_finite_checks(optimizer, terms, norm, labels)):
+    with tf.control_dependencies([_finite_check(optimizer, terms, norm, labels)]):
         optimizer.apply(gradients, trained_variables)
     return terms
 
@@ -110,18 +110,22 @@ def _with_row_l2(
     return gradients, term
 
 
-def _finite_checks(
+def _finite_check(
     optimizer: keras.optimizers.Optimizer, terms: dict[str, Tensor], norm: Tensor, labels: Tensor | None
-) -> list[Tensor]:
-    """What fails unless all terms and the norm of the gradient are finite."""
+) -> Tensor:
+    """What fails unless all terms and the norm of the gradient are finite; it tells the first that is not."""
     values = dict(terms)
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which leaves out such a step by itself
         values[_GRADIENT] = norm
-    checks = []
-    for name, value in values.items():
-        with tf.control_dependencies(checks):  # one after the other: the first that fails is the one that is told
-            checks = [_assert_finite(name, value, optimizer.iterations, labels)]
-    return checks
+    finite = tf.stack([tf.math.is_finite(value) for value in values.values()])
+
+    def say():
+        first = tf.argmax(tf.cast(~finite, tf.int32))
+        value = tf.stack([tf.cast(value, tf.float64) for value in values.values()])[first]
+        told = [_NON_FINITE, tf.constant([*values])[first], tf.convert_to_tensor(optimizer.iterations), value]
+        return tf.debugging.Assert(False, told if labels is None else [*told, _LABEL, *_first_of_no_click(labels)])
+
+    return tf.cond(tf.reduce_all(finite), tf.no_op, say)
 
 
 def _add_row_l2(gradient: Tensor, table: keras.Variable, row_l2: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,14 +145,6 @@ def _share(rows: Tensor | None, replicas: int) -> Tensor:
 _NON_FINITE = "tfctr: not finite"
 _LABEL = "tfctr: labels"
 _GRADIENT = "gradient_norm"
-
-
-def _assert_finite(name: str, value: Tensor, step: Tensor, labels: Tensor | None) -> Tensor:
-    def say():
-        told = [_NON_FINITE, name, tf.convert_to_tensor(step), value]
-        return tf.debugging.Assert(False, told if labels is None else [*told, _LABEL, *_first_of_no_click(labels)])
-
-    return tf.cond(tf.math.is_finite(value), tf.no_op, say)
 
 
 def label_check(labels: Tensor, step: Tensor) -> Tensor:
