@@ -1,6 +1,7 @@
 """What the tests share: the backend, where real data are, and a tiny fitted schema with ids that are valid for it."""
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import settings
+from kit.at_length import share_out
 from kit.places import ROOT
 
 from tfctr.features import FIRST_KNOWN, MISSING, PADDING, Categorical, Numeric, Sequence
@@ -23,6 +25,8 @@ pytest_plugins = [
     "kit.served_model",
     "kit.certificates",
 ]  # with `models`, `base`, `live_server`, `certificate`
+
+gc.set_threshold(20_000, 20, 50)  # most objects that graphs consist of stay: to look through them more often finds nothing
 
 settings.register_profile("tfctr", deadline=None, max_examples=50)  # shared machines are slow at times
 settings.load_profile("tfctr")
@@ -39,6 +43,11 @@ VOCABULARIES = {
 def pytest_runtest_setup(item):
     """Give each test, and the fixtures made for it, the same weights whatever ran before in its process."""
     keras.utils.set_random_seed(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    share_out(items)
 
 
 @functools.cache

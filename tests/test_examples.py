@@ -95,6 +95,7 @@ def test_example_files_are_valid(run, tiny_schema):
     assert built.embedding_l2 == config.model.arguments["embedding_l2"]
 
 
+@pytest.mark.slow
 def test_the_quickstart_serves_what_it_predicts():
     served, offline = run("quickstart.py").splitlines()[-2:]
     assert served.removeprefix("served: ") == offline.removeprefix("offline:")

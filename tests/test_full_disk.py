@@ -147,7 +147,7 @@ def require_whole(left, folder):
 @pytest.mark.parametrize(
     ("write", "free"),
     [
-        (publish_again, -4),  # less than a version takes: its last file
+        pytest.param(publish_again, -4, marks=pytest.mark.slow),  # less than a version takes: its last file
         pytest.param(publish_again, -100, marks=pytest.mark.slow),
         pytest.param(publish_again, -350, marks=pytest.mark.slow),
         (roll_back, 0),

@@ -20,6 +20,7 @@ def refused(error, words, function, *arguments):
     assert len(str(raised.value)) < 1000
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [pytest.param(file, *case, id=f"{file}: {name}") for file, cases in FILES.items() for name, case in cases.items()],

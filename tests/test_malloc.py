@@ -43,6 +43,7 @@ def test_what_the_environment_says_of_malloc_stands():
     assert faults("malloc.keep_freed_memory()", MALLOC_ARENA_MAX="4")[0] == "False"
 
 
+@pytest.mark.slow
 def test_models_keep_it_unless_it_is_to_be_returned():
     assert faults("__import__('tfctr.models') and None")[1] < 20
     kept, many = faults("malloc.return_freed_memory() or __import__('tfctr.models') and malloc.keep_freed_memory()")

@@ -43,6 +43,7 @@ def test_keras_loads_a_model_in_a_fresh_process(form, file):
     assert run(f"{FORMS[form]}; {REPORT}", file).stdout.split() == ["tfctr.models.tf4ctr", "TF4CTR"]
 
 
+@pytest.mark.slow
 def test_a_plain_model_of_tfctr_layers_too(tiny_schema, tiny_ids, tmp_path):
     ids = ids_input(tiny_schema)
     output = keras.layers.Dense(1)(MLP([3])(FeatureEmbedding(tiny_schema, 2)(ids)))
@@ -61,6 +62,7 @@ def test_importing_tfctr_imports_neither_keras_nor_tensorflow():
     assert run(code).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_keras_without_tfctr_says_what_it_lacks(file):
     failed = run(f"import sys, keras; {REPORT}", file, check=False)
     assert "Could not locate class 'TF4CTR'" in failed.stderr

@@ -156,6 +156,7 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
     assert server.returncode in (0, 130)
 
 
+@pytest.mark.slow
 def test_infer_leads_to_a_trained_model(tmp_path):
     clicks = [row * 7 % 10 // 3 % 2 for row in range(400)]
     rows = [f"{10**19 + row},a {row % 5},{row % 9 / 4},{'ab'[click]},{click}" for row, click in enumerate(clicks)]
@@ -301,6 +302,7 @@ def test_control_c_is_code_130(run, monkeypatch):
     assert tfctr_("evaluate", run).exit_code == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epoch", "said"), [(1, "{run} is removed"), (3, "stopped; {run} keeps epoch 2 and a checkpoint; --resume goes on from it")]
 )
@@ -318,6 +320,7 @@ def test_control_c_says_what_training_leaves(epoch, said, folder, data, tmp_path
     assert (tmp_path / "run").exists() == (epoch > 1)
 
 
+@pytest.mark.slow
 def test_another_process_evaluates_what_training_measured(run):
     evaluate = [sys.executable, "-m", "tfctr", "evaluate", run, "--split", "valid", "--json"]
     printed = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -47,6 +47,7 @@ def base(folder):
     return folder / "clicks"
 
 
+@pytest.mark.slow
 def test_publish_for_machines_and_for_people(folder, base):
     record = json.loads(done("publish", folder / "run", base, "--dry-run", "--json"))
     assert (record["action"], record["folder"], record["compared_with"], record["removed"]) == ("publish", None, 2, [])
@@ -69,6 +70,7 @@ def test_publish_for_machines_and_for_people(folder, base):
     assert versions(base) == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
     served = ["--candidate", "item", "--candidate", "genres", "--optional", "price"]
     served += ["--calibrate", "platt", "--negatives-kept", 0.5, "--tables", "float16"]
@@ -116,6 +118,7 @@ def test_an_empty_name_is_no_silent_default(option, problem, folder, tmp_path):
     assert not (tmp_path / "clicks").exists()
 
 
+@pytest.mark.slow
 def test_a_run_worse_than_a_constant_is_code_5_unless_forced(folder, base, tmp_path):
     """The first version, for which there is no other to compare with, and any later one."""
     labels = read_json(folder / "useless" / "metrics.json")["valid"]
@@ -201,6 +204,7 @@ def test_label_with_a_server_and_without(tmp_path, base):
     assert json.loads(done("label", config, base, "canary=none", "--step", "label", "--json")) == {"labels": {"stable": 2}}
 
 
+@pytest.mark.slow
 def test_serve_with_labels_and_tls(base, certificate):
     key, pem = certificate
     tls = ["--certificate", pem, "--key", key]

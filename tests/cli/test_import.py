@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("mine_of_tests", None)
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_and_exports_a_model_of_the_working_folder(folder):
     table = {"user": ["a", "b", "c", "d"] * 25, "click": [0, 1, 1, 0] * 25}
     tfctr.prepare(tfctr.Schema([tfctr.Categorical("user")], label="click"), train=table, valid=table, out=folder / "data")

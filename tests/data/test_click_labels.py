@@ -33,6 +33,7 @@ def labels(folder, label, values, kind="table", **splits):
     return prepare(schema, train=source(folder, kind, values), out=out, **splits).train.labels.tolist()
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
 @pytest.mark.parametrize(
     ("label", "values", "expected"),
@@ -73,6 +74,7 @@ def test_labels_that_are_missing_or_no_number_are_refused_with_their_row(tmp_pat
         labels(tmp_path, label, values, kind)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
 @pytest.mark.parametrize("splits", [{}, {"valid": 0.5}])
 def test_a_value_that_never_occurs_lists_those_that_do(tmp_path, kind, splits):
@@ -87,6 +89,7 @@ def test_a_value_that_never_occurs_lists_those_that_do(tmp_path, kind, splits):
         Schema.infer(source(tmp_path, kind, values), label=Label("y", positive="Yes"))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
 @pytest.mark.parametrize("positive", [2**53 + 1, str(2**53 + 1), f" {2**53 + 1}.0", [2**53 + 1, 2**64 + 1]])
 def test_large_whole_numbers_are_compared_to_the_last_digit(tmp_path, kind, positive):
@@ -107,6 +110,7 @@ def test_only_the_training_table_must_have_every_value(tmp_path):
 # labels that are not 0 and 1, and nothing says what they mean
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
 @pytest.mark.parametrize(
     ("values", "entry", "option"),

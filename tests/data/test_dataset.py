@@ -222,6 +222,7 @@ def test_keras_fit_sees_one_epoch_after_the_other():
     assert seen == [rows_of(expected) for _ in range(3)]
 
 
+@pytest.mark.slow
 def test_two_devices_share_each_batch():
     code = """
         import sys

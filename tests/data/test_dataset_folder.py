@@ -181,6 +181,7 @@ def resident(path):
     return size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_large_split_is_not_held_in_memory(shuffle, tmp_path, monkeypatch):

@@ -109,6 +109,7 @@ def test_a_vocabulary_of_before_keeps_its_tokens(tmp_path):
     assert served(schema, {"x": ["0.00001", 1e-05, "0.50"]}).tolist() == [[3], [4], [2]]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("feature", [Categorical("x"), Sequence("x", 2)])
 @pytest.mark.parametrize(("digits", "places"), [(2, 2), (3, 3), (4, 2)])
 def test_zero_is_a_value_of_a_decimal_column(tmp_path, feature, digits, places):
@@ -156,6 +157,7 @@ def test_the_largest_and_the_least_weights(tmp_path):
     np.testing.assert_array_equal(found, np.float32([np.finfo("f4").max, 1e-45, 0]))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("role", [Categorical("x"), Numeric("x"), Sequence("x", 2)])
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_a_duration_is_refused_in_every_form(tmp_path, role, unit):
@@ -190,6 +192,7 @@ def test_a_set_has_no_order(tmp_path, kind, frame):
         served(schema, values)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "values",
     [
@@ -214,6 +217,7 @@ def test_a_list_that_numpy_printed_is_that_list(tmp_path, values):
     np.testing.assert_array_equal(served(dataset.schema, {"x": [comma, "z"]}), dataset.train.ids)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
 def test_a_parquet_file_may_hold_nan(tmp_path, kind):
     numbers = [1.5, np.nan, 2.5, np.nan]

@@ -187,6 +187,7 @@ def unknown_without_their_row(feature, before, rows):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(6))
 def test_three_days_against_a_loop(seed, tmp_path):
     rng = np.random.default_rng(seed)
@@ -265,6 +266,7 @@ def test_an_extended_dataset_is_one_like_others(tmp_path):
     assert tfctr.drift(found, users("axbz"))["user"]["unseen"] == 0.25
 
 
+@pytest.mark.slow
 def test_any_number_of_threads_writes_the_same_bytes(tmp_path):
     rng = np.random.default_rng(0)
     schema = Schema([Categorical("user"), Sequence("tags", 3), Numeric("price", "scaled")], label="click")

@@ -23,6 +23,7 @@ def inferred(folder, content, name="t.csv", encoding="utf-8", **layout):
     return [feature.name for feature in Schema.infer(folder / name, label="click", **layout).features]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize(("line", "mark"), [("sep=;", ";"), ('"sep=|"', "|"), ("SEP=\t", "\t"), ("sep=_", "_"), ("sep=,", ",")])
 def test_a_line_that_names_the_separator(tmp_path, line, mark, encoding):
@@ -36,6 +37,7 @@ def test_such_a_line_alone(tmp_path):
         inferred(tmp_path, "sep=;\n")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 @pytest.mark.parametrize("before", ["# exported\n", "# exported\n# on Monday, late\n\n", "#\n" * 5])
 @pytest.mark.parametrize("name", ["t.csv", "t.txt"])
@@ -61,11 +63,13 @@ def test_a_header_that_begins_like_a_comment(tmp_path, header):
     assert len(Schema.infer(tmp_path / "t.csv", label="click").features) == 2
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_json_lines_with_a_mark(tmp_path, encoding):
     assert inferred(tmp_path, RECORDS.replace('"item": 1', '"item": "x"') * 2, "t.jsonl", encoding) == ["user"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "cp1252"])
 def test_json_lines_in_another_encoding(tmp_path, encoding):
     with pytest.raises(DataError) as refused:

@@ -48,6 +48,7 @@ def ids(folder, train, **layout):
     return dataset.train.ids.tolist()
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("kind", ["csv", "txt", "data", "dat", "tsv", "tab"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", ", ", "; "])
 def test_any_separator_in_any_text_file(tmp_path, kind, separator, caplog):
@@ -117,6 +118,7 @@ def zstd(content):
 COMPRESS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd, "zip": zipped}
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", COMPRESS)
 @pytest.mark.parametrize("ending", ["csv", "inter", "jsonl", "parquet"])
 def test_compressed_files_of_every_kind(tmp_path, kind, ending):
@@ -261,6 +263,7 @@ def test_lines_of_every_end(tmp_path, end):
     assert ids(tmp_path, write(tmp_path, "a.csv", text(end=end))) == EXPECTED
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mark", ["NA", "null", r"\N", "?", "-", "None"])
 def test_marks_of_missing_numbers(tmp_path, mark):
     file = write(tmp_path, "a.csv", text(rows=[*ROWS[:2], ["Zoë", f" {mark} ", "1"]]))

@@ -112,6 +112,7 @@ def test_histograms_add_up():
 # what is found, and what is not
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("seed", range(20))
 def test_a_shift_is_found_where_there_is_one(seed, tmp_path):
     """5 % of one category, and .2 standard deviations of a mean: 20 of 20."""
@@ -122,6 +123,7 @@ def test_a_shift_is_found_where_there_is_one(seed, tmp_path):
     assert not split.findings
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("rows", [40, 400, 4000])
 def test_chance_is_no_shift(rows, tmp_path):
     """Of 100 tables like training's, none is told of; and of 8 whole ones nothing else."""

@@ -43,6 +43,7 @@ EXPECTED = (
 )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["dictionary", "csv", "parquet", "jsonl"])
 def test_a_draft_by_rule(tmp_path, kind):
     file = tmp_path / f"train.{kind}"

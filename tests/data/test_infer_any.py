@@ -90,6 +90,7 @@ def check(source, out):
 ANY = settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate])
 
 
+@pytest.mark.slow
 @given(tables())
 @ANY
 def test_any_typed_table(tmp_path_factory, table):
@@ -98,6 +99,7 @@ def test_any_typed_table(tmp_path_factory, table):
     check(folder / "table.parquet", folder / "data")
 
 
+@pytest.mark.slow
 @given(
     st.lists(TEXTS, min_size=4, max_size=60), COLUMN_NAMES.filter(lambda name: name.strip() and not set(name) & set("\r\n\0"))
 )
@@ -110,6 +112,7 @@ def test_any_text_file(tmp_path_factory, texts, name):
     check(folder / "table.csv", folder / "data")
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.none() | TEXTS | st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.booleans() | LISTS, min_size=4
@@ -125,6 +128,7 @@ def test_any_json_lines(tmp_path_factory, values):
     check(folder / "table.jsonl", folder / "data")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "values",
     [

@@ -13,6 +13,7 @@ RNG = np.random.default_rng(0)
 CLICK = RNG.integers(0, 2, ROWS)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name", ["userId", "user", "user_id", "uid", "User ID", "userid", "USER-ID", "visitor_id", "customer_id", "Customer Id"]
 )

@@ -28,6 +28,7 @@ def numbered(form, repeated):
     return [*texts[: ROWS - repeated], *texts[:repeated]]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("repeated", [0, 1, 20])
 @pytest.mark.parametrize(
     "form", ["{word}; schön {number}", "ref;{number}", "a;{word};{number}", "x,{number}", "{word}|{number}"]
@@ -53,6 +54,7 @@ def marked(mark, share):
     return [mark if row % 100 < 100 * share else price for row, price in enumerate(PRICES)]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("share", [0.02, 0.07, 0.3, 0.6])
 @pytest.mark.parametrize("mark", ["N/A", "#N/A", "n/a", "NA", "?", "-"])
 def test_marks_of_missing_numbers_are_no_lists(tmp_path, mark, share):
@@ -67,6 +69,7 @@ def test_few_whole_numbers_beside_a_mark_are_not_cut():
     assert not isinstance(found.feature, Sequence)
 
 
+@pytest.mark.slow
 def test_the_advice_on_marks_works_as_it_stands(tmp_path):
     table = pd.DataFrame({"x": marked("N/A", 0.07), "user": RNG.integers(0, 40, ROWS), "click": RNG.integers(0, 2, ROWS)})
     (advice,) = (note for note in draft(table, label="click").proposals[0].notes if "--missing" in note)

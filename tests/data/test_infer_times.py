@@ -43,6 +43,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", ANSWERS)
 @pytest.mark.parametrize("source", ["memory", "parquet"])
 def test_typed_columns_that_are_the_answer(tmp_path, kind, source):
@@ -109,6 +110,7 @@ def followed(found, table):
     return table
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("form", WRITTEN)
 @pytest.mark.parametrize("name", ["at", "x"])
 def test_the_recipe_makes_the_hour_and_the_weekday(form, name):

@@ -32,6 +32,7 @@ def content(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "kind"), [("may/day *", "parquet"), ("**/day *", "csv")])
 def test_the_same_bytes_in_whatever_order_folders_are_listed(pattern, kind, listing, tmp_path):
     for seed, name in enumerate(["may/day 1", "may/day 10", "may/day 2", "june/day 3"]):

@@ -62,6 +62,7 @@ def prepared(folder, train, schema=SCHEMA, **splits):
     return tfctr.prepare(schema, train=train, out=folder / f"data{len(list(folder.iterdir()))}", **splits)
 
 
+@pytest.mark.sampled(6)
 def test_a_column_that_nothing_names_may_hold_anything(tmp_path, odd):
     assert prepared(tmp_path, {"odd": odd[0], **GOOD}).train.ids.tolist() == [[3], [4]]
     if isinstance(odd[0], pd.Series):
@@ -86,6 +87,7 @@ def test_a_column_that_is_named_is_refused_with_its_type(tmp_path, odd, role):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.sampled(6)
 def test_infer_leaves_it_out_with_the_reason(odd, caplog):
     table = {"odd": odd[0], "user": ["a", "b"], "click": [0, 1]}
     with caplog.at_level("INFO", "tfctr"):
@@ -111,6 +113,7 @@ READABLE = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", READABLE)
 def test_unusual_types_that_hold_tokens(tmp_path, kind):
     values, expected = READABLE[kind]

@@ -84,6 +84,7 @@ def test_a_failure_and_an_interruption_leave_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_destination(tmp_path):
     with started(tmp_path / "data") as first, started(tmp_path / "data") as second:
         children = [first, second]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 from kit.prepare_oracle import SCHEMA, prepare, table
 
 import tfctr
@@ -21,6 +22,7 @@ def file_bytes(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
+@pytest.mark.slow
 def test_rows_keep_their_order_over_shards_and_threads(tmp_path, monkeypatch):
     rows = 300_000  # more than two of DuckDB's row groups
     monkeypatch.setattr(writing, "_BLOCK_ROWS", 70_000)
@@ -41,6 +43,7 @@ def test_rows_keep_their_order_over_shards_and_threads(tmp_path, monkeypatch):
     assert len(np.unique(dataset.train.groups)) == rows
 
 
+@pytest.mark.slow
 def test_two_runs_and_any_number_of_threads_write_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_BLOCK_ROWS", 1000)
     train = table(5000)

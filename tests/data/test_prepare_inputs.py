@@ -42,6 +42,7 @@ def write(folder, kind, columns, name="train"):
     return file
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "parquet", "jsonl", "jsonl.gz", "ndjson", "json"])
 def test_files_of_every_kind_give_the_same_ids(tmp_path, from_memory, kind):
     dataset = prepare(tmp_path, train=write(tmp_path, kind, table()))
@@ -50,6 +51,7 @@ def test_files_of_every_kind_give_the_same_ids(tmp_path, from_memory, kind):
     assert dataset.schema.to_dict() == from_memory.schema.to_dict()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("make", TABLES)
 def test_tables_of_every_kind_give_the_same_ids(tmp_path, from_memory, make):
     np.testing.assert_array_equal(prepare(tmp_path, train=make(table())).train.ids, from_memory.train.ids)

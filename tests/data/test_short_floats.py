@@ -112,6 +112,7 @@ FEATURES = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["f4", "f2"])
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: getattr(feature, "transform", type(feature).__name__))
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -140,6 +141,7 @@ def test_labels(tmp_path, label):
 LISTS = [[0.1, 505881.125, None], [], [0.3, 2.0]]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("width", [pa.float32(), pa.float16()])
 @pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
 def test_lists_of_short_floats(tmp_path, kind, width):

@@ -65,6 +65,7 @@ def test_rows_of_one_time_are_never_divided(tmp_path):
     assert found["test"] == [5, 6, 7, 8, 9, 15, 16, 17, 18, 19]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(8))
 def test_times_against_a_loop(seed, tmp_path):
     rng = np.random.default_rng(seed)
@@ -90,6 +91,7 @@ def test_times_against_a_loop(seed, tmp_path):
 OFFSETS = ["2024-01-31T10:00:00+02:00", "2024-01-31 09:00Z", "2024-01-31 05:30:00-04:30", "2024-01-31 08:30", "2024/2/1"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("times", "last"),
     [
@@ -218,6 +220,7 @@ def test_a_user_keeps_its_split(tmp_path):
     assert {table["user"][row] for row in other["test"]} != whole
 
 
+@pytest.mark.slow
 def test_threads_do_not_matter(tmp_path):
     table = {**users(30_000, of=500), "time": np.random.default_rng(0).integers(0, 50, 30_000)}
     for arguments in ({"split_by_group": "user"}, {"split_by_time": "time"}):

@@ -105,6 +105,7 @@ def test_nothing_beats_the_true_probabilities(table):
     assert 0.8 < best["group_auc"] < best["auc"] < 0.95
 
 
+@pytest.mark.slow
 def test_only_interactions_come_near_the_best(table):
     import keras
 

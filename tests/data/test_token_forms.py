@@ -45,6 +45,7 @@ def form_of(dataset):
     return dataset.schema.features[0].token_type
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("tokens", "token_type", "known"),
     [
@@ -129,6 +130,7 @@ def test_a_list_as_text_that_cannot_be_read_is_refused(tmp_path, text):
         prepared(tmp_path, ["a", text], Sequence("x", 3))
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("text", "known"),
     [

@@ -94,6 +94,7 @@ def test_scores_have_the_bits_of_predict_whatever_holds_the_table(run, expected,
     assert len(list(tmp_path.iterdir())) == 3 + len(tables) + 1  # no temporary file is left
 
 
+@pytest.mark.slow
 def test_scores_have_the_bits_of_the_served_model(run, tmp_path):
     rows = TUESDAY.head(BATCH)
     score(run, rows, out=tmp_path / "scores.parquet", batch_size=BATCH)

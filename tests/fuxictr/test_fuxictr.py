@@ -139,6 +139,7 @@ KEYS = (*EXPERIMENT, "monitor", "monitor_mode", "use_features", "feature_specs",
 KEYS += ("net_dropout", "batch_norm", "hidden_activations", "shuffle", "max_gradient_norm", "task", "eval_steps")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("odd", ODD, ids=str)
 def test_no_value_is_a_crash(tmp_path, odd):
     """Each is read, or refused as what it is."""

@@ -39,6 +39,7 @@ def test_every_model_that_both_have_is_known(matches):
     assert {match.name for _, match in ALL} == {*matches.MATCHES, "DualMLP"}
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("name", "match"), ALL)
 def test_every_argument_is_one_of_our_constructor(name, match):
     """With FuxiCTR's defaults, but hidden layers where there are none by default."""

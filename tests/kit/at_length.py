@@ -1,5 +1,7 @@
 """Parameters of which some are tried by `make test`, others by `make test-slow`, and the rest by `make test-every`."""
 
+import itertools
+
 import pytest
 
 
@@ -17,3 +19,22 @@ def at_length(values, *first, then=None):
         return pytest.mark.slow if then is None or value in then else pytest.mark.every
 
     return [pytest.param(*(value if isinstance(value, tuple) else [value]), marks=marks(value)) for value in values]
+
+
+def share_out(items):
+    """Of the cases of each test marked `sampled(first, then=None)`, make all but the `first` slow, or only `then` of those.
+
+    The first are spread evenly over the cases in their order. With `then`, what is left goes to `make test-every`.
+    """
+    for _, cases in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        cases = list(cases)
+        if marker := cases[0].get_closest_marker("sampled"):
+            others = _without_some(cases, *marker.args)
+            slow = others if "then" not in marker.kwargs else others[: marker.kwargs["then"]]
+            for case in others:
+                case.add_marker(pytest.mark.slow if case in slow else pytest.mark.every)
+
+
+def _without_some(cases, number):
+    chosen = {place * len(cases) // number for place in range(number)}
+    return [case for place, case in enumerate(cases) if place not in chosen]

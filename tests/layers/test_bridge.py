@@ -14,6 +14,7 @@ VIEW = draw(5, 4, 3)
 FORMS = [*((bridge, "units") for bridge in sorted(BRIDGES)), ("attention", "sides")]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize(("bridge", "attention"), FORMS)
 def test_encoder_contract(bridge, attention, batch_norm):

@@ -87,6 +87,7 @@ def test_gradient_is_sparse_and_the_table_is_never_read_whole(tiny_schema, tiny_
     assert {op.type for op in captured.consumers()} <= {"ResourceGather", "VariableShape"}
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("rows", [0, 1, 7, 512])
 @pytest.mark.parametrize("length", [1, 3, 20, 1000])
 @pytest.mark.parametrize("pooling", ["mean", "sum", "sqrtn"])

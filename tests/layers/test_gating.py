@@ -61,6 +61,7 @@ def test_parameters_of_separate_contexts(tiny_schema):
     assert [embedding.features for embedding in separate.embeddings] == [None, ("user",), ("genres", "age")]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("optimizer", ["exact_lazy_adam", "lazy_adam"])
 def test_tables_of_contexts_train_by_rows(optimizer, tiny_schema, tiny_ids, tiny_labels):
     """Rows that no batch reads stay; the exact one gives Adam's weights."""

@@ -181,6 +181,7 @@ def fits_of_one_model():
     return [after is not before for before, after in itertools.pairwise(graphs)], rows
 
 
+@pytest.mark.slow
 def test_a_fit_of_other_batches_or_without_xla_makes_another_graph():
     with FORKSERVER.Pool(1) as pool:  # one of its own: XLA cannot be switched on again
         assert pool.apply(fits_of_one_model) == ([False, True, True], [32, 32, 35, None])

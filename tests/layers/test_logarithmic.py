@@ -83,6 +83,7 @@ def test_it_is_all_in_float32_whatever_the_policy(policy):
         np.testing.assert_array_equal(found, twin(tiny.astype("float32")))
 
 
+@pytest.mark.slow
 def test_it_learns_over_a_stock_embedding_in_float16():
     """Gradients of logarithms overflow first where Keras' loss scaling does not look: in a table's row that is read twice."""
     keras.config.set_dtype_policy("mixed_float16")

@@ -17,6 +17,7 @@ def random_weights(layer):
     return layer.get_weights()
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_encoder_contract(activation, batch_norm):

@@ -11,6 +11,7 @@ from kit.public_layers import make as make_layer
 from tfctr.layers import MLP, FactorizationMachine
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_near_float32(name):
     layer, inputs = make_layer(name), rows_for(name)
@@ -20,6 +21,7 @@ def test_near_float32(name):
     check_precision(layer, *inputs, policies=tuple(ROUNDING))
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
 @pytest.mark.parametrize("name", sorted(set(OF_ONE_VIEW) - {"AttentiveScore"}))
 def test_finite_over_a_stock_embedding(name, policy):

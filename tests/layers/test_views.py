@@ -31,6 +31,7 @@ def types(tree):
     return keras.tree.map_structure(lambda tensor: keras.backend.standardize_dtype(tensor.dtype), tree)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", PUBLIC)
 def test_shapes_and_types_are_known_before_the_first_row(name, policy):
@@ -76,6 +77,7 @@ class TestEveryLayerOverOneView:
         with pytest.raises(ConfigError, match=message):
             make(name).compute_output_shape(shape)
 
+    @pytest.mark.sampled(8)
     def test_another_rank_is_refused(self, name):
         if name == "Perturbation":
             pytest.skip("takes any shape")

@@ -59,6 +59,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(contrast, "BLOCK", 4)
 
 
+@pytest.mark.sampled(24)
 @BOTH
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 11])
 @pytest.mark.parametrize(("temperature", "traced"), [(0.05, False), (0.3, False), (2.0, False), (0.3, True)])

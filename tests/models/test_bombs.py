@@ -15,6 +15,7 @@ from tfctr.errors import StorageError
 from tfctr.models import _saving
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name, saved, tmp_path):
     bomb = BOMBS[name](saved, tmp_path / "bomb.keras")

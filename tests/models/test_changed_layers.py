@@ -160,6 +160,7 @@ def test_lora_is_refused_with_the_line_that_merges_it(tmp_path):
     np.testing.assert_allclose(merged.predict(IDS, verbose=0), model.predict(IDS, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("first", ["compile", "quantize"])
 def test_a_quantized_layer_is_kept(first, tmp_path):
     model, steps = of_arguments()

@@ -31,6 +31,7 @@ def compiled(schema, *metrics):
     return model
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("metric", ["f1_score", lambda: keras.metrics.F1Score(threshold=0.3, name="f1_score")])
 def test_a_metric_of_one_number_a_class(metric, tiny_schema, tiny_ids, tiny_labels):
     ids, labels = tiny_ids(ROWS), tiny_labels(ROWS)

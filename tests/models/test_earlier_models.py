@@ -90,6 +90,7 @@ def test_a_named_selection_of_today_is_saved_as_it_is(selection, tiny_schema, ti
     assert [weight.shape for weight in restored.weights] == [weight.shape for weight in model.weights]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("layer", "key"),
     [

@@ -67,6 +67,7 @@ def with_value(ids, value, row=70, column=1):
 # what is read
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "form",
     [
@@ -167,6 +168,7 @@ def edited(ids, labels):
 SOURCES = [foreign, of_unknown_shape, generator, Batches, edited, lambda *data: Batches(*data, workers=2)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("source", SOURCES, ids=["dataset", "unknown shape", "generator", "PyDataset", "edited", "workers"])
 def test_batches_are_refused_as_they_come(model, ids, labels, source):
     bad = with_value(ids, 36)

@@ -72,6 +72,7 @@ def test_keras_file_restores_class_encoders_optimizer_and_predictions(tiny_schem
     np.testing.assert_array_equal(restored.predict(data[0], verbose=0), model.predict(data[0], verbose=0))
 
 
+@pytest.mark.slow
 def test_auxiliary_loss_changes_training_and_not_validation(tiny_schema, data):
     ids, labels = data
     plain, focused = small(tiny_schema, alpha=0.0, c=1.0, gamma=0.0), small(tiny_schema, alpha=0.9, c=0.5, gamma=2.0)
@@ -97,6 +98,7 @@ def test_evaluate_is_exact_for_arrays_datasets_and_weights(tiny_schema, data):
         assert values == pytest.approx([*weighted, auc(labels.ravel(), p.ravel(), weights.ravel())], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluating_many_models_warns_of_nothing(tiny_schema, data):
     warnings = []
     handler = logging.Handler(logging.WARNING)
@@ -114,6 +116,7 @@ def test_validation_with_one_class_has_no_auc(tiny_schema, data):
     assert np.isnan(small(tiny_schema).evaluate(data[0], np.ones_like(data[1]), return_dict=True)["auc"])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_config_survives_dtype_policies(policy, tiny_schema, data, monkeypatch):
     outside = keras.config.dtype_policy()
@@ -300,6 +303,7 @@ def test_compile_refuses_what_it_cannot_do(arguments, message, tiny_schema):
         small(tiny_schema, cls=DNN).compile(**arguments)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("label", [2, -1, 0.5, np.nan])
 def test_a_label_that_is_not_0_or_1_is_refused(label, tiny_schema, data):
     ids, labels = data[0], data[1].copy()
@@ -346,6 +350,7 @@ def test_keras_file_keeps_how_the_model_was_compiled(tiny_schema, tmp_path):
     assert (restored.clip_norm, restored.run_eagerly, restored.steps_per_execution) == (None, True, 3)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_a_saved_model(tiny_schema, data, tmp_path):
     model = small(tiny_schema)
     model.save(tmp_path / "model.keras")

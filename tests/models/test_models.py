@@ -46,6 +46,7 @@ def by_hand(schema, ids, tables):
 # what every model must do
 
 
+@pytest.mark.sampled(9)
 @EVERY_MODEL
 def test_needs_nothing_but_a_schema(name, tiny_schema, tiny_ids):
     model = MODELS[name](tiny_schema)
@@ -58,6 +59,7 @@ def test_needs_nothing_but_a_schema(name, tiny_schema, tiny_ids):
     assert model.inputs[0].dtype == "int32"
 
 
+@pytest.mark.sampled(3)
 @EVERY_MODEL_AT_LENGTH
 def test_loss_falls_and_predictions_are_probabilities(name, tiny_schema, data):
     keras.utils.set_random_seed(1)
@@ -70,6 +72,7 @@ def test_loss_falls_and_predictions_are_probabilities(name, tiny_schema, data):
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
+@pytest.mark.sampled(3)
 @EVERY_MODEL_AT_LENGTH
 def test_keras_file_round_trip(name, tiny_schema, data, tmp_path):
     model = spread(MODELS[name](tiny_schema))
@@ -79,6 +82,7 @@ def test_keras_file_round_trip(name, tiny_schema, data, tmp_path):
     np.testing.assert_array_equal(restored.predict(data[0], verbose=0), model.predict(data[0], verbose=0))
 
 
+@pytest.mark.sampled(9)
 @EVERY_MODEL
 def test_config_is_json_and_rebuilds_the_model(name, tiny_schema):
     model = MODELS[name](tiny_schema, embedding_l2=0.5)

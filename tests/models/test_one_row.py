@@ -35,6 +35,7 @@ def is_finite(*arrays):
     return all(np.isfinite(array).all() for array in arrays)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_last_batch_of_one_row(name, tiny_schema, tiny_ids, tiny_labels):
     ids, labels = tiny_ids(ROWS), tiny_labels(ROWS)
@@ -52,6 +53,7 @@ def test_a_last_batch_of_one_row(name, tiny_schema, tiny_ids, tiny_labels):
     assert is_finite(whole, probabilities)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("contrast", ["do_info_nce", "info_nce"])
 def test_cetn_on_a_table_of_one_row(contrast, tiny_schema, tiny_ids, tiny_labels):
     ids, labels = tiny_ids(1), tiny_labels(1)

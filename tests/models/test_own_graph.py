@@ -63,6 +63,7 @@ def own_model(schema, **options):
 # losses that layers add
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["add_loss", "kernel_regularizer", "activity_regularizer"])
 def test_what_layers_add_is_part_of_the_loss(kind, tiny_schema, data):
     ids, y = data
@@ -93,6 +94,7 @@ def test_what_layers_add_is_part_of_the_loss(kind, tiny_schema, data):
     assert again["added"][1] != logs["added"][0], "each epoch has its own mean"
 
 
+@pytest.mark.slow
 def test_rows_that_owe_steps_are_caught_up_in_tables_that_are_not_listed(tiny_schema, data):
     """`ExactLazyAdam` is Adam also where `embeddings` leaves a table out."""
     ids, y = data
@@ -107,6 +109,7 @@ def test_rows_that_owe_steps_are_caught_up_in_tables_that_are_not_listed(tiny_sc
     np.testing.assert_allclose(predictions[1], predictions[0], rtol=1e-4)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_a_graph_of_low_precision_has_losses_and_probabilities_in_float32(policy, tiny_schema, data, tmp_path):
     ids, y = data

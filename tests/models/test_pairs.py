@@ -38,6 +38,7 @@ def frappe(real_data, tmp_path_factory):
     return tfctr.prepare(schema, **splits, out=tmp_path_factory.mktemp("frappe") / "data")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("selection", "fusion"), EVERY_PAIR)
 def test_loss_falls_on_made_clicks(selection, fusion, made):
     assert_loss_falls(selection, fusion, made)

@@ -28,6 +28,7 @@ def test_the_pair_is_what_the_model_uses(name, tiny_schema):
         assert description(ENCODERS[arguments.pop("type")](**arguments)) in used
 
 
+@pytest.mark.sampled(2)
 @EVERY_PAIR
 def test_tf4ctr_trains_around_the_pair(name, tiny_schema, tiny_ids, tiny_labels):
     model = build("TF4CTR", tiny_schema, **PAIRS[name])

@@ -109,6 +109,7 @@ def test_all_forms_of_labels_and_weights_mix_in_one_model(tiny_schema, data):
         np.testing.assert_allclose(found, probabilities, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_the_form_of_the_labels(tiny_schema, data):
     ids, y, w = data
     forms = {1: (y, w), 2: (y[:, None], w[:, None])}
@@ -183,6 +184,7 @@ def test_metrics_read_probabilities_in_training_and_validation(tiny_schema, data
     assert "mse" not in model.evaluate(ids, y, return_dict=True), "a second compile has metrics of its own"
 
 
+@pytest.mark.slow
 def test_metrics_and_stock_optimizers_are_saved(tiny_schema, data, tmp_path):
     ids, y, _ = data
     model = dnn(tiny_schema, optimizer="rmsprop", metrics=["AUC", keras.metrics.Precision(thresholds=0.3)])
@@ -309,6 +311,7 @@ def test_callbacks_of_an_evaluation_are_called(tiny_schema, data):
 # copies
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])  # noqa: S301  our own
 def test_a_copy_goes_on_as_the_model_would(duplicate, tiny_schema, data):
     ids, y, _ = data

@@ -33,6 +33,7 @@ def refuse(model, way, ids, labels, label, row=7):
     np.testing.assert_equal(state(model), before)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("label", [2, -1, np.nan])
 def test_a_wrong_first_batch_changes_nothing(label, tiny_schema, tiny_ids, tiny_labels):
     model = TF4CTR(tiny_schema, embedding_dim=4, embedding_l2=1e-3)
@@ -42,6 +43,7 @@ def test_a_wrong_first_batch_changes_nothing(label, tiny_schema, tiny_ids, tiny_
     assert int(model.optimizer.iterations) == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("optimizer", ["sgd", "lazy_adam", "exact_lazy_adam"])
 def test_a_wrong_batch_behind_a_good_one_changes_nothing(optimizer, tiny_schema, tiny_ids, tiny_labels):
     model = CETN(tiny_schema, embedding_dim=4)

@@ -81,6 +81,7 @@ def drops(index):
     return 1e-2 if index < 300 else 1e-3 if index < 800 else 1e-4
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("ring", [2**16, 512], ids=["long ring", "ring that turns"])
 def test_exact_lazy_adam_is_adam(ring, stream, monkeypatch):
     monkeypatch.setattr(exact_lazy_adam, "_RING", ring)
@@ -233,6 +234,7 @@ def test_a_model_with_exact_lazy_adam_trains_as_with_adam(compile, tiny_schema, 
     assert np.abs(lazy.embeddings[0].get_weights()[0] - table).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_reading_a_model_settles_it(tiny_schema, data, tmp_path):
     ids, labels = data
     seen = {}
@@ -256,6 +258,7 @@ def test_reading_a_model_settles_it(tiny_schema, data, tmp_path):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("optimizer", ["adam", "exact_lazy_adam"])
 def test_weights_that_are_set_stay_as_they_are_set(optimizer, tiny_schema, data, tmp_path):
     """Rows that owe steps, as those that a callback restores, are not moved by them afterwards."""
@@ -311,6 +314,7 @@ def test_l2_over_whole_tables_is_refused(optimizer, tiny_schema):
     small(tiny_schema, LazyAdam(dense_rows=10**6), embedding_l2=0.1)
 
 
+@pytest.mark.slow
 def test_mixed_precision_scales_the_loss_of_lazy_rows(tiny_schema, data):
     model = small(tiny_schema, keras.optimizers.LossScaleOptimizer(ExactLazyAdam()), embedding_l2=0.1, l2_scope="batch")
     plain = small(tiny_schema, "exact_lazy_adam", embedding_l2=0.1, l2_scope="batch")
@@ -344,6 +348,7 @@ def test_two_tables_share_one_search_for_duplicates(optimizer):
     assert sum(node.op == "Unique" for node in optimized.node) == 1
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("optimizer", ["lazy_adam", "exact_lazy_adam", "adagrad", "ftrl"])
 @pytest.mark.parametrize("model", [DNN, TF4CTR, CETN])
 def test_no_step_writes_a_whole_table_or_a_square_of_the_batch(model, optimizer):

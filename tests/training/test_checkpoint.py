@@ -27,6 +27,7 @@ from tfctr.models import CTRModel, ids_input
 from tfctr.training import Checkpoint
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("optimizer", "steps"),
     [("adam", 4), ("adam", STEPS), ("lazy_adam", STEPS + 9), ("exact_lazy_adam", 3 * STEPS - 1), ("adagrad", 12), ("ftrl", 12)],
@@ -40,6 +41,7 @@ def test_the_same_bits_and_the_same_history(optimizer, steps, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("validation", [1, 2, EPOCHS])
 def test_broken_off_in_validation(validation, tmp_path):
     expected, history = whole("exact_lazy_adam")
@@ -85,6 +87,7 @@ def test_after_the_last_epoch_nothing_is_trained(tmp_path):
     assert int(again.optimizer.iterations.numpy()) == EPOCHS * STEPS
 
 
+@pytest.mark.slow
 def test_early_stopping_is_remembered(tmp_path):
     expected = dnn("sgd")
     history = fit(expected, patience=2, epochs=9).history
@@ -96,6 +99,7 @@ def test_early_stopping_is_remembered(tmp_path):
     assert same_bits(again, expected)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("moment", ["on_test_begin", "on_test_end"])
 def test_the_logs_of_an_epoch_that_ends_in_its_validation(moment, tmp_path):
     """Validation counts in the sums of compiled metrics, too: those of training are kept."""
@@ -125,6 +129,7 @@ def test_a_sigterm_at_the_very_end_is_not_swallowed(tmp_path):
     assert list(tmp_path.iterdir()) == [], "all is done"
 
 
+@pytest.mark.slow
 def test_steps_per_execution(tmp_path):
     expected = dnn(steps_per_execution=3)
     history = fit(expected).history
@@ -134,6 +139,7 @@ def test_steps_per_execution(tmp_path):
     assert same_bits(again, expected)
 
 
+@pytest.mark.slow
 def test_loss_scaling_metrics_and_added_losses(tmp_path):
     def model():
         keras.utils.set_random_seed(1)
@@ -179,6 +185,7 @@ def test_weights_of_sixteen_bits_and_rows_in_windows(tmp_path):
     assert same_bits(again, expected)
 
 
+@pytest.mark.slow
 def test_arrays_go_on_at_the_end_of_an_epoch(tmp_path):
     ids, labels = TRAIN.ids, TRAIN.labels
     given = {"batch_size": 64, "shuffle": False, "verbose": 0}

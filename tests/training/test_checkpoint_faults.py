@@ -91,6 +91,7 @@ def test_one_training_a_folder(tmp_path):
     assert refused
 
 
+@pytest.mark.slow
 def test_stopping_rules_that_forget_are_told(tmp_path, caplog):
     forgetful = keras.callbacks.EarlyStopping("val_loss", patience=9)
     broken_off(dnn(), tmp_path, steps=STEPS + 2)
@@ -222,6 +223,7 @@ fit(dnn("exact_lazy_adam"), Terminate(), Checkpoint({folder!r}))
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("steps", "kept"), [(STEPS + 9, ("000001", range(8, 11))), (None, ("000000", [STEPS]))])
 def test_sigterm_writes_one_and_ends_the_process(steps, kept, tmp_path):
     expected, history = whole("exact_lazy_adam")

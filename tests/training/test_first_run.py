@@ -96,6 +96,7 @@ def test_python_trains_the_same_run(run, data, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_takes_what_is_suggested_for_it(name, data):
     dataset = tfctr.Dataset.load(data)
@@ -187,6 +188,7 @@ def test_a_validation_auc_too_good_to_be_true_is_said(tmp_path):
     assert "suspect answer (1.000)" in run.metrics["warning"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("force", [None, "a fire drill"])
 def test_publish_model_refuses_it_by_its_metrics(force, tiny_schema, tmp_path):
     model = tfctr.models.LR(tiny_schema)

@@ -93,6 +93,7 @@ def train_in_child(optimizer, data, out, *callbacks):
     train(config(optimizer), data, out, quiet(), resume=True, checkpoint_every=7, callbacks=callbacks)
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on(data, whole, tmp_path):
     """Before the first checkpoint, within the first epoch, and in a later one; each time with some steps to take again."""
     out = tmp_path / "run"
@@ -329,6 +330,7 @@ def test_a_disk_that_is_full_for_the_model_too(data, whole, tmp_path, monkeypatc
     assert same_bits(train(config(), data, out, quiet(), resume=True), whole("adam"))
 
 
+@pytest.mark.slow
 def test_the_command(data, tmp_path):
     config(epochs=300, learning_rate=1e-5, patience=300).save(tmp_path / "run.yaml")
     command = [sys.executable, "-m", "tfctr", "train", "run.yaml", "--data", str(data), "--out", "run", "--json"]

@@ -78,6 +78,7 @@ def break_off_before(number, monkeypatch):
     monkeypatch.setattr(os, "replace", replace_or_break_off)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("number", "epoch"), [(2, None), (5, None), (6, 1), (7, 1), (9, 1), (10, 2)])
 def test_a_run_that_breaks_off_keeps_a_whole_epoch_or_no_folder(number, epoch, data, tmp_path, monkeypatch):
     monkeypatch.setitem(schedule.MONITORS, "auc", always_better())
@@ -187,6 +188,7 @@ def interrupted(data, folder, mark, *waits, program=INTERRUPTIBLE):
     return 128 - child.returncode if child.returncode < 0 else child.returncode  # by a signal, once Python is at its end
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("wait", [0.001, 0.05])
 def test_a_second_control_c_keeps_the_whole_epochs(wait, data, tmp_path):
     assert interrupted(data, tmp_path, "metrics.json", wait) == 130
@@ -194,6 +196,7 @@ def test_a_second_control_c_keeps_the_whole_epochs(wait, data, tmp_path):
     assert list(tmp_path.rglob(".tmp-*")) == []
 
 
+@pytest.mark.slow
 def test_a_second_control_c_while_the_folder_is_removed_leaves_one_that_is_taken(data, tmp_path):
     assert interrupted(data, tmp_path, "environment.json", program=WHILE_REMOVING + INTERRUPTIBLE) == 130
     assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.yaml", "environment.json", resuming.LOCK}

@@ -100,6 +100,7 @@ def test_the_same_answers_whatever_the_ids(days, tmp_path):
     np.testing.assert_array_equal(model.predict(ids, verbose=0), before.predict(one.train.ids, verbose=0))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam", "exact_lazy_adam", "adagrad", "ftrl", "rmsprop", "nadam"])
 def test_training_goes_on_as_if_it_had_not_ended(days, optimizer):
     before = trained(days["monday"], optimizer)
@@ -115,6 +116,7 @@ def test_training_goes_on_as_if_it_had_not_ended(days, optimizer):
             np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("dense_rows", [(0, 10_000), (10_000, 0)])
 def test_a_table_that_begins_or_ends_to_be_updated_by_rows(days, dense_rows):
     optimizers = [tfctr.optimizers.ExactLazyAdam(0.001, dense_rows=rows) for rows in dense_rows]

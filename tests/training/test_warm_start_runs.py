@@ -94,6 +94,7 @@ def test_replay_needs_a_run_and_has_no_more_rows_than_it(days, run, tmp_path):
     assert most.metrics["finished"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_replay_goes_on(days, run, tmp_path):
     class Stop(BaseException):
         pass
@@ -115,6 +116,7 @@ def test_a_stopped_run_with_replay_goes_on(days, run, tmp_path):
     assert resumed.environment["warm_start"] == whole.environment["warm_start"]
 
 
+@pytest.mark.slow
 def test_the_command(days, run, tmp_path):
     out = tmp_path / "run"
     command = [

@@ -95,6 +95,7 @@ def threads():
     return threading.active_count(), len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
 
 
+@pytest.mark.slow
 def test_failed_calls_leave_no_threads():
     fake, server = FakeServing(lambda request, context: context.abort(grpc.StatusCode.INTERNAL, "")), Resetting(True)
 

@@ -70,6 +70,7 @@ def test_predict_does_not_depend_on_what_was_predicted_before(tiny_schema, tiny_
     np.testing.assert_array_equal(fresh.predict(tiny_ids(512), 512, verbose=0), used.predict(tiny_ids(512), 512, verbose=0))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["CETN", "LR", "TF4CTR"])  # the others in test_served_parity
 def test_a_model_passes_the_strict_check(name, tiny_schema, tmp_path):
     model = spread(MODELS[name](tiny_schema))
@@ -129,6 +130,7 @@ def test_the_signatures(exported, tiny_schema):
     }
 
 
+@pytest.mark.slow
 def test_a_serving_team_can_replay_the_golden_answers(exported, tmp_path):
     version = shutil.copytree(exported[1], tmp_path / "1")
     golden = golden_of(version)
@@ -183,6 +185,7 @@ def test_no_path_of_this_machine_leaves_with_the_model(tiny_schema, tmp_path):
 # requests that must be refused, as TensorFlow Serving lets them through
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["user", "genres", "age", "price"])
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_columns_of_different_lengths_are_never_broadcast(exported, tiny_schema, name, rows):
@@ -192,6 +195,7 @@ def test_columns_of_different_lengths_are_never_broadcast(exported, tiny_schema,
     assert error.value.code == 3  # invalid argument
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["user", "genres", "age", "price"])
 def test_a_column_of_another_rank_is_refused_by_name(exported, tiny_schema, name):
     _, version = exported
@@ -251,6 +255,7 @@ def run_script(name, *arguments):
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_scripts_publish_replay_and_call(exported, tiny_schema, tmp_path):
     model, version = exported
     base = tmp_path / "polled"
@@ -308,6 +313,7 @@ def test_examples_are_records_of_a_batch_each_and_not_without_end(tiny_schema, t
     assert sorted(entry.name for entry in (tmp_path / "ctr").iterdir()) == ["1"]
 
 
+@pytest.mark.slow
 def test_the_metrics_of_the_card_are_numbers(tiny_schema, tmp_path):
     model = MODELS["LR"](tiny_schema)
     metrics = {"auc": np.float32(0.75), "rows": 9, "gauc": None, "log_loss": math.inf, "pcoc": math.nan}

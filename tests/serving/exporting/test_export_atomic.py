@@ -118,6 +118,7 @@ def test_a_disk_that_fills_up_is_said_as_such(tiny_schema, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_check_sees_a_wrong_answer_before_anyone_else(tiny_schema, tmp_path, monkeypatch):
     wrong = {"probability": tf.constant([0.5])}
     monkeypatch.setattr(exporting.ServedGraph, "_answer", lambda graph, ids: wrong)

@@ -64,6 +64,7 @@ def test_many_models_in_one_process_are_exported_without_a_warning(tiny_schema, 
     assert [record.getMessage() for record in caplog.records] == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("output", ["scores", "gate", "difficulty_if_click"])
 def test_a_wrong_answer_of_any_signature_fails_the_check(exported, output, tmp_path):
     version = shutil.copytree(exported[1], tmp_path / "1")
@@ -276,6 +277,7 @@ def test_wrong_candidates_are_refused(candidates, problem, tiny_schema, tmp_path
 # optional inputs
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("left_out", [("age",), ("genres",), OPTIONAL])
 def test_an_input_left_out_is_missing_in_every_row(served, tiny_schema, left_out):
     raw = usual_rows(tiny_schema, 7)
@@ -302,6 +304,7 @@ def test_an_optional_column_is_never_broadcast(served, tiny_schema, rows):
         served.run("serving_default", request)
 
 
+@pytest.mark.slow
 def test_names_with_punctuation_may_be_left_out(tmp_path):
     schema = Schema(features=[Categorical(name, hash_buckets=2, size=5) for name in ("1st", "a/b", "x-y")], label="click")
     version = tfctr.serving.export(spread(MODELS["LR"](schema)), tmp_path / "ctr", optional=["a/b", "1st"])

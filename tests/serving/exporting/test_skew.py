@@ -191,6 +191,7 @@ def test_the_whole_spread_of_probabilities_is_seen(served):
     assert len(np.unique(served[2])) > ROWS / 2
 
 
+@pytest.mark.slow
 def test_the_raw_table_itself_is_served_and_published(tmp_path):
     """A CSV file whose columns have names that no served input can have."""
     file = tmp_path / "raw.csv"

@@ -151,6 +151,7 @@ def test_the_model_card(version, compressed, model, valid, tiny_schema):
         assert card[face]["auc"] == pytest.approx(tfctr.metrics.auc(valid.labels, logits), abs=1e-6)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("form", [None, *FORMS])
 def test_only_the_stored_tables_are_on_disk(form, tmp_path):
     schema = Schema(features=[Categorical("user", hash_buckets=20_000, size=20_003)], label="click")

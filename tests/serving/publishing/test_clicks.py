@@ -62,6 +62,7 @@ def test_a_worse_model_does_not_pass_on_an_easier_split(base, clicks, tiny_schem
     assert publish(tiny_schema, base, None, noise=0.3, metrics=better_reported, bounds=LOOSE)["comparison"]["failures"] == []
 
 
+@pytest.mark.slow
 def test_a_good_model_passes_on_a_harder_split(base, clicks, tiny_schema):
     record = publish(tiny_schema, base, clicks, metrics={"valid_auc": 0.6, "valid_log_loss": 0.6})
     assert record["comparison"]["failures"] == []
@@ -84,6 +85,7 @@ def test_the_figures_are_those_of_the_served_probabilities(base, clicks):
     assert Clicks(clicks.columns, np.ones(ROWS)).figures(found)["auc"] is None
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("bias", "refused"), [(0.0, False), (3.0, True), (-3.0, True)])
 def test_the_first_version_has_a_floor(bias, refused, clicks, tiny_schema, tmp_path):
     def first():
@@ -114,6 +116,7 @@ def test_predicted_over_observed_clicks_may_be_off_by_chance(pcoc, clicks, ends)
     assert len(list(floor_failures(figures, [0, 1], Bounds()))) == ends
 
 
+@pytest.mark.slow
 def test_a_slice_has_bounds_of_its_own(base, clicks, tiny_schema):
     worse = model(tiny_schema)
     field = next(field for field in tiny_schema.fields if field.feature.name == "item")
@@ -180,6 +183,7 @@ def test_rows_of_a_split(tiny_schema, tiny_ids, tiny_labels):
 # what a version holds
 
 
+@pytest.mark.slow
 def test_rows_are_measured_and_not_kept(base, clicks, tiny_schema, tmp_path, caplog):
     kept = {}
     for name, options in {"none": {}, "measured": {"clicks": clicks}, "given": {"examples": clicks.columns}}.items():
@@ -192,6 +196,7 @@ def test_rows_are_measured_and_not_kept(base, clicks, tiny_schema, tmp_path, cap
     ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("without", [["explain"], ["explain", "embedding"]])
 def test_a_version_without_what_tells_more_than_probabilities(without, tiny_schema, tmp_path):
     version = tfctr.serving.export(model(tiny_schema), tmp_path / "ctr", without=without)

@@ -69,6 +69,7 @@ def test_a_better_model_takes_over(base, tiny_schema):
     assert read_json(base / "2" / PUBLICATION)["comparison"] == record["comparison"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_worse_model_is_refused(dry_run, base, tiny_schema):
     before = tree(base)
@@ -78,6 +79,7 @@ def test_a_worse_model_is_refused(dry_run, base, tiny_schema):
     assert list(base.glob(".tmp-*")) == []
 
 
+@pytest.mark.slow
 def test_force_publishes_it_and_says_why(base, tiny_schema):
     record = publish_model(model(tiny_schema, bias=3), base, metrics=BAD, force="the old one leaks a column")
     assert versions(base) == [1, 2]
@@ -87,6 +89,7 @@ def test_force_publishes_it_and_says_why(base, tiny_schema):
     assert record["comparison"]["difference"] > 0.1
 
 
+@pytest.mark.slow
 def test_force_does_not_skip_the_strict_check(base, tiny_schema, monkeypatch):
     def refuse(*_):
         raise ExportError("row 0 differs.", fix="none")
@@ -98,6 +101,7 @@ def test_force_does_not_skip_the_strict_check(base, tiny_schema, monkeypatch):
     assert list(base.glob(".tmp-*")) == []
 
 
+@pytest.mark.slow
 def test_bounds_decide(base, tiny_schema):
     wide = Bounds(auc_drop=0.2, log_loss_rise=1, psi=1000, difference=1)
     metrics = {"valid_auc": 0.7, "valid_log_loss": 0.9}
@@ -166,6 +170,7 @@ def test_wrong_arguments_are_refused_before_any_work(options, error, said, base,
         publish_model(model(tiny_schema), (base / "1").rename(base / "one"))
 
 
+@pytest.mark.slow
 def test_one_publisher_at_a_time(base, tiny_schema):
     with open(base / ".tfctr-lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -101,7 +101,7 @@ def roll_back_up_to(base, step):
     prune(base, keep=2)
 
 
-@pytest.mark.parametrize("stride", [12, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [pytest.param(12, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.every)])
 def test_a_rollback_killed_before_any_of_its_writes_leaves_whole_versions(stride, tiny_schema, tmp_path):
     pristine, base = tmp_path / "pristine" / "ctr", tmp_path / "ctr"
     for seed in range(3):

@@ -28,6 +28,7 @@ def check(figures, requests, versions, broken):
     assert figures["served"] == [version for version in range(1, versions + 1) if version not in broken]
 
 
+@pytest.mark.slow
 def test_a_few_swaps(tmp_path):
     check(measure(tmp_path, "--requests", "2000", "--plan", "new", "broken", "rollback"), 2000, versions=4, broken=[3])
 

@@ -78,6 +78,7 @@ def test_a_damaged_version_does_not_start(damage, words, base):
         pass
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_version_leaves_the_old_one(damage, words, base):
     with LocalServer(base, port=0, poll_seconds=0.05) as server, client_of(server) as client:

@@ -128,6 +128,7 @@ def test_no_module_imports_tensorflow(module):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_tensorflow_still_imports_after_the_loader(scorer):
     # The libraries' TLS symbols must not reach Python's own OpenSSL.
     load = f"from tfctr.serving.runtime.saved_model import SavedModel; SavedModel({str(scorer)!r})"
@@ -214,6 +215,7 @@ def endless(folder):
     export_scorer(folder, serving_default=loop)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("export", "problem"),
     [
@@ -232,6 +234,7 @@ def test_models_that_only_python_can_run(tmp_path, export, problem):
         check(tmp_path / "1", [{"signature": "serving_default", "inputs": inputs, "outputs": {"probability": np.zeros(1)}}])
 
 
+@pytest.mark.slow
 def test_a_model_that_never_answers(tmp_path):
     endless(tmp_path / "1")
     rows = {"signature": "serving_default", "inputs": {"user": USERS, "price": PRICES}, "outputs": {"probability": PRICES}}

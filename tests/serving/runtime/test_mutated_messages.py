@@ -119,6 +119,7 @@ def check(server, messages, seed):
     assert {code for _, code in seen} >= REACHED
 
 
+@pytest.mark.slow
 def test_mutated_messages_do_no_harm(limited):
     check(limited, 10_000, seed=1)
 

@@ -349,6 +349,7 @@ def check_kills(base, kills, seed):
     assert list(base.glob(".tmp-*")) == []
 
 
+@pytest.mark.slow
 def test_sigkill_leaves_whole_versions(tmp_path):
     check_kills(tmp_path, kills=5, seed=1)
 
