@@ -10,6 +10,7 @@ one line with the fix. The command line prints that text and exits with the clas
 | 3 | `DataError` | a table holds what it must not hold |
 | 4 | `TrainingError` | training became non-finite, or computes wrongly on this machine (`tfctr doctor`) |
 | 5 | `ExportError` | an exported model failed the check, or is worse than the live one, and was not published |
+| 5 | `CalibrationError` | predicted clicks are too far from the observed ones |
 | 5 | `DriftError` | a table is further from the training table than it may be |
 | 6 | `StorageError` | a file or a server is missing, corrupt or not reachable |
 | 70 | any other exception | a bug in tfctr |
@@ -61,6 +62,17 @@ class ExportError(TfctrError, RuntimeError):
     """An exported model failed the check, or is worse than the live one, and was not published."""
 
     exit_code = 5
+
+
+class CalibrationError(TfctrError, ValueError):
+    """Predicted clicks are further from the observed ones than they may be; `found` is what `evaluate` would have returned."""
+
+    exit_code = 5
+
+    def __init__(self, found: Mapping[str, Any], problem: str) -> None:
+        fix = "train on new rows; or calibrate on a valid split of them: tfctr export --calibrate best"
+        super().__init__(f"{problem}.", fix=fix)
+        self.found = found
 
 
 class DriftError(TfctrError, ValueError):

@@ -22,6 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 # The authors' code clips here. In float32 it makes the largest probability 1 - 2^-23; our arithmetic is float64.
 SMALLEST_PROBABILITY = 1e-7
+_DEVIATIONS = 3  # of the number of clicks, which is drawn by chance: what is within is no fault of a model
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -172,6 +173,22 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike 
     _require_probabilities(probabilities)
     observed = _mean(labels.astype(np.float64), weights)
     return _mean(probabilities.astype(np.float64), weights) / observed if observed > 0 else float("nan")
+
+
+def pcoc_excess(pcoc: float, clicks: int, most: float = 0.0) -> str | None:
+    """Why predicted clicks are no longer the observed ones: one sentence if PCOC is outside of `1 / (1 + a)` and `1 + a`, with
+    `a = most + 3 / sqrt(clicks)`, of which the second part is chance's: one sample of 370 is further away; else None.
+
+    Args:
+        most: how far it may be, beyond chance.
+
+    >>> pcoc_excess(0.95, 1000) is None, pcoc_excess(0.77, 1000)
+    (True, 'predicted over observed clicks is 0.77 on 1,000 clicks, further from 1 than 0.09487')
+    """
+    allowed = most + _DEVIATIONS / math.sqrt(max(clicks, 1))
+    if 1 / (1 + allowed) <= pcoc <= 1 + allowed or math.isnan(pcoc):
+        return None
+    return f"predicted over observed clicks is {pcoc:.4g} on {clicks:,} clicks, further from 1 than {allowed:.4g}"
 
 
 def relative_improvement(auc: float, base_auc: float) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from kit.commands import tfctr_
 from kit.saved_models import client_of
 from pyarrow import parquet
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ import tfctr
 from tfctr import Categorical, Numeric, Schema, Sequence
 from tfctr.cli import app
 from tfctr.config import Config
-from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.errors import CalibrationError, ConfigError, DataError, StorageError
 from tfctr.evaluation import evaluate, score
 from tfctr.serving import LocalServer, export
 from tfctr.training import load_run, train
@@ -202,3 +203,26 @@ def test_the_command_line(run, expected, tmp_path):
     done = command.invoke(app, ["evaluate", str(run.folder), "--table", f"{tmp_path}/t.csv", "--separator", ";", "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["auc"] == pytest.approx(evaluate(load_run(run.folder))["auc"], abs=1e-6)
+
+
+def test_a_click_rate_that_has_moved_is_told(run, tmp_path):
+    """The labels are drawn from the model's own probabilities, and from those times 1.3."""
+    table = clicks(20_000, 5)
+    score(run, table, out=tmp_path / "scores.parquet")
+    rng, p = np.random.default_rng(0), probabilities(tmp_path / "scores.parquet")
+    same, risen = ({**table, "click": (rng.random(len(p)) < rate * p).astype(int)} for rate in (1.0, 1.3))
+    values = evaluate(run, table=same, max_pcoc=0.0)
+    assert values["pcoc"] == pytest.approx(1, abs=0.03)
+    with pytest.raises(CalibrationError, match=r"predicted over observed clicks is 0\.7.* further from 1 than 0\.0") as caught:
+        evaluate(run, table=risen, max_pcoc=0.01)
+    assert caught.value.found["pcoc"] == evaluate(run, table=risen)["pcoc"]
+    assert evaluate(run, table=risen, max_pcoc=0.5)["pcoc"] == caught.value.found["pcoc"]
+    with pytest.raises(ConfigError, match="`max_pcoc` is -1"):
+        evaluate(run, table=risen, max_pcoc=-1)
+    pd.DataFrame(risen).to_parquet(tmp_path / "risen.parquet")
+    command = ["evaluate", run.folder, "--table", tmp_path / "risen.parquet", "--max-pcoc", "0.01"]
+    told = tfctr_(*command)
+    assert told.exit_code == 5
+    assert "pcoc" in told.stdout
+    refused = tfctr_(*command, "--json")
+    assert json.loads(refused.stdout)["error"]["exit_code"] == 5

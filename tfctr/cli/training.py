@@ -132,6 +132,7 @@ def evaluate(
     run: RunFolder,
     split: Annotated[str | None, typer.Option(help="train, valid or test. [default: test]")] = None,
     table: Annotated[str | None, typer.Option(help="Instead of a split, a raw table with labels.")] = None,
+    max_pcoc: Annotated[float | None, typer.Option(help="How far pcoc may be from 1, beyond chance: 0.05.")] = None,
     data: Moved = None,
     memory_limit: MemoryLimit = "1GB",
     threads: Threads = None,
@@ -143,20 +144,32 @@ def evaluate(
 ) -> None:
     """Print exact AUC, gAUC and log loss of a run; and the log loss of a constant, predicted over observed clicks (pcoc).
 
+    With --max-pcoc, exit code 5 where the probabilities are no longer those of the clicks.
+
     Example: tfctr evaluate runs/tf4ctr --split test --json
 
-    Example: tfctr evaluate runs/tf4ctr --table tuesday.parquet
+    Example: tfctr evaluate runs/tf4ctr --table tuesday.parquet --max-pcoc 0.05
     """
+    from tfctr.errors import CalibrationError
     from tfctr.evaluation import evaluate
     from tfctr.training import load_run
 
+    failure = None
     given = {"memory_limit": memory_limit, "threads": threads, **layout(separator, columns, missing, encoding)}
-    values = evaluate(load_run(run), split, data=data, table=table, **given)
+    try:
+        values = evaluate(load_run(run), split, data=data, table=table, max_pcoc=max_pcoc, **given)
+    except CalibrationError as error:
+        failure, values = error, error.found
     undefined = values["undefined"]
-    show(values if json else {name: value for name, value in values.items() if name not in ("undefined", "shares")}, json)
+    if not json:
+        show({name: value for name, value in values.items() if name not in ("undefined", "shares")}, json)
+    elif failure is None:  # else the error is the one value that is printed
+        show(values, json)
     say_shares(split or ("table" if table else "test"), values.get("shares"))
     for name, reason in undefined.items():
         typer.echo(f"{name} is not defined: {reason}", err=True)
+    if failure is not None:
+        raise failure
 
 
 def score(

@@ -5,12 +5,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tfctr import metrics
 from tfctr.data.encoding import Reading
 from tfctr.data.separated import Layout
 from tfctr.data.split import Split
 from tfctr.data.staging import Wanted
-from tfctr.errors import ConfigError
+from tfctr.errors import CalibrationError, ConfigError, require_number
 from tfctr.evaluation.scoring import model_and_split, scored_table
 from tfctr.models import CTRModel
 from tfctr.schema import RawTable
@@ -27,6 +29,7 @@ def evaluate(
     data: StrPath | None = None,
     *,
     table: RawTable | None = None,
+    max_pcoc: float | None = None,
     memory_limit: str = "1GB",
     threads: int | None = None,
     separator: str | None = None,
@@ -48,6 +51,8 @@ def evaluate(
             written by the same fit.
         table: in place of a split, a raw table with labels, as in `tfctr.prepare`: it is read by the model's fit, and nothing
             is learnt from it. What does not fit into memory lies in the folder for temporary files meanwhile.
+        max_pcoc: how far `pcoc` may be from 1 beyond what chance makes of the number of clicks, such as 0.05: see
+            `tfctr.metrics.pcoc_excess`.
         memory_limit, threads, separator, columns, missing, encoding: of the table, as in `tfctr.prepare`.
 
     Returns:
@@ -57,10 +62,13 @@ def evaluate(
         `Split`, whose `findings` are logged as warnings.
 
     Raises:
-        ConfigError: no such split, one of another fit than the model, or both a split and a table.
+        CalibrationError: `pcoc` is further from 1.
+        ConfigError: no such split, one of another fit than the model, both a split and a table, or `max_pcoc` is below 0.
         DataError: a value of the table that cannot be read, or rows without labels.
         StorageError: the run's model or dataset is missing, corrupt, or not the one it was trained on.
     """
+    if max_pcoc is not None:
+        require_number("max_pcoc", max_pcoc, least=0)
     if table is not None:
         if split is not None:
             raise ConfigError("both a split and a table are given.", fix="leave one of them out")
@@ -79,7 +87,12 @@ def evaluate(
     values = figures(**scored)
     if problem := metrics.worse_than_constant(values, scored["labels"]):
         _LOG.warning("worse than a constant on the %s: %s", where, problem)
-    return {**values, "shares": found["shares"]}
+    evaluated = {**values, "shares": found["shares"]}
+    if max_pcoc is not None:
+        clicks = int(np.sum(np.asarray(scored["labels"]) == 1))
+        if problem := metrics.pcoc_excess(values["pcoc"], clicks, max_pcoc):
+            raise CalibrationError(evaluated, problem)
+    return evaluated
 
 
 def figures(

@@ -1,7 +1,6 @@
 """A new version beside the one that is live: is it as good, can the same clients call it, are its scores like the old ones?"""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfctr.errors import StorageError, require_number
-from tfctr.metrics import worse_than_constant
+from tfctr.metrics import pcoc_excess, worse_than_constant
 from tfctr.serving.publishing.clicks import Clicks, probabilities_of, signature_of_rows
 from tfctr.serving.runtime.saved_model import SavedModel, read_signatures
 from tfctr.serving.runtime.warmup import read_warmup
@@ -20,7 +19,6 @@ from tfctr.types import StrPath
 
 _SIGNATURE, _OUTPUT = "serving_default", "probability"
 _ADVISORY = {"unseen"}  # a client asks for it only where the model has it
-_DEVIATIONS = 3  # of the number of clicks, which is drawn by chance: what is within is no fault of a model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +100,8 @@ def floor_failures(figures: Mapping[str, Any], labels: np.ndarray, bounds: Bound
     pcoc, clicks = figures["pcoc"], figures["clicks"]
     if pcoc is None:
         return
-    allowed = bounds.pcoc + _DEVIATIONS / math.sqrt(clicks)
-    if not 1 / (1 + allowed) <= pcoc <= 1 + allowed:
-        yield f"predicted over observed clicks is {pcoc:.4g} on {clicks:,} clicks, further from 1 than {allowed:.4g}"
+    if problem := pcoc_excess(pcoc, clicks, bounds.pcoc):
+        yield problem
 
 
 def stability_index(expected: np.ndarray, found: np.ndarray, bins: int = 10) -> float:
