@@ -46,7 +46,7 @@ def test_a_config_that_asks_for_more_than_the_weights(rows, width, saved, tmp_pa
         arguments["embedding_dim"] = width
 
     bomb = with_config(saved, tmp_path / "bomb.keras", grow)
-    with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes asks for embeddings of [\d,]+ numbers"):
+    with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes asks for embeddings or layers of [\d,]+ numbers"):
         tfctr.load_model(bomb)
 
 
@@ -72,3 +72,12 @@ def test_a_large_file_is_read_array_by_array_and_is_the_same_model(saved, tmp_pa
     damaged.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(StorageError, match="is corrupt"):
         tfctr.load_model(damaged)
+
+
+def test_a_config_that_asks_for_layers_that_the_file_does_not_hold(tiny_schema, tmp_path):
+    tfctr.models.DNN(tiny_schema, embedding_dim=4, hidden_units=[8, 8]).save(tmp_path / "saved.keras")
+    bomb = with_config(
+        tmp_path / "saved.keras", tmp_path / "bomb.keras", lambda arguments: arguments.update(hidden_units=[10**5, 10**5])
+    )
+    with pytest.raises(StorageError, match=r"bomb\.keras of [\d,]+ bytes asks for .* layers of 10,000,000,000 numbers"):
+        tfctr.load_model(bomb)

@@ -1,6 +1,7 @@
 """A model as a config and back, and `.keras` files, with an error that says what is wrong with one."""
 
 import contextlib
+import itertools
 import json
 import re
 import shutil
@@ -104,23 +105,38 @@ def _require_harmless(path: Path) -> None:
             with archive.open(_WEIGHTS) as file, h5py.File(file, "r") as weights:
                 weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
         if sum(unpacked) <= _MOST_TIMES * size + _LARGE:
-            floats = _floats_of_tables(json.loads(archive.read(_CONFIG)))
+            arguments = json.loads(archive.read(_CONFIG))["config"]
+            floats = max(_floats_of_tables(arguments), _floats_of_layers(arguments))
     if sum(unpacked) > _MOST_TIMES * size + _LARGE:
         problem = f"{path} of {size:,} bytes unpacks to {sum(unpacked):,}."
         raise StorageError(problem, fix=_TRUST)
     if floats > max(size, _LARGE):  # each takes two bytes at least
-        problem = f"{path} of {size:,} bytes asks for embeddings of {floats:,} numbers, which it does not hold."
+        problem = f"{path} of {size:,} bytes asks for embeddings or layers of {floats:,} numbers, which it does not hold."
         raise StorageError(problem, fix=_TRUST)
     for name in (info.filename for info in members):
         if name.startswith("/") or ".." in Path(name).parts:
             raise StorageError(f"{path} has the member {name!r}, outside of the file's own folder.", fix=_TRUST)
 
 
-def _floats_of_tables(config: Mapping[str, Any]) -> int:
+def _floats_of_tables(arguments: Mapping[str, Any]) -> int:
     """How many numbers the embedding tables of a saved model have at least, by its own words."""
-    arguments = config["config"]
     width = arguments.get("embedding_dim", 1)  # LR has none
     return Schema.from_config(arguments["schema"]).table_rows * (width if isinstance(width, int) else 1)
+
+
+def _floats_of_layers(config: Any) -> int:
+    """The same of its hidden layers: one for each pair of units in neighbouring layers, whatever their list is called.
+
+    >>> _floats_of_layers({"simple_encoder": {"hidden_units": [400, 300, 2]}, "name": "ctr", "schema": {"sizes": [9, 9]}})
+    120600
+    """
+    if isinstance(config, dict):
+        return sum(_floats_of_layers(value) for name, value in config.items() if name != "schema")
+    if not isinstance(config, list):
+        return 0
+    if all(isinstance(value, int) for value in config):
+        return sum(first * second for first, second in itertools.pairwise(config))
+    return sum(map(_floats_of_layers, config))
 
 
 def _is_whole(path: Path) -> bool:
