@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import require_count, require_one_of, require_positive
 from tfctr.layers.dropout import Dropout
+from tfctr.layers.hidden import at_once, is_plain_norm, move_statistics
 from tfctr.layers.mlp import batch_normalization, linear
 from tfctr.layers.views import UnitsShape, ViewLayer
 from tfctr.types import Shape, Tensor
@@ -105,15 +107,47 @@ class Regulation(ViewLayer):
 
     def call(self, fields: Tensor, training: bool = False) -> tuple[Tensor, ...]:
         gates = ops.softmax(self.gates / self.temperature)  # (2, fields)
+        if training and self._can_share_statistics():
+            return self._normalized_views(fields, gates)
         flat = (-1, fields.shape[1] * fields.shape[2])
         views = [ops.reshape(gates[view][:, None] * fields, flat) for view in range(2)]
         if self.batch_norm:
             views = [norm(view, training=training) for norm, view in zip(self.norms, views, strict=True)]
         return tuple(views)
 
+    def _can_share_statistics(self) -> bool:
+        plain = all(is_plain_norm(norm) and norm.activity_regularizer is None for norm in self.norms)
+        return self.batch_norm and plain and {layer.compute_dtype for layer in (self, *self.norms)} == {"float32"}
+
+    def _normalized_views(self, fields: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """What the norms give for `gate_k * fields`, whose mean is `gate_k * mean`, and variance `gate_k^2 * variance`."""
+        flat = ops.reshape(fields, (-1, fields.shape[1] * fields.shape[2]))
+        gates = ops.repeat(gates, fields.shape[2], axis=1)  # (2, fields * dim)
+        norms: list[Any] = self.norms
+        gains = tf.stack([norm.gamma.value for norm in norms])
+        shifts = tf.stack([norm.beta.value for norm in norms])
+        epsilons = tf.constant([[norm.epsilon] for norm in norms])
+        cross, deep, mean, variance = at_once(_normalized, flat, gates, gains, shifts, epsilons)
+        for norm, gate in zip(self.norms, ops.unstack(gates), strict=True):
+            move_statistics(norm, gate * mean, ops.square(gate) * variance)
+        return ops.reshape(cross, ops.shape(flat)), ops.reshape(deep, ops.shape(flat))
+
     def compute_output_shape(self, input_shape: Shape) -> tuple[Shape, Shape]:
         batch, fields, dim = self.view_shape(input_shape)
         return (batch, fields * dim), (batch, fields * dim)
+
+
+def _crossed(start: Tensor, weighted: Tensor, bias: Tensor, cross: Tensor) -> Tensor:
+    return start * weighted + bias + cross
+
+
+def _normalized(x: Tensor, gates: Tensor, gains: Tensor, shifts: Tensor, epsilons: Tensor) -> tuple[Tensor, ...]:
+    """Batch normalization of `x` times each of two gates, `(batch, units)` each; mean and variance of `x` over the batch."""
+    mean = tf.reduce_mean(x, axis=0)
+    centered = x - mean
+    variance = tf.reduce_mean(tf.square(centered), axis=0)
+    scales = gains * gates * tf.math.rsqrt(tf.square(gates) * variance + epsilons)  # (2, units)
+    return centered * scales[0] + shifts[0], centered * scales[1] + shifts[1], mean, variance
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -196,7 +230,8 @@ class BridgedCross(ViewLayer):
         for layer in range(self.num_layers):
             cross, deep = self.regulations[layer](ops.reshape(bridged, ops.shape(fields)), training=training)
             start = cross if start is None else start  # (batch, fields * dim)
-            cross = start * self.crosses[layer](cross) + self.biases[layer] + cross  # (batch, fields * dim)
+            weighted = self.crosses[layer](cross)  # (batch, 1)
+            cross = at_once(_crossed, start, weighted, self.biases[layer], cross)  # (batch, fields * dim)
             deep = self.drops[layer](self.denses[layer](deep), training=training)
             bridged = self.bridges[layer]([cross, deep])
         return ops.concatenate([cross, deep, bridged], axis=-1)

@@ -68,7 +68,7 @@ class _Rest:
         """What these layers compute; None where one is of another kind, was changed, or nothing is gained."""
         *norms, activate, drop = steps
         activation = _function_of(activate)
-        plain = _is_plain_dense(dense) and all(map(_is_plain_norm, norms)) and type(drop) is Dropout
+        plain = _is_plain_dense(dense) and all(map(is_plain_norm, norms)) and type(drop) is Dropout
         if activation is None or not plain or drop.is_fast != bool(drop.rate):
             return None
         if any(step.activity_regularizer is not None or step.compute_dtype != "float32" for step in (dense, *steps)):
@@ -104,8 +104,7 @@ class _Rest:
 
         y, mean, variance = rest(z, gamma, beta, bias)
         for norm in norms:
-            for moving, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
-                moving.assign(moving * norm.momentum + value * (1.0 - norm.momentum))
+            move_statistics(norm, mean, variance)
         return y
 
     def forward(self, z: Tensor, bits: Tensor, threshold: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,6 +155,44 @@ class _Rest:
         return tape.gradient(y, u, dy)
 
 
+def at_once(formula: Callable[..., Any], *tensors: Tensor) -> Any:
+    """`formula(*tensors)`, and its gradient, each compiled for batches of the size of `usual_batches`, in float32.
+
+    What XLA compiles takes few passes over its tensors, where TensorFlow writes and reads one for each operation. The backward
+    pass computes the formula anew. Other batches are computed by the same formula op by op.
+
+    Args:
+        formula: a function of a module, which TensorFlow compiles once.
+        tensors: its arguments; the rows of the first one are those of the batch.
+    """
+    rows = _usual_rows.get()
+    tensors = tuple(map(tf.convert_to_tensor, tensors))
+    if rows is None or {tensor.dtype for tensor in tensors} != {tf.float32}:
+        return formula(*tensors)
+    is_usual = tf.equal(tf.shape(tensors[0])[0], rows)
+
+    def run(formula: Callable[..., Any], *tensors: Tensor) -> Any:
+        return tf.cond(is_usual, lambda: _compiled(formula)(*tensors), lambda: formula(*tensors))
+
+    @tf.custom_gradient
+    def fused(*tensors: Tensor) -> Any:
+        return run(formula, *tensors), lambda *upstream: run(_backward(formula), tensors, upstream)
+
+    return fused(*tensors)
+
+
+@functools.cache
+def _backward(formula: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(tensors: tuple[Tensor, ...], upstream: tuple[Tensor, ...]) -> Any:
+        tensors = tuple(map(tf.identity, tensors))  # one that is given twice has two gradients
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = tf.nest.flatten(formula(*tensors))
+        return tape.gradient(outputs, tensors, list(upstream), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return backward
+
+
 @functools.cache
 def _compiled(formula: Callable[..., Any]) -> Any:
     return tf.function(formula, jit_compile=True, autograph=False)
@@ -180,7 +217,13 @@ def _is_plain_dense(layer: Any) -> bool:
     return plain and not layer.lora_enabled and layer.quantization_mode is None
 
 
-def _is_plain_norm(layer: Any) -> bool:
+def move_statistics(norm: Any, mean: Tensor, variance: Tensor) -> None:
+    """Let a batch normalization remember the mean and variance of a batch."""
+    for moving, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
+        moving.assign(moving * norm.momentum + value * (1.0 - norm.momentum))
+
+
+def is_plain_norm(layer: Any) -> bool:
     """Whether a layer is Keras' batch normalization over the rows, as it trains."""
     plain = type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 1) and layer.trainable
     return plain and layer.gamma is not None and layer.beta is not None and not (layer.synchronized or layer.renorm)
