@@ -1,4 +1,4 @@
-"""Every registered model, for contract tests: all, or those at the heart of the papers now and the others as slow tests."""
+"""Every registered model, for contract tests: all, or at once those at the heart of the papers, and then one of each kind."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from tfctr.models import MODELS
 _FIRST = {"CETN", "DNN", "DeepFM", "DualMLP", "FM", "LR", "TF4CTR", "WideDeep"}
 
 EVERY_MODEL = pytest.mark.parametrize("name", sorted(MODELS))
-EVERY_MODEL_AT_LENGTH = pytest.mark.parametrize("name", at_length(sorted(MODELS), *_FIRST))
 # One model of each kind of layer, table and loss: what fails for another one fails for one of these, too, or in its own tests.
 OF_EACH_KIND = ["AFN", "AutoInt", "CETN", "CL4CTR", "EulerNet", "FM", "FiGNN", "FinalMLP", "FinalNet", "MaskNet", "XDeepFM"]
+_NEXT = sorted({*OF_EACH_KIND} - _FIRST)
+EVERY_MODEL_AT_LENGTH = pytest.mark.parametrize("name", at_length(sorted(MODELS), *_FIRST, then=_NEXT))

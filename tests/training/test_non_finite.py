@@ -57,7 +57,7 @@ def spoil_after_one_epoch(term, monkeypatch):
     monkeypatch.setattr(RunRecorder, "on_epoch_end", record_then_spoil)
 
 
-@pytest.mark.parametrize(("name", "term"), at_length(TERMS, *FIRST))
+@pytest.mark.parametrize(("name", "term"), at_length(TERMS, *FIRST, then=[case for case in TERMS[::5] if case not in FIRST]))
 def test_the_command_ends_with_4_and_keeps_the_epoch_before(name, term, data, tmp_path, monkeypatch):
     spoil_after_one_epoch(term, monkeypatch)
     training = {"batch_size": 32, "epochs": 9, "learning_rate": 1e-3, "optimizer": "adam"}

@@ -130,11 +130,14 @@ def test_a_rollback_killed_before_any_of_its_writes_leaves_whole_versions(stride
     assert stride > 1 or reached == states
 
 
-@pytest.mark.slow
-def test_20_killed_publishers_leave_whole_versions(tiny_schema, tmp_path):
-    kill_publishers(20, tiny_schema, tmp_path / "ctr")
+TIMES = [pytest.param(8, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.every)]
 
 
-@pytest.mark.slow
-def test_20_killed_rollbacks_leave_whole_versions(tiny_schema, tmp_path):
-    kill_rollbacks(20, tiny_schema, tmp_path / "ctr")
+@pytest.mark.parametrize("times", TIMES)
+def test_killed_publishers_leave_whole_versions(times, tiny_schema, tmp_path):
+    kill_publishers(times, tiny_schema, tmp_path / "ctr")
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_killed_rollbacks_leave_whole_versions(times, tiny_schema, tmp_path):
+    kill_rollbacks(times, tiny_schema, tmp_path / "ctr")

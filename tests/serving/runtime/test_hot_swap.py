@@ -33,7 +33,7 @@ def test_a_few_swaps(tmp_path):
     check(measure(tmp_path, "--requests", "2000", "--plan", "new", "broken", "rollback"), 2000, versions=4, broken=[3])
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_ten_swaps_under_100_000_requests_of_16_clients(tmp_path):
     figures = measure(tmp_path)
     check(figures, 100_000, versions=11, broken=[4])

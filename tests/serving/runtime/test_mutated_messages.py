@@ -124,6 +124,6 @@ def test_mutated_messages_do_no_harm(limited):
     check(limited, 10_000, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_many_mutated_messages_do_no_harm(limited):
     check(limited, 100_000, seed=2)
