@@ -72,6 +72,7 @@ bench: $(VENV)/.installed-dev
 	$(if $(FUXICTR_ZOO),$(BIN)/python benchmarks/peers.py $(PEERS) --models all --batch-size 4096 --json $(RESULTS)/zoo_4096.json)
 	$(if $(FUXICTR_ZOO),$(BIN)/python benchmarks/peers.py $(PEERS) --models all --batch-size 10000 --json $(RESULTS)/zoo_10000.json)
 	$(BIN)/python benchmarks/malloc.py --json $(RESULTS)/malloc.json
+	$(BIN)/python benchmarks/scoring.py --json $(RESULTS)/scoring.json
 	$(BIN)/python benchmarks/page.py
 
 $(VENV)/.installed: setup.py constraints.txt
