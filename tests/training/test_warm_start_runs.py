@@ -1,5 +1,6 @@
 """`train(warm_start=...)`, `tfctr train --warm-start`, and replayed rows."""
 
+import dataclasses
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ from tfctr import models
 from tfctr.config import Config
 from tfctr.errors import ConfigError, StorageError
 from tfctr.training import load_run, train, trainer, warm_start
+from tfctr.training.warm import next_config
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +58,14 @@ def test_a_run_that_begins_where_another_ended(days, run, tmp_path):
 
 def test_the_settings_are_those_of_the_earlier_run(days, run, tmp_path):
     second = train(data=days["tuesday"], out=tmp_path / "run", console=quiet(), warm_start=run)
-    best = run.history[run.metrics["best_epoch"] - 1]["learning_rate"]
-    changed = {"epochs": 1, "learning_rate": pytest.approx(best)}
+    assert all(epoch["learning_rate"] == pytest.approx(0.01) for epoch in run.history), "it never met a plateau"
+    changed = {"epochs": 1, "learning_rate": 0.001}
     assert second.config.to_dict()["training"] == {**run.config.to_dict()["training"], **changed}
     assert second.config.model == run.config.model
+    third = next_config(second)
+    assert third.training.learning_rate == 0.001, "the rate of one warm start is that of the next"
+    lowered = dataclasses.replace(run, history=[{**epoch, "learning_rate": 0.0001} for epoch in run.history])
+    assert next_config(lowered).training.learning_rate == 0.0001, "the best epoch came after two plateaus"
 
 
 def test_replayed_rows_are_found_by_their_tokens(days, run, tmp_path, monkeypatch):

@@ -86,8 +86,8 @@ def train(
 
     Args:
         config: a `tfctr.config.Config`; by default `suggest(dataset)`, a TF4CTR that does well on most tables; with a warm
-            start that of the earlier run, changed so that it does not undo what it has learnt: one epoch at the learning rate
-            of its best one, and an L2 term of the rows of a batch; of a run that goes on, its own, and any other is refused.
+            start that of the earlier run, changed so that it does not undo what it has learnt: one epoch at a low learning
+            rate, and an L2 term of the rows of a batch; of a run that goes on, its own, and any other is refused.
         data: a prepared `Dataset`, or its folder; of a run that goes on, by default its own.
         out: the run folder; must not exist, or be empty, or hold a run that was killed in its first epoch. Of two runs that
             begin in it at once, one is refused.

@@ -101,14 +101,18 @@ def warm_start(
 def next_config(earlier: Run) -> Config:
     """The settings of a warm start that nobody has set: those of the earlier run, but for three that would undo what it learnt.
 
-    The learning rate is that of its best epoch: steps at the rate with which it began are too large. There is one epoch: a
-    second pass learns the rows of one day by heart. And L2 moves the rows of a batch: over whole tables, it would take tokens
-    of other days for useless. See `benchmarks/week.py`.
+    The learning rate is that of its best epoch, and of a run that was trained anew at most the first one to which a plateau
+    lowers it: steps at the rate with which it began are too large, also where its best epoch came, by luck, that early. There
+    is one epoch: a second pass learns the rows of one day by heart. And L2 moves the rows of a batch: over whole tables, it
+    would take tokens of other days for useless. See `benchmarks/week.py`.
     """
-    best = earlier.history[(earlier.metrics["best_epoch"] or 1) - 1]
+    rate = earlier.history[(earlier.metrics["best_epoch"] or 1) - 1]["learning_rate"]
+    settings = earlier.config.training
+    if "warm_start" not in earlier.environment:
+        rate = min(rate, max(settings.learning_rate * settings.learning_rate_factor, settings.min_learning_rate))
     values = earlier.config.to_dict()
     # A float32, as its shortest decimal: 0.0001 and not 0.00009999999747.
-    values["training"] |= {"epochs": 1, "learning_rate": float(str(np.float32(best["learning_rate"])))}
+    values["training"] |= {"epochs": 1, "learning_rate": float(str(np.float32(rate)))}
     if values["model"].get("embedding_l2"):
         values["model"]["l2_scope"] = "batch"
     return Config.from_dict(values)
