@@ -111,6 +111,7 @@ def main():
         found["rows whose bits differ"] = {other: differing(Path(work), other) for other in ("predicted", "served")}
     for name, values in found.items():
         print(name, values)
+    del arguments.step, arguments.work
     results.keep(found, arguments)
 
 

@@ -26,7 +26,7 @@ pytest_plugins = [
     "kit.certificates",
 ]  # with `models`, `base`, `live_server`, `certificate`
 
-gc.set_threshold(20_000, 20, 50)  # most objects that graphs consist of stay: to look through them more often finds nothing
+gc.set_threshold(20_000, 20, 50)  # graphs consist of many objects that live on
 
 settings.register_profile("tfctr", deadline=None, max_examples=50)  # shared machines are slow at times
 settings.load_profile("tfctr")

@@ -253,6 +253,6 @@ def test_an_alarm_is_none_of_chance():
     assert alarms(1.3, 50) == 50
     assert alarms(1 / 1.3, 50) == 50
     assert alarms(1.0, 1000) <= 10
-    assert metrics.pcoc_excess(math.nan, 0) is None
+    assert metrics.pcoc_excess(math.nan, 0) == "predicted over observed clicks is not defined: there are no clicks"
     assert metrics.pcoc_excess(1.2, 10**9, 0.25) is None
     assert metrics.pcoc_excess(1 / 1.26, 10**9, 0.25) is not None

@@ -177,7 +177,9 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike 
 
 def pcoc_excess(pcoc: float, clicks: int, most: float = 0.0) -> str | None:
     """Why predicted clicks are no longer the observed ones: one sentence if PCOC is outside of `1 / (1 + a)` and `1 + a`, with
-    `a = most + 3 / sqrt(clicks)`, of which the second part is chance's: one sample of 370 is further away; else None.
+    `a = most + 3 / sqrt(clicks)`, or NaN, as there are no clicks; else None.
+
+    The second part of `a` is chance's: about one sample of 370 is further away.
 
     Args:
         most: how far it may be, beyond chance.
@@ -185,8 +187,10 @@ def pcoc_excess(pcoc: float, clicks: int, most: float = 0.0) -> str | None:
     >>> pcoc_excess(0.95, 1000) is None, pcoc_excess(0.77, 1000)
     (True, 'predicted over observed clicks is 0.77 on 1,000 clicks, further from 1 than 0.09487')
     """
-    allowed = most + _DEVIATIONS / math.sqrt(max(clicks, 1))
-    if 1 / (1 + allowed) <= pcoc <= 1 + allowed or math.isnan(pcoc):
+    if math.isnan(pcoc):
+        return "predicted over observed clicks is not defined: there are no clicks"
+    allowed = most + _DEVIATIONS / math.sqrt(clicks)
+    if 1 / (1 + allowed) <= pcoc <= 1 + allowed:
         return None
     return f"predicted over observed clicks is {pcoc:.4g} on {clicks:,} clicks, further from 1 than {allowed:.4g}"
 

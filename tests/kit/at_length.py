@@ -22,22 +22,15 @@ def at_length(values, *first, then=None):
 
 
 def share_out(items):
-    """Of the cases of each test marked `sampled(first, then=None)`, make all but the `first` slow, or only `then` of those.
+    """Of the cases of each test marked `sampled(first)`, make all slow but so many, spread evenly over them in their order.
 
     Cases that are marked slow, or for `make test-every`, by themselves are not among them.
-
-    The first are spread evenly over the cases in their order. With `then`, what is left goes to `make test-every`.
     """
     for _, cases in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
-        cases = list(cases)
-        if marker := cases[0].get_closest_marker("sampled"):
-            cases = [case for case in cases if not {"slow", "every"} & {mark.name for mark in case.iter_markers()}]
-            others = _without_some(cases, *marker.args)
-            slow = others if "then" not in marker.kwargs else others[: marker.kwargs["then"]]
-            for case in others:
-                case.add_marker(pytest.mark.slow if case in slow else pytest.mark.every)
-
-
-def _without_some(cases, number):
-    chosen = {place * len(cases) // number for place in range(number)}
-    return [case for place, case in enumerate(cases) if place not in chosen]
+        cases = [case for case in cases if not {"slow", "every"} & {mark.name for mark in case.iter_markers()}]
+        if cases and (marker := cases[0].get_closest_marker("sampled")):
+            (first,) = marker.args
+            chosen = {place * len(cases) // first for place in range(first)}
+            for place, case in enumerate(cases):
+                if place not in chosen:
+                    case.add_marker(pytest.mark.slow)

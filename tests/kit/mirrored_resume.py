@@ -11,7 +11,9 @@ if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-    from breaking_off import Checkpoint, broken_off, dnn, fit, same_bits
+    from breaking_off import broken_off, dnn, fit, same_bits
+
+    from tfctr.training import Checkpoint
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():

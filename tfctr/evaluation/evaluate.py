@@ -62,7 +62,7 @@ def evaluate(
         `Split`, whose `findings` are logged as warnings.
 
     Raises:
-        CalibrationError: `pcoc` is further from 1.
+        CalibrationError: `pcoc` is further from 1, or is not defined.
         ConfigError: no such split, one of another fit than the model, both a split and a table, or `max_pcoc` is below 0.
         DataError: a value of the table that cannot be read, or rows without labels.
         StorageError: the run's model or dataset is missing, corrupt, or not the one it was trained on.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from tfctr.errors import require_count, require_one_of, require_positive
@@ -124,9 +123,9 @@ class Regulation(ViewLayer):
         flat = ops.reshape(fields, (-1, fields.shape[1] * fields.shape[2]))
         gates = ops.repeat(gates, fields.shape[2], axis=1)  # (2, fields * dim)
         norms: list[Any] = self.norms
-        gains = tf.stack([norm.gamma.value for norm in norms])
-        shifts = tf.stack([norm.beta.value for norm in norms])
-        epsilons = tf.constant([[norm.epsilon] for norm in norms])
+        gains = ops.stack([norm.gamma.value for norm in norms])
+        shifts = ops.stack([norm.beta.value for norm in norms])
+        epsilons = ops.convert_to_tensor([[norm.epsilon] for norm in norms], "float32")
         cross, deep, mean, variance = at_once(_normalized, flat, gates, gains, shifts, epsilons)
         for norm, gate in zip(self.norms, ops.unstack(gates), strict=True):
             move_statistics(norm, gate * mean, ops.square(gate) * variance)
@@ -143,10 +142,10 @@ def _crossed(start: Tensor, weighted: Tensor, bias: Tensor, cross: Tensor) -> Te
 
 def _normalized(x: Tensor, gates: Tensor, gains: Tensor, shifts: Tensor, epsilons: Tensor) -> tuple[Tensor, ...]:
     """Batch normalization of `x` times each of two gates, `(batch, units)` each; mean and variance of `x` over the batch."""
-    mean = tf.reduce_mean(x, axis=0)
+    mean = ops.mean(x, axis=0)
     centered = x - mean
-    variance = tf.reduce_mean(tf.square(centered), axis=0)
-    scales = gains * gates * tf.math.rsqrt(tf.square(gates) * variance + epsilons)  # (2, units)
+    variance = ops.mean(ops.square(centered), axis=0)
+    scales = gains * gates * ops.rsqrt(ops.square(gates) * variance + epsilons)  # (2, units)
     return centered * scales[0] + shifts[0], centered * scales[1] + shifts[1], mean, variance
 
 

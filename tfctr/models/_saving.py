@@ -37,8 +37,8 @@ def load_model(path: StrPath, custom_objects: Mapping[str, Any] | None = None, c
     Args:
         path: of the file.
         custom_objects: `{name: class}` of those in it that are neither Keras', nor tfctr's, nor registered.
-        compile: with its optimizer, to go on with training. Without, it scores and is exported, in a third of the memory that
-            Adam's moments ask for.
+        compile: with its optimizer, to go on with training. Without, it scores and is exported, in a third of the memory: Adam
+            keeps two moments of each weight.
 
     Raises:
         StorageError: the file is missing, corrupt, no `.keras` file, needs a class that is not known, or another version; or
@@ -52,17 +52,21 @@ def load_model(path: StrPath, custom_objects: Mapping[str, Any] | None = None, c
         raise StorageError(f"{path} does not exist.", fix="check the path")
     _require_harmless(path)
     try:
-        with tempfile.TemporaryDirectory(prefix="tfctr-load-") as folder:
-            return keras.saving.load_model(_unpacked(path, Path(folder)), custom_objects=custom_objects, compile=compile)
+        with contextlib.ExitStack() as kept:
+            return keras.saving.load_model(_unpacked(path, kept), custom_objects=custom_objects, compile=compile)
     except Exception as error:  # Keras says what it cannot do in many ways, "File not found" among them
         raise _what_is_wrong(path, error) from error
 
 
-def _unpacked(path: Path, folder: Path) -> Path:
-    """A large file as a folder, which Keras reads array by array; of a file it holds all bytes beside the arrays."""
+def _unpacked(path: Path, kept: contextlib.ExitStack) -> Path:
+    """A large file as a temporary folder, which Keras reads array by array; of a file it holds all bytes beside the arrays.
+
+    The file itself where there is no room for that, or something is wrong with it, which its reader says.
+    """
     if path.stat().st_size < _LARGE:
         return path
-    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # what is wrong with the file, its reader says
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="tfctr-load-")))
         if sum(info.file_size for info in archive.infolist()) < shutil.disk_usage(folder).free:
             archive.extractall(folder)
             return folder
@@ -106,7 +110,8 @@ def _require_harmless(path: Path) -> None:
                 weights.visititems(lambda _, item: unpacked.append(getattr(item, "nbytes", 0)))
         if sum(unpacked) <= _MOST_TIMES * size + _LARGE:
             arguments = json.loads(archive.read(_CONFIG))["config"]
-            floats = max(_floats_of_tables(arguments), _floats_of_layers(arguments))
+            floats = _floats_of_tables(arguments)
+            floats = max(floats, _floats_of_layers(arguments))
     if sum(unpacked) > _MOST_TIMES * size + _LARGE:
         problem = f"{path} of {size:,} bytes unpacks to {sum(unpacked):,}."
         raise StorageError(problem, fix=_TRUST)
