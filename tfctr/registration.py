@@ -16,17 +16,17 @@ from typing import Any
 
 # All that is registered in the package "tfctr". A new class of a file is a name here; a test compares them.
 _NAMES = """
-    AFM AFN Adam AttentiveScore AutoInt BiInteraction BilinearFusion BilinearInteraction BridgedCross CETN CIN CL4CTR
-    CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DNN DeepFM Dice Dropout DualMLP EDCN
-    ElementwiseProducts EulerInteraction EulerNet EulerStep ExactLazyAdam ExpertEmbedding ExpertFusion FM
+    AFM AFN Adam AttentiveScore AutoInt BST BiInteraction BilinearFusion BilinearInteraction BridgedCross CETN CIN
+    CL4CTR CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DIN DNN DeepFM Dice Dropout
+    DualMLP EDCN ElementwiseProducts EulerInteraction EulerNet EulerStep ExactLazyAdam ExpertEmbedding ExpertFusion FM
     FactorizationGraph FactorizationMachine FactorizationStep FeatureEmbedding FeatureGating FiBiNET FiGNN FieldGate
     FieldGraph FieldNormalization FieldSignal FieldTransformer FinalBlock FinalMLP FinalNet FocalLoss GDCN
-    GatedCrossNetwork GatedEmbedding GraphFM HeadLoss IPNN InnerProducts KeyValueBlock LR LazyAdam LinearTerms LogLoss
-    LogarithmicNetwork LogarithmicTransform LowRankCrossNetwork MLP MaskBlock MaskBlocks MaskNet NFM PairAttention
-    Perturbation ProductLayer Regulation ReleasedFactorizationStep RobustCrossEntropy SelfAttention SelfDistillation
-    SeparateEmbedding SharedEmbedding SimMHN SpaceFusion SparseAdagrad SparseFtrl SqueezeExcitation StackedFusion
-    SumFusion TF4CTR ThroughConnection ThroughNetwork TriDNN TwinFocusLoss VectorCrossNetwork ViewDistance VotingFusion
-    WeightedSumFusion WideDeep XDeepFM
+    GatedCrossNetwork GatedEmbedding GraphFM HeadLoss HistoryTransformer IPNN InnerProducts KeyValueBlock LR LazyAdam
+    LinearTerms LogLoss LogarithmicNetwork LogarithmicTransform LowRankCrossNetwork MLP MaskBlock MaskBlocks MaskNet NFM
+    PairAttention Perturbation ProductLayer Regulation ReleasedFactorizationStep RobustCrossEntropy SelfAttention
+    SelfDistillation SeparateEmbedding SharedEmbedding SimMHN SpaceFusion SparseAdagrad SparseFtrl SqueezeExcitation
+    StackedFusion SumFusion TF4CTR TargetAttention ThroughConnection ThroughNetwork TriDNN TwinFocusLoss
+    VectorCrossNetwork ViewDistance VotingFusion WeightedSumFusion WideDeep XDeepFM
 """
 NAMES = tuple(_NAMES.split())
 

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfctr.features import Categorical
+from tfctr.features import Categorical, Sequence
 from tfctr.models import build
 from tfctr.schema import Schema
 
-SCHEMA = Schema(features=[Categorical("user", size=20), Categorical("item", size=30)], label="click")
+HISTORY = Sequence("history", 2, vocabulary_of="item")
+SCHEMA = Schema(features=[Categorical("user", size=20), Categorical("item", size=30), HISTORY], label="click")
 
 
 def batches():
@@ -24,6 +25,8 @@ def batches():
     ids = np.stack([rng.integers(3, 20, rows), 20 + rng.integers(3, 30, rows)], axis=1).astype("int32")
     labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
     weights = rng.uniform(0.5, 2.0, size=(rows, 1)).astype("float32")
+    history = 20 + rng.integers(3, 30, (rows, 2)) * [1, 0] + rng.integers(0, 2, (rows, 2)) * [0, 5]  # the second may be padding
+    ids = np.concatenate([ids, history], axis=1).astype("int32")
     samples = tf.data.Dataset.from_tensor_slices((ids, labels, weights))
     return samples.take(255).batch(128).concatenate(samples.skip(255).batch(128))
 

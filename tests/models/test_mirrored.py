@@ -44,7 +44,7 @@ def test_two_devices_give_the_losses_of_one():
 
 
 # Each replica normalizes its own rows and draws its own noise, so that is left out. AFN cannot do without normalization.
-WITHOUT = {"batch_norm": False, "dropout": 0.0, "mask_share": 0.0}
+WITHOUT = {"batch_norm": False, "dropout": 0.0, "mask_share": 0.0, "attention_activation": "relu"}
 # One model of each loss, and of each kind of table; the others read their rows one by one, and have the loss of DNN.
 EACH_LOSS = ["CETN", "CL4CTR", "DNN", "DualMLP", "FM", "FinalNet", "SimMHN", "TF4CTR", "WideDeep"]
 OTHERS = sorted(set(MODELS) - {"AFN", *EACH_LOSS})
@@ -52,6 +52,8 @@ OTHERS = sorted(set(MODELS) - {"AFN", *EACH_LOSS})
 
 def of_models(names):
     arguments = [{key: WITHOUT[key] for key in WITHOUT.keys() & inspect.signature(MODELS[name]).parameters} for name in names]
+    for name, given in zip(names, arguments, strict=True):
+        given |= {"activation": "relu"} if name == "DIN" else {}  # Dice normalizes
     return dict(zip(names, one_and_two_devices(*zip(names, arguments, [{}] * len(names), strict=True)), strict=True))
 
 

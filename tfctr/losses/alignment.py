@@ -3,7 +3,7 @@
 from keras import ops
 
 from tfctr.losses.contrast import unit_vectors, widen
-from tfctr.losses.replicas import rows_of_all_replicas
+from tfctr.replicas import rows_of_all_replicas
 from tfctr.types import Tensor
 
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of, require_positive
 from tfctr.losses.named import named_outputs
-from tfctr.losses.replicas import rows_of_all_replicas
+from tfctr.replicas import rows_of_all_replicas
 from tfctr.types import Tensor
 
 BLOCK = 512  # rows of the similarity matrix that exist at a time

@@ -5,8 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfctr.optimizers.gradients import LearningRate, merge_duplicates, resource
+from tfctr.optimizers.gradients import LearningRate, merge_duplicates
 from tfctr.optimizers.row_sparse import RowSparse
+from tfctr.replicas import resource
 from tfctr.types import Tensor
 
 

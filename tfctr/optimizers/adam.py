@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, require_count
-from tfctr.optimizers.gradients import LearningRate, merge_duplicates, resource, subtract_rows
+from tfctr.optimizers.gradients import LearningRate, merge_duplicates, subtract_rows
 from tfctr.optimizers.row_sparse import RowSparse
+from tfctr.replicas import resource
 from tfctr.types import Tensor
 
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError
 from tfctr.optimizers.adam import LazyAdam
-from tfctr.optimizers.gradients import LearningRate, resource, subtract_rows
+from tfctr.optimizers.gradients import LearningRate, subtract_rows
 from tfctr.optimizers.row_sparse import DENSE_FIX
+from tfctr.replicas import resource
 from tfctr.types import Tensor
 
 _NOTHING = 1e-9  # share of a step's first effect on a waiting row below which it is left out

@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfctr.optimizers.gradients import merge_duplicates, resource
+from tfctr.optimizers.gradients import merge_duplicates
 from tfctr.optimizers.row_sparse import RowSparse
+from tfctr.replicas import resource
 from tfctr.types import Tensor
 
 

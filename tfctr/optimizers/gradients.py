@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from tfctr.replicas import resource
 from tfctr.types import Tensor
 
 # What Keras' optimizers take as the learning rate: a number, or one that changes by the step.
@@ -44,12 +45,6 @@ def scale(gradient: Tensor, factor: Tensor) -> Tensor:
     if isinstance(gradient, tf.IndexedSlices):
         return type(gradient)(gradient.values * factor, gradient.indices, gradient.dense_shape)
     return gradient * factor
-
-
-def resource(variable: Any) -> Any:
-    """The plain `tf.Variable` of this replica behind a Keras variable."""
-    variable = variable.value if isinstance(variable, keras.Variable) else variable
-    return variable._get_on_device_or_primary() if hasattr(variable, "_get_on_device_or_primary") else variable
 
 
 def subtract_rows(table: Any, values: Tensor, rows: Tensor) -> None:

@@ -10,7 +10,9 @@ import keras
 import tensorflow as tf
 
 from tfctr.errors import DataError, TrainingError
-from tfctr.optimizers.gradients import global_norm, merge_duplicates, resource, scale
+from tfctr.optimizers.gradients import global_norm, merge_duplicates, scale
+from tfctr.optimizers.row_sparse import unwrap_loss_scaling
+from tfctr.replicas import number_of_replicas, resource
 from tfctr.types import Tensor
 
 
@@ -27,8 +29,8 @@ def minimize(
     """One gradient step on the sum of named loss terms.
 
     `compute_terms()` gives `{name: scalar}`, each a mean over this replica's rows. The gradient is that of the mean over the
-    rows of all replicas; duplicate ids are merged; it is scaled to a global norm of at most `clip_norm`, and applied once.
-    Returns the terms.
+    rows of all replicas; duplicate ids are merged, before it travels between replicas, which it does once, and after; it is
+    scaled to a global norm of at most `clip_norm`, and applied once. Returns the terms.
 
     Args:
         rows: how many rows this replica has; None where all replicas have as many.
@@ -38,24 +40,20 @@ def minimize(
     Raises:
         tf.errors.InvalidArgumentError: a term or the gradient is not finite; `stop_on_non_finite` says what it means.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    terms, gradients = _terms_and_gradients(optimizer, compute_terms, variables, rows, replicas)
+    terms, gradients = _terms_and_gradients(optimizer, compute_terms, variables, rows)
     # A head that no term trains has no gradient: it stays as it is.
     trained = [(merge_duplicates(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     if not trained:
         warnings.warn("The model does not have any trainable weights.", stacklevel=2)  # as in Keras
         return terms
     gradients, trained_variables = map(list, zip(*trained, strict=True))
-    together = replicas > 1 and (clip_norm is not None or row_l2)
-    if together:
-        gradients = _added_over_replicas(gradients)
+    if number_of_replicas() > 1:
+        gradients = _added_over_replicas(optimizer, gradients)
     if row_l2:
         gradients, terms["l2"] = _with_row_l2(optimizer, gradients, trained_variables, row_l2, tables)
-    if together:
-        gradients = [scale(gradient, 1 / replicas) for gradient in gradients]
     norm = global_norm(gradients)
     if clip_norm is not None:
-        gradients = _clipped(gradients, norm, clip_norm * optimizer.scale_loss(1.0) / replicas)
+        gradients = _clipped(gradients, norm, clip_norm * optimizer.scale_loss(1.0))
     if not optimizer.built:
         optimizer.build(variables)
     with tf.control_dependencies([_finite_check(optimizer, terms, norm, labels)]):
@@ -68,21 +66,24 @@ def _terms_and_gradients(
     compute_terms: Callable[[], dict[str, Tensor]],
     variables: Sequence[keras.Variable],
     rows: Tensor | None,
-    replicas: int,
 ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
     """The terms, and for each variable this replica's part of the gradient; None where no term reads it."""
     with tf.GradientTape() as tape:
         terms = compute_terms()
         total = tf.add_n([tf.cast(term, tf.float32) for term in terms.values()])
-        loss = optimizer.scale_loss(total * _share(rows, replicas))
+        loss = optimizer.scale_loss(total * _share(rows))
     return terms, tape.gradient(loss, variables)
 
 
-def _added_over_replicas(gradients: Sequence[Tensor]) -> list[Tensor]:
+def _added_over_replicas(optimizer: keras.optimizers.Optimizer, gradients: Sequence[Tensor]) -> list[Tensor]:
     """Those of the global batch, for a norm and distinct rows that are of it; duplicate ids are merged.
 
-    `optimizer.apply` will add the replicas' (now equal) gradients once more.
+    `optimizer.apply` would add the replicas' gradients, equal by then, once more, by a method that is private to Keras: it is
+    taken off this optimizer.
     """
+    inner = unwrap_loss_scaling(optimizer)
+    assert hasattr(inner, "_all_reduce_sum_gradients")
+    inner._all_reduce_sum_gradients = list
     summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
     return [merge_duplicates(gradient) for gradient in summed]
 
@@ -134,8 +135,9 @@ def _add_row_l2(gradient: Tensor, table: keras.Variable, row_l2: Tensor) -> tupl
     return type(gradient)(gradient.values + row_l2 * weights, gradient.indices, gradient.dense_shape), tf.reduce_sum(weights**2)
 
 
-def _share(rows: Tensor | None, replicas: int) -> Tensor:
+def _share(rows: Tensor | None) -> Tensor:
     """This replica's share of the rows of all replicas."""
+    replicas = number_of_replicas()
     if replicas == 1 or rows is None:
         return 1 / replicas
     rows = tf.cast(rows, tf.float32)
