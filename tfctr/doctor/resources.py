@@ -3,7 +3,6 @@
 import math
 import os
 import platform
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,21 +10,20 @@ from pathlib import Path
 
 from tfctr import malloc
 from tfctr.doctor.findings import Finding
+from tfctr.memory import GIB, control_groups, memory_limit, of_meminfo, text_of, total_memory
 
-_GIB = 2**30
 _LEAST_MEMORY = 2.0  # GiB: `prepare` holds 1 by default, TensorFlow and a model the other
 _LEAST_DISK = 1.0  # GiB: what `prepare` and `export` write on their way
-_UNLIMITED = 2**60  # bytes: above, version 1 of control groups means no limit
 
 
 def resource_findings() -> Iterator[Finding]:
     """Processors, memory, disk and malloc."""
     yield Finding("processor", "processors", f"{cores()} of {os.cpu_count()}")
     yield Finding("processor", "quota", _rounded(cpu_quota(control_groups("cpu"))))
-    yield from memory_findings(_read(Path("/proc/meminfo")), memory_limit(control_groups("memory")))
+    yield from memory_findings(text_of(Path("/proc/meminfo")), memory_limit(control_groups("memory")))
     yield Finding("memory", "malloc", malloc_text(platform.libc_ver(), os.environ))
     folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free / _GIB
+    free = shutil.disk_usage(folder).free / GIB
     fix = None if free >= _LEAST_DISK else "free some, or set TMPDIR to a folder on a larger disk"
     yield Finding("disk", f"free GiB in {folder}", round(free, 2), fix=fix)
 
@@ -35,48 +33,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def control_groups(
-    controller: str, membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> list[Path]:
-    """The folders of the control groups, of version 1 or 2, that this process is in: the limits of each hold.
-
-    A container may not see its own folder, but always the root that it has.
-    """
-    folders = []
-    for line in (_read(membership) or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        own = root / controller if controllers else root
-        inner = [own.joinpath(*Path(path).parts[1:depth]) for depth in range(len(Path(path).parts), 0, -1)]
-        folders += [folder for folder in inner if folder.is_dir()]
-    return folders
-
-
 def cpu_quota(groups: list[Path]) -> float | None:
     """How many processors' time they grant, the least of all; None without a limit."""
     quotas = []
     for group in groups:
-        quota, period = (_read(group / "cpu.max") or "max 1").split()
+        quota, period = (text_of(group / "cpu.max") or "max 1").split()
         if quota == "max":
-            quota, period = (_read(group / f"cpu.cfs_{name}_us") or "-1" for name in ("quota", "period"))
+            quota, period = (text_of(group / f"cpu.cfs_{name}_us") or "-1" for name in ("quota", "period"))
         if float(quota) > 0:
             quotas.append(float(quota) / float(period))
     return min(quotas, default=None)
 
 
-def memory_limit(groups: list[Path]) -> float | None:
-    """The least limit of their memory in GiB; None without one."""
-    texts = [_read(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
-    limits = [int(text) for text in texts if text is not None and text.strip() != "max"]
-    return min((limit / _GIB for limit in limits if limit < _UNLIMITED), default=None)
-
-
 def memory_findings(meminfo: str | None, limit: float | None) -> Iterator[Finding]:
     """Total, free and limit of memory in GiB; a warning where little is left. `meminfo` is the text of `/proc/meminfo`."""
-    total, free = (_of_meminfo(meminfo, name) for name in ("MemTotal", "MemAvailable"))
-    if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
+    total = total_memory() if meminfo is None else of_meminfo(meminfo, "MemTotal")
+    free = of_meminfo(meminfo, "MemAvailable")
     low = min(math.inf if free is None else free, math.inf if limit is None else limit) < _LEAST_MEMORY
     fix = f"below {_LEAST_MEMORY:g} GiB: close other programs, raise the limit, or give `prepare` a smaller --memory-limit"
     yield Finding("memory", "total GiB", _rounded(total, "unknown"))
@@ -99,18 +71,5 @@ def malloc_text(libc: tuple[str, str], environment: Mapping[str, str]) -> str:
     return f"{name}: `tfctr train` lets it keep freed memory"
 
 
-def _of_meminfo(text: str | None, name: str) -> float | None:
-    found = re.search(rf"^{name}:\s*(\d+) kB$", text or "", re.MULTILINE)
-    return int(found[1]) * 1024 / _GIB if found else None
-
-
 def _rounded(value: float | None, absent: str | None = None) -> str | float | None:
     return absent if value is None else round(value, 2)
-
-
-def _read(path: Path) -> str | None:
-    """The text of a file of the system, None where there is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
