@@ -23,6 +23,7 @@ def test_problem_and_fix_are_one_text():
         (errors.TrainingError, 4, ArithmeticError),
         (errors.ExportError, 5, RuntimeError),
         (errors.StorageError, 6, OSError),
+        (errors.WorkerError, 7, RuntimeError),
     ],
 )
 def test_exit_codes_and_built_in_bases(cls, exit_code, base):

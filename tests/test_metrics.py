@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from tfctr import metrics
-from tfctr.errors import DataError
+from tfctr.errors import ConfigError, DataError
 
 # few distinct values, so that ties are common; zeros of both signs, numbers outside [0, 1], infinities
 SCORES = st.sampled_from([-math.inf, -2.5, -0.0, 0.0, 1e-40, 0.1, 0.25, 0.5, 1.0, 7.0, math.inf])
@@ -199,6 +199,32 @@ def test_calibration_by_hand():
     assert metrics.calibration([0, 1], [0.1, 0.5], weights=[2, 1]) == pytest.approx(0.7)
 
 
+def test_calibration_error_by_hand():
+    # bins of 0.1 and of 0.8: |3 * 0.1 - 0.9| + |0.8 - 0.2|, over weights of 6
+    error = metrics.expected_calibration_error([0, 1, 0, 1], [0.1, 0.1, 0.8, 0.8], [3, 1, 1, 1], bins=2)
+    assert error == pytest.approx(0.2)
+    assert metrics.expected_calibration_error([0, 1, 0, 0], [0.25] * 4) == 0  # one bin, in whatever order
+    assert math.isnan(metrics.expected_calibration_error([0, 1], [0.1, 0.2], [0, 0]))
+    with pytest.raises(ConfigError, match="`bins` is 0"):
+        metrics.expected_calibration_error([0, 1], [0.1, 0.2], bins=0)
+
+
+def test_calibration_error_of_bins_of_equally_many_rows():
+    labels, scores, rng = sample(1_000, 0.2, np.float64)
+    bins = np.array_split(np.argsort(scores), 20)
+    expected = np.mean([abs(np.mean(scores[rows] - labels[rows])) for rows in bins])
+    assert metrics.expected_calibration_error(labels, scores) == pytest.approx(expected, rel=1e-12)
+    order = rng.permutation(1_000)
+    assert metrics.expected_calibration_error(labels[order], scores[order]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_auc_by_group_by_hand():
+    # a: the click against 0.1 (won, weight 3) and 0.4 (lost, weight 1); b has no click
+    each = metrics.auc_by_group([0, 1, 0, 0], [0.1, 0.2, 0.4, 0.5], ["a", "a", "a", "b"], [3, 2, 1, 5])
+    np.testing.assert_array_equal(each.auc, [0.75, np.nan])
+    np.testing.assert_array_equal(each.weight, [6, 5])
+
+
 def test_relative_improvement_by_hand():
     # CETN, Table 7 prints 100 times this
     assert metrics.relative_improvement(0.8, 0.75) == pytest.approx(0.2)
@@ -222,14 +248,14 @@ def test_relative_improvement_by_hand():
         (([0, 1], [0.1, 0.2], [math.inf, 1]), "row 0 holds inf"),
     ],
 )
-@pytest.mark.parametrize("metric", [metrics.auc, metrics.log_loss, metrics.calibration])
+@pytest.mark.parametrize("metric", [metrics.auc, metrics.log_loss, metrics.calibration, metrics.expected_calibration_error])
 def test_impossible_input_is_refused(metric, arguments, message):
     with pytest.raises(DataError, match=message):
         metric(*arguments)
 
 
 def test_probabilities_are_in_range():
-    for metric in (metrics.log_loss, metrics.calibration):
+    for metric in (metrics.log_loss, metrics.calibration, metrics.expected_calibration_error):
         with pytest.raises(DataError, match=r"probabilities must lie in \[0, 1\]; row 1 holds 1.5"):
             metric([0, 1], [0.5, 1.5])
 

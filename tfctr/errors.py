@@ -13,6 +13,7 @@ one line with the fix. The command line prints that text and exits with the clas
 | 5 | `CalibrationError` | predicted clicks are too far from the observed ones |
 | 5 | `DriftError` | a table is further from the training table than it may be |
 | 6 | `StorageError` | a file or a server is missing, corrupt or not reachable |
+| 7 | `WorkerError` | another worker of a training has ended, or this one cannot begin |
 | 70 | any other exception | a bug in tfctr |
 """
 
@@ -90,6 +91,12 @@ class StorageError(TfctrError, OSError):
     """A file or a server is missing, corrupt or not reachable."""
 
     exit_code = 6
+
+
+class WorkerError(TfctrError, RuntimeError):
+    """Another worker of a training has ended, or this one cannot begin."""
+
+    exit_code = 7
 
 
 def require(condition: object, problem: str, *, fix: str, error: type[TfctrError] = ConfigError) -> None:

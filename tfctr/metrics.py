@@ -11,12 +11,12 @@ its value, so scores need no index sort. Other scores are replaced by their dens
 import logging
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfctr.errors import DataError
+from tfctr.errors import DataError, require_count
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     nan
     """
     labels, scores, weights = _checked_columns(labels, scores, weights)
-    value = _auc_by_group(_tied_blocks(_sort_keys(labels, scores), weights)).auc[0]
+    value = _auc_of_blocks(_tied_blocks(_sort_keys(labels, scores), weights)).auc[0]
     if np.isnan(value):
         _LOG.warning("AUC is not defined: the %d rows have one class only.", len(labels))
     return float(value)
@@ -70,15 +70,32 @@ def group_auc_details(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, w
     >>> group_auc_details([0, 1, 1], [0.1, 0.2, 0.9], ["a", "a", "b"])
     GroupAUC(value=1.0, groups_used=1, groups_skipped=1)
     """
-    labels, scores, weights = _checked_columns(labels, scores, weights)
-    codes = group_codes(_column(groups, "groups", len(labels)))
-    each = _auc_by_group(_tied_blocks(_sort_keys(labels, scores, codes), weights))
+    each = auc_by_group(labels, scores, groups, weights)
     used = ~np.isnan(each.auc)
     if not used.any():
         _LOG.warning("Grouped AUC is not defined: each of the %d groups has one class only.", len(used))
         return GroupAUC(float("nan"), 0, len(used))
     value = np.average(each.auc[used], weights=each.weight[used])
     return GroupAUC(float(value), int(used.sum()), int((~used).sum()))
+
+
+class AUCByGroup(NamedTuple):
+    """The AUC of each group, in the order of the sorted groups, NaN for one class only; and its rows, or its weight."""
+
+    auc: np.ndarray
+    weight: np.ndarray
+
+
+def auc_by_group(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weights: ArrayLike | None = None) -> AUCByGroup:
+    """The AUC within each group, of which `group_auc` is the weighted mean.
+
+    >>> each = auc_by_group([0, 1, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.5, 0.5, 0.9], ["a", "a", "b", "b", "b", "c"])
+    >>> each.auc.tolist(), each.weight.tolist()
+    ([1.0, 0.25, nan], [2, 3, 1])
+    """
+    labels, scores, weights = _checked_columns(labels, scores, weights)
+    codes = group_codes(_column(groups, "groups", len(labels)))
+    return _auc_of_blocks(_tied_blocks(_sort_keys(labels, scores, codes), weights))
 
 
 def group_codes(groups: np.ndarray) -> np.ndarray:
@@ -175,6 +192,51 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike 
     return _mean(probabilities.astype(np.float64), weights) / observed if observed > 0 else float("nan")
 
 
+def expected_calibration_error(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None, bins: int = 20
+) -> float:
+    """Expected calibration error (ECE): how far mean predictions are from click rates, over bins of the predictions.
+
+    `ECE = sum over bins W_b |mean p_b - mean y_b| / sum over bins W_b`, with the weights W_b of the bins' rows. The bins hold
+    equally many rows; equal predictions are in one bin, so that the order of rows does not matter.
+
+    Raises `ConfigError` for `bins` below 1.
+
+    Source: [Naeini et al., 2015](https://ojs.aaai.org/index.php/AAAI/article/view/9602), with bins of equal rows in place of
+    equal widths, since click rates are small.
+
+    >>> round(expected_calibration_error([0, 1, 0, 1], [0.1, 0.1, 0.8, 0.8], bins=2), 6)  # (2 |0.1 - 0.5| + 2 |0.8 - 0.5|) / 4
+    0.35
+    """
+    _, excess, weight = _calibration_bins(labels, probabilities, weights, bins)
+    return float(np.abs(excess).sum() / weight.sum()) if weight.any() else float("nan")
+
+
+def calibration_curve(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None, bins: int = 20
+) -> dict[str, np.ndarray]:
+    """The bins of `expected_calibration_error` that have rows: means `predicted` and `observed`, and their `weight`.
+
+    >>> {name: values.tolist() for name, values in calibration_curve([0, 1, 0, 1], [0.1, 0.1, 0.8, 0.8], bins=2).items()}
+    {'predicted': [0.1, 0.8], 'observed': [0.5, 0.5], 'weight': [2.0, 2.0]}
+    """
+    sums = _calibration_bins(labels, probabilities, weights, bins)
+    predicted, excess, weight = sums[:, sums[2] > 0]
+    return {"predicted": predicted / weight, "observed": (predicted - excess) / weight, "weight": weight}
+
+
+def _calibration_bins(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None, bins: int) -> np.ndarray:
+    """The sums of the predictions of each bin, of the predictions less the labels, and of the weights, `(3, bins)`."""
+    require_count("bins", bins)
+    labels, probabilities, weights = _checked_columns(labels, probabilities, weights)
+    _require_probabilities(probabilities)
+    values = probabilities.astype(np.float64)
+    edges = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf")
+    bin_of = np.searchsorted(edges, values, side="left")
+    weighted = np.ones(len(values)) if weights is None else weights
+    return np.stack([np.bincount(bin_of, weighted * part, bins) for part in (values, values - labels, 1.0)])
+
+
 def pcoc_excess(pcoc: float, clicks: int, most: float = 0.0) -> str | None:
     """Why predicted clicks are no longer the observed ones: one sentence if PCOC is outside of `1 / (1 + a)` and `1 + a`, with
     `a = most + 3 / sqrt(clicks)`, or NaN, as there are no clicks; else None.
@@ -204,6 +266,19 @@ def relative_improvement(auc: float, base_auc: float) -> float:
     0.012821
     """
     return (auc - 0.5) / (base_auc - 0.5) - 1 if base_auc != 0.5 else float("nan")
+
+
+def without_nan(value: Any) -> Any:
+    """The same plain data with None for NaN, what is not defined: JSON has no NaN.
+
+    >>> without_nan({"auc": [0.5, float("nan")]})
+    {'auc': [0.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: without_nan(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [without_nan(child) for child in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 # what a user passes, checked once
@@ -275,11 +350,6 @@ class _Blocks(NamedTuple):
     negative: np.ndarray
 
 
-class _GroupValues(NamedTuple):
-    auc: np.ndarray
-    weight: np.ndarray
-
-
 def _sort_keys(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     keys = (_ordered_codes(scores) << 1) | positive
     return keys if groups is None else (groups.astype(np.uint64) << 32) | keys
@@ -306,7 +376,7 @@ def _tied_blocks(keys: np.ndarray, weights: np.ndarray | None) -> _Blocks:
     return _Blocks(keys[starts].astype(np.uint64) >> 32, positive, negative)
 
 
-def _auc_by_group(blocks: _Blocks) -> _GroupValues:
+def _auc_of_blocks(blocks: _Blocks) -> AUCByGroup:
     starts = _starts(blocks.group)
     positive = np.add.reduceat(blocks.positive, starts)
     negative = np.add.reduceat(blocks.negative, starts)
@@ -315,7 +385,7 @@ def _auc_by_group(blocks: _Blocks) -> _GroupValues:
     wins = np.add.reduceat(blocks.positive * (below + blocks.negative / 2), starts)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where((positive > 0) & (negative > 0), wins / (positive * negative), np.nan)
-    return _GroupValues(value, positive + negative)
+    return AUCByGroup(value, positive + negative)
 
 
 def _starts(values: np.ndarray) -> np.ndarray:
