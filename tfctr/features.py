@@ -11,7 +11,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from tfctr.errors import ConfigError, choose, did_you_mean, require, require_one_of
 from tfctr.token_text import TOKEN_TYPES, TokenType
@@ -35,6 +35,10 @@ _LONGEST_NAME = 200  # it also names a file
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 2**31 - 1  # ids are int32
 _FITTED = "leave it to `prepare`"
+
+# What a feature that has another's vocabulary takes from that one: what a user may give, and what `prepare` sets.
+TOKEN_OPTIONS = ("min_count", "hash_buckets", "token_type")
+_OF_VOCABULARY = (*TOKEN_OPTIONS, "size", "vocabulary_sha256")
 
 
 def refuse_unknown(values: Iterable[str], known: set[str], where: str) -> None:
@@ -88,6 +92,9 @@ def _require_tokens(feature: "TokenFeature") -> None:
     sha256 = feature.vocabulary_sha256
     is_sha256 = sha256 is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
     _require_value(feature, "vocabulary_sha256", is_sha256, _FITTED)
+    other = feature.vocabulary_of
+    is_other = other is None or (isinstance(other, str) and other != feature.name)
+    _require_value(feature, "vocabulary_of", is_other, "name another feature, whose tokens these are")
     if feature.token_type is not None:
         require_one_of(TOKEN_TYPES, feature.token_type, f"token_type of feature {feature.name!r}")
     if feature.hash_buckets is not None:
@@ -127,6 +134,8 @@ class Categorical:
         size: ids of this feature, the reserved 0, 1 and 2 included; set by `prepare`.
         vocabulary_sha256: of the vocabulary file, so that no other one is ever taken for it; set by `prepare`, None if hashed.
         column: the column of the raw table, where its name cannot be that of a served input: "Marital status".
+        vocabulary_of: the feature whose tokens these are, too. Both are fitted together, and have the same ids, which are the
+            same rows of an embedding table. `min_count`, `hash_buckets` and `token_type` are that one's.
     """
 
     name: str
@@ -136,6 +145,7 @@ class Categorical:
     vocabulary_sha256: str | None = None
     token_type: TokenType | None = None
     column: str | None = None
+    vocabulary_of: str | None = None
 
     raw_type = "string"
     width = 1
@@ -144,6 +154,11 @@ class Categorical:
     def source(self) -> str:
         """The feature's column in a raw table."""
         return self.name if self.column is None else self.column
+
+    @property
+    def owner(self) -> str:
+        """The name of the feature whose ids these are: its own, or that of which it has the vocabulary."""
+        return self.name if self.vocabulary_of is None else self.vocabulary_of
 
     def __post_init__(self) -> None:
         _require_tokens(self)
@@ -163,7 +178,7 @@ class Sequence:
         max_length: tokens kept a row. `prepare` says how many rows had more.
         keep: which of a longer row's tokens: `"first"`, or `"last"`, which a history in the order of time needs: its newest.
         pooling: how the tokens' vectors become one: `"mean"`, `"sum"` or `"sqrtn"` (sum / sqrt(count)).
-        min_count, hash_buckets, size, vocabulary_sha256, token_type: as in `Categorical`.
+        min_count, hash_buckets, size, vocabulary_sha256, token_type, vocabulary_of: as in `Categorical`.
     """
 
     name: str
@@ -177,9 +192,11 @@ class Sequence:
     keep: Literal["first", "last"] = "first"
     token_type: TokenType | None = None
     column: str | None = None
+    vocabulary_of: str | None = None
 
     raw_type = "string"
     source = Categorical.source
+    owner = Categorical.owner
 
     def __post_init__(self) -> None:
         _require_tokens(self)
@@ -234,7 +251,9 @@ class Numeric:
 
     raw_type = "number"
     width = 1
+    vocabulary_of = None
     source = Categorical.source
+    owner = Categorical.owner
 
     def __post_init__(self) -> None:
         _require_names(self)
@@ -291,13 +310,50 @@ Feature: TypeAlias = Categorical | Sequence | Numeric
 FEATURE_TYPES = {"categorical": Categorical, "sequence": Sequence, "numeric": Numeric}
 
 
+def has_vocabulary_file(feature: Feature) -> TypeGuard[TokenFeature]:
+    """Whether the feature has a vocabulary of its own: numbers, hashed tokens, and tokens of another's vocabulary have none."""
+    return not isinstance(feature, Numeric) and feature.hash_buckets is None and feature.vocabulary_of is None
+
+
+def with_vocabularies(features: Iterable[Feature]) -> tuple[Feature, ...]:
+    """The features, each one that has another's vocabulary with what that one says of tokens.
+
+    Raises:
+        ConfigError: `vocabulary_of` names no feature of tokens with a vocabulary of its own, or an option contradicts it.
+    """
+    features = tuple(features)
+    named = {feature.name: feature for feature in features}
+    return tuple(
+        feature if isinstance(feature, Numeric) or feature.vocabulary_of is None else _of_vocabulary(feature, named)
+        for feature in features
+    )
+
+
+def _of_vocabulary(feature: "TokenFeature", named: dict[str, "Feature"]) -> "TokenFeature":
+    problem = f"feature {feature.name!r}: `vocabulary_of` is {feature.vocabulary_of!r}"
+    owner = named.get(feature.owner)
+    if owner is None:
+        raise ConfigError(f"{problem}, and the schema has no such feature.", fix=did_you_mean(feature.owner, named))
+    if isinstance(owner, Numeric):
+        raise ConfigError(f"{problem}, which is numeric.", fix="name a feature of tokens")
+    require(owner.vocabulary_of is None, f"{problem}, which has none of its own.", fix=f"name {owner.owner!r}")
+    for field in dataclasses.fields(feature):
+        if field.name in TOKEN_OPTIONS:
+            given, of_owner = getattr(feature, field.name), getattr(owner, field.name)
+            problem = f"feature {feature.name!r}: `{field.name}` is {given!r}, and {of_owner!r} in {owner.name!r}, whose tokens"
+            agree = given in (field.default, of_owner)
+            require(agree, f"{problem} these are.", fix=f"give it to {owner.name!r} alone: it holds for both")
+    return dataclasses.replace(feature, **{name: getattr(owner, name) for name in _OF_VOCABULARY})
+
+
 def feature_to_dict(feature: Feature) -> dict[str, Any]:
-    """Plain data, as in a YAML or JSON file: only what differs from the defaults."""
+    """Plain data, as in a YAML or JSON file: only what differs from the defaults, and is not that of another vocabulary."""
     kind = next(name for name, cls in FEATURE_TYPES.items() if cls is type(feature))
     values: dict[str, Any] = {"name": feature.name, "type": kind}
+    elsewhere = () if feature.vocabulary_of is None else _OF_VOCABULARY
     for field in dataclasses.fields(feature):
         value = getattr(feature, field.name)
-        if field.name != "name" and value != field.default:
+        if field.name != "name" and value != field.default and field.name not in elsewhere:
             values[field.name] = list(value) if isinstance(value, tuple) else value
     return values
 

@@ -5,13 +5,14 @@ one groups rows for gAUC. `tfctr.prepare` fits it: every feature then knows its 
 feature's ids lie, in the prepared matrix and in the one embedding table that all features share.
 
 Ids, per feature: 0 padding, 1 missing, 2 out of vocabulary, 3.. known. In the prepared matrix each id already has its
-feature's `offset` added, so it is a row of the shared table.
+feature's `offset` added, so it is a row of the shared table. Features of one vocabulary have one offset.
 """
 
 import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import numbers
 import re
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from tfctr.errors import ConfigError, StorageError, require, require_number
-from tfctr.features import Feature, TokenFeature, feature_from_dict, feature_to_dict, refuse_unknown
+from tfctr.features import Feature, TokenFeature, feature_from_dict, feature_to_dict, refuse_unknown, with_vocabularies
 from tfctr.storage import atomic_file, read_json, read_yaml, yaml_text
 from tfctr.types import StrPath
 
@@ -176,6 +177,7 @@ class Schema:
             require(isinstance(feature, Feature), f"{reprlib.repr(feature)} is not a feature.", fix=fix)
         names = [feature.name for feature in self.features]
         _refuse_equal_inputs(names)
+        object.__setattr__(self, "features", with_vocabularies(self.features))
         for role in ("label", "group", "weight"):
             value = self.label_column if role == "label" else getattr(self, role)
             require(
@@ -233,15 +235,12 @@ class Schema:
     def fields(self) -> tuple[Field, ...]:
         """One `Field` a feature, in order. Raises `ConfigError` before the schema is fitted."""
         require(self.is_fitted, "this schema is not fitted yet.", fix="use the schema of a prepared dataset: `dataset.schema`")
-        fields = []
-        column = 0
-        offset = 0
-        for feature in self.features:
-            field = Field(feature, column, offset)
-            fields.append(field)
-            column += feature.width
-            offset += field.size
-        return tuple(fields)
+        own = [feature for feature in self.features if feature.vocabulary_of is None]
+        ends = itertools.accumulate((feature.size or 0 for feature in own), initial=0)
+        offsets = {feature.name: end for feature, end in zip(own, ends, strict=False)}
+        columns = itertools.accumulate((feature.width for feature in self.features), initial=0)
+        places = zip(self.features, columns, strict=False)
+        return tuple(Field(feature, column, offsets[feature.owner]) for feature, column in places)
 
     @property
     def width(self) -> int:
@@ -250,8 +249,8 @@ class Schema:
 
     @property
     def table_rows(self) -> int:
-        """Rows of the shared embedding table: the sizes of all features."""
-        return sum(field.size for field in self.fields)
+        """Rows of the shared embedding table: the sizes of all features, but for those that have another's rows."""
+        return sum(field.size for field in self.fields if field.feature.vocabulary_of is None)
 
     def vocabulary_file(self, feature: TokenFeature) -> Path:
         """The file with one token a line, the first one being id 3."""
@@ -260,7 +259,7 @@ class Schema:
                 "this schema does not know where its vocabulary files are.",
                 fix="load it from its prepared dataset: tfctr.Schema.load('DATA/schema.json')",
             )
-        return Path(self.folder) / "vocabulary" / f"{feature.name.replace('/', '%2F')}.txt"
+        return Path(self.folder) / "vocabulary" / f"{feature.owner.replace('/', '%2F')}.txt"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as in a YAML or JSON file: only what differs from the defaults."""

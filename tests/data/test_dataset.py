@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tfctr.data import Split
 from tfctr.data import split as module
+from tfctr.data.batches import cut, part_of
 from tfctr.errors import ConfigError, DataError
 
 COLUMNS = 3
@@ -140,7 +141,7 @@ def test_blocks_are_mixed_within_a_window_only(monkeypatch):
 def test_shuffle_in_memory_is_uniform():
     # chi-square of the place of row 0 over 400 epochs and 4 places: mean 3, 99.9th percentile 16.3
     split = numbered(4)
-    orders = [next(split._shuffled(4, seed=0, epoch=epoch))[0][:, 0].tolist() for epoch in range(400)]
+    orders = [next(split._epoch([(0, 4)], epoch, seed=0))[0][:, 0].tolist() for epoch in range(400)]
     places = Counter(order.index(0) for order in orders)
     assert sum((places[place] - 100) ** 2 / 100 for place in range(4)) < 16.3
 
@@ -153,8 +154,9 @@ def test_shuffle_in_memory_is_uniform():
 )
 def test_cut_and_read_keep_every_row(lengths, size, start, length):
     edges = np.cumsum([0, *lengths])
-    pieces = [[np.arange(a, b)] for a, b in itertools.pairwise(edges)]
-    batches = [batch.tolist() for (batch,) in module._cut(pieces, size)]
+    sources = ((b - a, lambda start, stop, a=a: [np.arange(a + start, a + stop)]) for a, b in itertools.pairwise(edges))
+    ranges = [(first, min(first + size, edges[-1])) for first in range(0, edges[-1], size)]
+    batches = [batch.tolist() for (batch,) in cut(sources, ranges)]
     assert flat(batches) == list(range(edges[-1]))
     assert all(len(batch) == size for batch in batches[:-1])
     split = numbered(int(edges[-1]), shards=len(lengths))
@@ -220,6 +222,26 @@ def test_keras_fit_sees_one_epoch_after_the_other():
     model.fit(numbered(9).batches(4, seed=3), epochs=3, validation_data=valid, callbacks=[start], shuffle=False, verbose=0)
     expected = numbered(9).batches(4, seed=3)
     assert seen == [rows_of(expected) for _ in range(3)]
+
+
+@given(rows=st.integers(1, 40), size=st.integers(1, 12), parts=st.integers(1, 5), seed=st.sampled_from([None, 3]))
+def test_parts_of_all_workers_are_the_batches(rows, size, parts, seed):
+    """Together; and each worker reads its own rows only, however few are left for the last."""
+    split = numbered(rows, shards=min(rows, 3))
+    batches = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+    for memory_limit in (1 << 30, 0):
+        split.memory_limit = memory_limit
+        whole = [ids.tolist() for ids, _ in split._epoch(batches, 2, seed)]
+        own = [split._epoch([part_of(*batch, index, parts) for batch in batches], 2, seed) for index in range(parts)]
+        shared = [[ids.tolist() for ids, _ in batches] for batches in own]
+        assert [flat(each) for each in zip(*shared, strict=True)] == whole
+
+
+def test_a_worker_gets_its_part_of_each_batch(make_split):
+    whole = rows_of(make_split(23).batches(7, seed=3))
+    left, right = (rows_of(make_split(23).batches(7, seed=3).part(index, 2)) for index in range(2))
+    assert [[*a, *b] for a, b in zip(left, right, strict=True)] == whole
+    assert [len(part) for part in right] == [3, 3, 3, 1]
 
 
 @pytest.mark.slow

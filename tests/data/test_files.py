@@ -8,7 +8,6 @@ import lzma
 import random
 import zipfile
 
-import ibis
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -327,20 +326,6 @@ def test_the_command_line_takes_a_layout(tmp_path):
     run = CliRunner().invoke(cli.app, train)
     assert run.exit_code == 0, run.stderr
     assert tfctr.Dataset.load(tmp_path / "data").train.labels.tolist() == [0, 1, 1, 1]
-
-
-# an engine that writes folders
-
-
-def test_an_engine_that_writes_a_folder_is_refused(tmp_path, monkeypatch):
-    table = ibis.memtable(pa.table({"user": ["a", "b"], "price": [1, 2], "click": [0, 1]}))
-    monkeypatch.setattr(ibis.Table, "to_parquet", lambda self, path: path.mkdir())
-    with pytest.raises(ConfigError, match=r"the train table writes a folder(.|\n)*\*\.parquet"):
-        prepared(tmp_path, table)
-    monkeypatch.setattr("tfctr.data.reading._WRITE_FOLDERS", ("duckdb",))
-    with pytest.raises(ConfigError, match="of the engine duckdb, which writes no single file"):
-        prepared(tmp_path, table)
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith("data")]
 
 
 def test_a_missing_file_is_one_error(tmp_path):

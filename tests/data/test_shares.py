@@ -259,6 +259,7 @@ STRANGE = {"user": ["0.0", "1.0", "once 3", ""], "tags/all": ["a,b", "a", "", "b
 STRANGE = {name: column * 5 for name, column in STRANGE.items()}
 
 
+@pytest.mark.slow
 def test_publish_reports_the_rows_it_compares_on(published):
     assert published["unseen"] == {
         "user": {"unseen": 2 / 3, "expected": pytest.approx(0.1)},

@@ -7,7 +7,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 
 from tfctr.data import synthetic as module
-from tfctr.data.synthetic import best_possible, synthetic, synthetic_schema, write_synthetic
+from tfctr.data.synthetic import (
+    best_possible,
+    synthetic,
+    synthetic_histories,
+    synthetic_histories_schema,
+    synthetic_schema,
+    write_synthetic,
+)
 from tfctr.errors import ConfigError
 from tfctr.metrics import auc, log_loss
 from tfctr.schema import Schema
@@ -159,3 +166,32 @@ def test_too_few_rows_are_refused(tmp_path):
         synthetic(0)
     with pytest.raises(ConfigError, match="`rows` must be at least 10"):
         write_synthetic(tmp_path, rows=9)
+
+
+# histories
+
+
+def test_only_a_history_and_its_item_together_say_something():
+    table = synthetic_histories(40_000, seed=2)
+    clicks, item = column(table, "click"), column(table, "item")
+    histories = [text.split("|") for text in table["history"].to_pylist()]
+    assert {len(history) for history in histories} == set(range(1, module.LONGEST + 1))
+    found = np.array([history.count(shown) for history, shown in zip(histories, item, strict=True)])
+    assert set(found) == {0, 1}
+    np.testing.assert_allclose(column(table, "probability"), 1 / (1 + np.exp(2 - 4 * found)), rtol=1e-12)
+    assert abs(clicks[found == 1].mean() - 0.881) < 0.01
+    alone = [item, np.array([len(history) for history in histories])]
+    alone += [np.array([token in history for history in histories]) for token in ("item 1", "item 2")]
+    for values in alone:  # what item, length, and two tokens of the history say
+        rates = [(clicks[values == value].mean(), (values == value).sum()) for value in np.unique(values)]
+        assert all(abs(rate - clicks.mean()) < 5 * 0.5 / np.sqrt(rows) for rate, rows in rates)
+
+
+def test_histories_are_reproducible_and_have_a_schema(tmp_path):
+    assert synthetic_histories(300, seed=3).equals(synthetic_histories(300, seed=3))
+    assert 0.85 < best_possible(synthetic_histories(20_000))["auc"] < 0.91
+    schema = synthetic_histories_schema()
+    assert [feature.owner for feature in schema.features] == ["item", "item"]
+    assert all(feature.source in synthetic_histories(10).schema.names for feature in schema.features)
+    with pytest.raises(ConfigError, match="`rows` must be at least 1"):
+        synthetic_histories(0)

@@ -2,19 +2,23 @@
 
 DATA/schema.json  DATA/vocabulary/*.txt  DATA/profile.npz  [DATA/last_seen.npz]  DATA/manifest.json
 DATA/train/ids-00000.npy labels-00000.npy [groups-00000.npy] [weights-00000.npy]  ids-00001.npy ...
+
+DATA may be a URL: see `tfctr.data.remote_datasets`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from tfctr.data.manifest import FORMAT, require_fit_files
+from tfctr.data.manifest import FORMAT, fit_files, require_fit_files
+from tfctr.data.remote import is_url
+from tfctr.data.remote_datasets import fetch, local_folder, origin_of
 from tfctr.data.split import DTYPES, Split
 from tfctr.errors import ConfigError, StorageError, TfctrError, require
-from tfctr.features import Numeric
+from tfctr.features import has_vocabulary_file
 from tfctr.schema import Schema
 from tfctr.storage import read_json, require_sha256
 from tfctr.types import StrPath
@@ -24,17 +28,17 @@ _PREPARE_AGAIN = "restore the folder, or prepare the data again"
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A folder that `tfctr.prepare` or `tfctr.encode` wrote: the fitted schema, and a `Split` for each table.
+    """What `tfctr.prepare` or `tfctr.encode` wrote: the fitted schema, and a `Split` for each table.
 
     `train`, `valid` and `test` are those splits; one that was not prepared is a `ConfigError`, and one whose files have changed
     a `StorageError`. They are compared when the split is first asked for: an evaluation does not read the training table.
     `alone` is `{feature: AUC}`, how well each alone ranks the clicks of training; None where nobody could tell. One that
     `is_encoded` is of the fit of another dataset. `extension` says what has become of the tokens of the dataset that it
-    extends, if there is one: see `tfctr.prepare`.
+    extends, if there is one: see `tfctr.prepare`. Of one at a URL `folder` is that of this machine, where its files come to.
     """
 
     schema: Schema
-    splits: dict[str, Split]
+    splits: Mapping[str, Split]
     folder: Path
     unverified: dict[str, dict[Path, str]] = dataclasses.field(default_factory=dict, repr=False)  # {split: {file: SHA-256}}
     alone: dict[str, float] | None = dataclasses.field(default=None, repr=False)
@@ -46,14 +50,16 @@ class Dataset:
         """Open a prepared folder. Ids stay on disk until they are used; labels, groups and weights are read.
 
         Args:
-            folder: what was `out` of `tfctr.prepare`.
+            folder: what was `out` of `tfctr.prepare`, a folder or a URL. The files of a URL come when they are needed, and stay
+                in a folder of this machine (see `tfctr.data.remote_datasets`).
             verify: read every file once and compare its SHA-256 with the manifest, those of a split when it is first asked for;
-                without it only sizes are compared, now.
+                without it only sizes are compared, now. What comes from a URL is always compared; what came earlier and has
+                changed comes anew.
 
         Raises:
             StorageError: a file is missing, truncated, changed, or of another format.
         """
-        folder = Path(folder)
+        folder = local_folder(folder)
         if not (folder / "manifest.json").is_file():
             fix = f"give the folder where it is, or make it: tfctr prepare SCHEMA --train TABLE --valid TABLE --out {folder}"
             raise StorageError(f"{folder} is not a prepared dataset: it has no manifest.json.", fix=fix)
@@ -69,6 +75,9 @@ class Dataset:
     def _from_manifest(cls, folder: Path, manifest: Any, verify: bool) -> Self:
         problem = f"{folder} has the format {manifest['format']}, this tfctr reads {FORMAT}."
         require(manifest["format"] == FORMAT, problem, fix=_PREPARE_AGAIN, error=StorageError)
+        remote = origin_of(folder)
+        if remote is not None:
+            fetch(remote, folder, fit_files(manifest), verify)
         if verify:
             require_sha256(folder / "schema.json", manifest["schema_sha256"])
             require_fit_files(folder, manifest)
@@ -81,18 +90,22 @@ class Dataset:
         problem = f"{folder / 'schema.json'} has another width than the manifest."
         require(schema.width == manifest["width"], problem, fix=_PREPARE_AGAIN, error=StorageError)
         _check_vocabularies(schema, manifest["vocabulary"], verify)
-        splits = {}
-        unverified = {}
-        for name, description in manifest["splits"].items():
-            splits[name] = load_split(folder / name, name, description, schema)
-            splits[name].describe(manifest)
-            files = [file for shard in description["shards"] for file in shard["files"].items()]
-            unverified[name] = {folder / name / file: digest for file, digest in files}
+        described = manifest["splits"]
+        digests = {name: _files(name, description) for name, description in described.items()}
+
+        def open_split(name: str) -> Split:
+            if remote is not None:
+                fetch(remote, folder, digests[name], verify)
+            split = load_split(folder / name, name, described[name], schema)
+            split.describe(manifest)
+            return split
+
+        unverified = {name: {folder / file: digest for file, digest in files.items()} for name, files in digests.items()}
         return cls(
             schema,
-            splits,
+            {name: open_split(name) for name in described} if remote is None else _Fetched(described, open_split),
             folder,
-            unverified if verify else {},
+            unverified if verify and remote is None else {},
             manifest.get("alone"),
             manifest.get("encoded", False),
             manifest.get("fit", {}).get("extension"),
@@ -112,10 +125,9 @@ class Dataset:
 
     def _split(self, name: str) -> Split:
         if name not in self.splits:
-            raise ConfigError(
-                f"the dataset in {self.folder} has no {name} split; it has: {', '.join(self.splits)}.",
-                fix=self._way_to(name),
-            )
+            place = origin_of(self.folder) or self.folder
+            problem = f"the dataset in {place} has no {name} split; it has: {', '.join(self.splits)}."
+            raise ConfigError(problem, fix=self._way_to(name))
         for path, digest in self.unverified.get(name, {}).items():
             require_sha256(path, digest)
         self.unverified.pop(name, None)
@@ -127,12 +139,45 @@ class Dataset:
         return f"prepare it with a {name} table: tfctr prepare SCHEMA --train TABLE --{name} TABLE --out FOLDER"
 
 
+def fit_folder(place: StrPath) -> Path:
+    """The folder of a dataset, or of a copy of its vocabularies: of a URL that of this machine, with the files of its fit."""
+    return Dataset.load(place).folder if is_url(place) else Path(place)
+
+
 # reading a folder
+
+
+class _Fetched(Mapping[str, Split]):
+    """Splits, each of which is opened when it is first asked for."""
+
+    def __init__(self, names: Iterable[str], open_split: Callable[[str], Split]) -> None:
+        self._opened: dict[str, Split | None] = dict.fromkeys(names)
+        self._open = open_split
+
+    def __getitem__(self, name: str) -> Split:
+        split = self._opened[name]
+        if split is None:
+            split = self._opened[name] = self._open(name)
+        return split
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._opened
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._opened)
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+
+def _files(name: str, description: Any) -> dict[str, str]:
+    """`{file: SHA-256}` of a split, as the manifest describes it."""
+    return {f"{name}/{file}": digest for shard in description["shards"] for file, digest in shard["files"].items()}
 
 
 def _check_vocabularies(schema: Schema, digests: Mapping[str, str], verify: bool) -> None:
     for feature in schema.features:
-        if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+        if has_vocabulary_file(feature):
             path = schema.vocabulary_file(feature)
             require(path.is_file(), f"{path} is missing.", fix=_PREPARE_AGAIN, error=StorageError)
             if verify:

@@ -9,6 +9,7 @@ from typing import Any
 from tfctr.data.dataset import Dataset
 from tfctr.data.encoding import Fit, Reading, open_table, require_table
 from tfctr.data.engine import quiet, refuse_storage_failures
+from tfctr.data.remote_datasets import is_dataset
 from tfctr.data.separated import Layout
 from tfctr.data.shares import shares_of
 from tfctr.data.staging import Wanted
@@ -83,7 +84,7 @@ def drift(
 
 def _encoded(table: RawTable | Dataset) -> Dataset | None:
     """The dataset that is given, itself or by its folder, in the place of a raw table."""
-    if isinstance(table, str | os.PathLike) and (Path(table) / "manifest.json").is_file():
+    if isinstance(table, str | os.PathLike) and is_dataset(table):
         table = Dataset.load(table)
     return table if isinstance(table, Dataset) else None
 

@@ -9,7 +9,7 @@ import pyarrow.compute
 
 from tfctr.data.fitting import read_vocabulary
 from tfctr.errors import ConfigError
-from tfctr.features import FIRST_KNOWN, OUT_OF_VOCABULARY, Feature, Numeric, feature_to_dict
+from tfctr.features import FIRST_KNOWN, OUT_OF_VOCABULARY, Feature, Numeric, feature_to_dict, has_vocabulary_file
 from tfctr.schema import Schema
 
 _FITTED_TOKENS = ("size", "vocabulary_sha256")
@@ -41,11 +41,15 @@ def earlier_ids(schema: Schema, earlier: Schema) -> dict[str, np.ndarray]:
             f"the features differ: {odd and odd[0]!r} there, {odd and odd[1]!r} here.",
             fix="prepare the new table by the same schema: tfctr prepare --extend",
         )
-    pairs = zip(schema.features, earlier.features, strict=True)
-    return {feature.name: _ids_of(schema, feature, earlier, other) for feature, other in pairs}
+    ids = {}  # by owner
+    for feature, other in zip(schema.features, earlier.features, strict=True):
+        _require_same_meaning(feature, other)
+        if feature.vocabulary_of is None:
+            ids[feature.name] = _ids_of(schema, feature, earlier, other)
+    return {feature.name: ids[feature.owner] for feature in schema.features}
 
 
-def _ids_of(schema: Schema, feature: Feature, earlier: Schema, other: Feature) -> np.ndarray:
+def _require_same_meaning(feature: Feature, other: Feature) -> None:
     ours, theirs = _meaning(feature), _meaning(other)
     for argument in dict.fromkeys((*ours, *theirs)):
         if ours.get(argument) != theirs.get(argument):
@@ -53,6 +57,9 @@ def _ids_of(schema: Schema, feature: Feature, earlier: Schema, other: Feature) -
                 f"feature {feature.name!r} has another `{argument}` than the earlier fit, so its rows mean something else.",
                 fix="keep that fit and add to it: tfctr prepare --extend; or train anew",
             )
+
+
+def _ids_of(schema: Schema, feature: Feature, earlier: Schema, other: Feature) -> np.ndarray:
     assert feature.size is not None
     if isinstance(feature, Numeric) or isinstance(other, Numeric) or feature.hash_buckets is not None:
         return np.arange(feature.size, dtype=np.int32)
@@ -65,8 +72,7 @@ def _ids_of(schema: Schema, feature: Feature, earlier: Schema, other: Feature) -
 
 def _meaning(feature: Feature) -> Mapping[str, Any]:
     """What rows of a feature mean, but for its tokens."""
-    has_vocabulary = not isinstance(feature, Numeric) and feature.hash_buckets is None
-    left_out = (*_READ_BY_FIT, *(_FITTED_TOKENS if has_vocabulary else ()))
+    left_out = (*_READ_BY_FIT, *(_FITTED_TOKENS if has_vocabulary_file(feature) else ()))
     return {name: value for name, value in feature_to_dict(feature).items() if name not in left_out}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tfctr.data.coded import transferred
 from tfctr.data.dataset import Dataset
 from tfctr.data.engine import Engine, quiet, refuse_storage_failures
 from tfctr.data.files import find_files, is_files
@@ -15,14 +16,15 @@ from tfctr.data.findings import findings, fit_of
 from tfctr.data.fitting import examples_of, read_vocabularies
 from tfctr.data.manifest import PROFILE, describe_folder
 from tfctr.data.profile import Profile
+from tfctr.data.remote_datasets import new_dataset
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.split import SPLITS
 from tfctr.data.staging import Staged, Wanted, kept_column, stage, staged_table
 from tfctr.data.writing import Blocks, group_codes, write_split
 from tfctr.errors import ConfigError, choose
-from tfctr.features import Numeric
+from tfctr.features import has_vocabulary_file
 from tfctr.schema import RawTable, Schema
-from tfctr.storage import atomic_folder, read_json, require_sha256, write_json
+from tfctr.storage import read_json, require_sha256, write_json
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class Fit:
         (folder / "vocabulary").mkdir()
         schema = dataclasses.replace(self.schema, folder=str(folder))
         for feature in schema.features:
-            if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+            if has_vocabulary_file(feature):
                 shutil.copyfile(self.schema.vocabulary_file(feature), schema.vocabulary_file(feature))
         schema.save(folder / "schema.json")
         if self.profile is not None:
@@ -168,6 +170,7 @@ def encode(
     out: StrPath,
     split: str = "test",
     labels: bool | None = None,
+    transfer: str = "rows",
     memory_limit: str = "1GB",
     threads: int | None = None,
     separator: str | None = None,
@@ -183,11 +186,11 @@ def encode(
     Args:
         fitted: a dataset that `prepare` has written, its folder, or its `schema`.
         table: as in `tfctr.prepare`.
-        out: the new folder. It appears when all is written, and never in part.
+        out: the new folder, or its URL. It appears when all is written, and never in part.
         split: what it is in the new dataset: `"train"`, `"valid"` or `"test"`.
         labels: whether the label, and the schema's group and weight, must be there; None for where the (first) file has a
             label. Without them the rows can be scored, not evaluated.
-        memory_limit, threads, separator, columns, missing, encoding: as in `tfctr.prepare`.
+        transfer, memory_limit, threads, separator, columns, missing, encoding: as in `tfctr.prepare`.
 
     Returns:
         The `Dataset` in `out`. Its split's `shares`, `profile` and `findings` compare it with the training table of the fit.
@@ -210,8 +213,9 @@ def encode(
         raise ConfigError(f"`labels` is {labels!r}.", fix="use True, False, or None for where there are some")
     with refuse_storage_failures(out, memory_limit), quiet():
         require_table(table, layout)
+        table = transferred({name: table}, transfer)[name]
         fit = Fit.of(fitted)
-        with atomic_folder(out) as folder:
+        with new_dataset(out) as folder:
             work = folder / "work"
             work.mkdir()
             reading = Reading(Wanted(labels), layout, memory_limit, threads)

@@ -120,8 +120,9 @@ def _space_fix(out: StrPath, error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the warnings that Ibis 12 causes: it calls methods by names that DuckDB 2 and pandas 3 have deprecated."""
+    """Hold back the warnings that Ibis 12 and PySpark 4 cause: of methods that DuckDB 2 deprecates, and of pandas 3."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"fetch_\w+\(\) is deprecated", DeprecationWarning)
         warnings.filterwarnings("ignore", "The 'future.infer_string' option is deprecated")
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         yield

@@ -35,7 +35,7 @@ from tfctr.data.fitting import (
 )
 from tfctr.data.manifest import LAST_SEEN
 from tfctr.errors import StorageError, require, require_count
-from tfctr.features import FIRST_KNOWN, Numeric, TokenFeature
+from tfctr.features import FIRST_KNOWN, Numeric, TokenFeature, has_vocabulary_file
 from tfctr.schema import Schema
 from tfctr.types import StrPath
 
@@ -101,7 +101,7 @@ class Extension:
         for index, feature in enumerate(schema.features):
             if isinstance(feature, Numeric):
                 engine.create(vocabulary_table(index), ibis.memtable(_NO_BUCKET))
-            elif feature.hash_buckets is None:
+            elif has_vocabulary_file(feature):
                 counts[feature.name] = self._grow(engine, train, index, feature)
                 table = engine.table(vocabulary_table(index))
                 feature = write_vocabulary(engine, table, feature, schema.vocabulary_file(feature))
@@ -117,7 +117,7 @@ class Extension:
         before = read_vocabulary(self.schema, feature)
         before = before.append_column("last_seen", pa.array(self.last_seen[feature.name], pa.int32()))
         before = engine.create(f"before{index}", ibis.memtable(before))
-        counts = engine.create(f"counts{index}", count_tokens(train, index, feature))
+        counts = engine.create(f"counts{index}", count_tokens(self.schema, train, index))
         both = before.left_join(counts, before.token == counts.token)
         last_seen = counts["count"].notnull().ifelse(self.table, before.last_seen).cast("int32")
         known = engine.create(f"known{index}", both.select(before.token, before.id, last_seen=last_seen))
@@ -161,11 +161,7 @@ def _column(engine: Engine, table: Table) -> np.ndarray:
 
 def _known_tokens(schema: Schema) -> dict[str, int]:
     """How many tokens each vocabulary of a fitted schema has."""
-    return {
-        field.feature.name: field.size - FIRST_KNOWN
-        for field in schema.fields
-        if not isinstance(field.feature, Numeric) and field.feature.hash_buckets is None
-    }
+    return {field.feature.name: field.size - FIRST_KNOWN for field in schema.fields if has_vocabulary_file(field.feature)}
 
 
 def _all_at_first(schema: Schema) -> dict[str, np.ndarray]:

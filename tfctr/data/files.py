@@ -1,4 +1,5 @@
-"""Which files a source names, of what kind each is, and what it holds once decompressed. Needs the standard library only.
+"""Which files a source names, of what kind each is, and what it holds once decompressed. Needs the standard library only,
+and for URLs fsspec: see `tfctr.data.remote`.
 
 | ending | read as |
 |---|---|
@@ -18,10 +19,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
+from tfctr.data.remote import RemoteFile, find_remote, is_url
 from tfctr.errors import ConfigError, StorageError, TfctrError
 from tfctr.types import StrPath
+
+# One file that is there: on this machine, or at a URL.
+File: TypeAlias = Path | RemoteFile
 
 # The separator of each kind; None where only its lines tell.
 SEPARATED: dict[str, str | None] = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": None, ".data": None, ".dat": None}
@@ -47,35 +52,37 @@ def is_files(source: object) -> bool:
     return isinstance(source, str | Path | list | tuple)
 
 
-def find_files(source: Any) -> list[Path]:
-    """The files that a path, a glob, or a list of those names; a glob's files come in the order of their names."""
+def find_files(source: Any) -> list[File]:
+    """The files that a path, a glob, a URL, or a list of those names; a glob's files come in the order of their names."""
     if isinstance(source, list | tuple):
         if not source:
             raise ConfigError("an empty list of files.", fix="name at least one file")
         return [file for entry in source for file in find_files(entry)]
     if not isinstance(source, str | Path):
-        raise ConfigError(f"{source!r} in a list of files.", fix="list paths or globs only")
+        raise ConfigError(f"{source!r} in a list of files.", fix="list paths, globs or URLs only")
+    if is_url(source):
+        return [*find_remote(str(source))]
     path = Path(source)
     if path.is_dir():
         raise StorageError(f"{path} is a folder.", fix=f"name its files, for example '{path}/*.parquet'")
     if path.exists():
         return [path]
-    matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True)) if Path(match).is_file()]
+    matches: list[File] = [Path(match) for match in sorted(glob.glob(str(source), recursive=True)) if Path(match).is_file()]
     if not matches:
         problem = f"no file matches {source}." if glob.has_magic(str(source)) else f"{source} does not exist."
         raise StorageError(problem, fix="check the path")
     return matches
 
 
-def kind_of(file: StrPath) -> str:
+def kind_of(file: StrPath | RemoteFile) -> str:
     """One of `KINDS`, by the ending of the file's name, or of the name in a zip file.
 
     Raises:
         ConfigError: it is none that can be read, or its first bytes are those of another one.
         StorageError: a zip file that is none.
     """
-    file = Path(file)
-    name = Path(_zip_member(file) if file.suffix.lower() == ".zip" else file).name.lower()
+    file = _as_file(file)
+    name = Path(_member(file) if file.suffix.lower() == ".zip" else file.name).name.lower()
     kind = Path(name.removesuffix(file.suffix.lower()) if file.suffix.lower() in _OPENERS else name).suffix
     kind = kind or Path(name).suffix
     if kind in _LIBSVM:
@@ -87,12 +94,12 @@ def kind_of(file: StrPath) -> str:
 
 
 @contextlib.contextmanager
-def opened(file: StrPath) -> Iterator[IO[bytes]]:
+def opened(file: StrPath | RemoteFile) -> Iterator[IO[bytes]]:
     """The bytes of a file, decompressed as its ending says. Raises `StorageError` for what is cut or damaged."""
-    file = Path(file)
+    file = _as_file(file)
     suffix = file.suffix.lower()
     try:
-        with _OPENERS[suffix](file) if is_compressed(file) else open(file, "rb") as stream:
+        with _raw(file) as raw, _OPENERS[suffix](raw) if is_compressed(file) else raw as stream:
             yield stream
     except TfctrError:
         raise
@@ -102,9 +109,23 @@ def opened(file: StrPath) -> Iterator[IO[bytes]]:
         raise StorageError(f"{file} is not a whole {_NAMES[suffix]} file: {error}.", fix="write or fetch it again") from error
 
 
-def is_compressed(file: StrPath) -> bool:
+def is_compressed(file: StrPath | RemoteFile) -> bool:
     """Whether `opened` decompresses it. An empty file is empty whatever its name."""
-    return Path(file).suffix.lower() in _OPENERS and Path(file).stat().st_size > 0
+    file = _as_file(file)
+    return file.suffix.lower() in _OPENERS and size_of(file) > 0
+
+
+def size_of(file: File) -> int:
+    """In bytes."""
+    return file.size if isinstance(file, RemoteFile) else file.stat().st_size
+
+
+def _as_file(file: StrPath | RemoteFile) -> File:
+    return file if isinstance(file, RemoteFile) else Path(file)
+
+
+def _raw(file: File) -> contextlib.AbstractContextManager[IO[bytes]]:
+    return file.open() if isinstance(file, RemoteFile) else open(file, "rb")
 
 
 def refuse_another_kind(file: StrPath, kind: str, start: bytes) -> None:
@@ -116,37 +137,44 @@ def refuse_another_kind(file: StrPath, kind: str, start: bytes) -> None:
         raise ConfigError(f"{file} holds a {found} file, not text as {kind} says.", fix=f"let its name end with {found}")
 
 
-def _zip_member(file: Path) -> str:
-    """The one file in a zip file."""
+def _member(file: File) -> str:
+    with _raw(file) as raw:
+        return _zip_member(raw)
+
+
+def _zip_member(raw: IO[bytes]) -> str:
+    """The name of the one file in a zip file."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     except zipfile.BadZipFile as error:
-        raise StorageError(f"{file} is not a whole zip file: {error}.", fix="write or fetch it again") from error
+        raise StorageError(f"{raw.name} is not a whole zip file: {error}.", fix="write or fetch it again") from error
     if len(names) != 1:
         shown = ", ".join(names[:10]) or "none"
-        raise ConfigError(f"{file} holds {len(names)} files, not one: {shown}.", fix="unpack it, and name the file to read")
+        raise ConfigError(f"{raw.name} holds {len(names)} files, not one: {shown}.", fix="unpack it, and name the file to read")
     return names[0]
 
 
 @contextlib.contextmanager
-def _open_zip(file: Path) -> Iterator[IO[bytes]]:
-    with zipfile.ZipFile(file) as archive:
+def _open_zip(raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(raw) as archive:
         try:
-            stream = archive.open(_zip_member(file))
+            stream = archive.open(_zip_member(raw))
         except (RuntimeError, NotImplementedError) as error:  # a password, or a method that Python does not know
-            raise StorageError(f"{file} cannot be unpacked: {error}.", fix="unpack it, and name the file to read") from error
+            raise StorageError(
+                f"{raw.name} cannot be unpacked: {error}.", fix="unpack it, and name the file to read"
+            ) from error
         with stream:
             yield stream
 
 
 @contextlib.contextmanager
-def _open_zstd(file: Path) -> Iterator[io.BufferedReader]:
+def _open_zstd(raw: IO[bytes]) -> Iterator[io.BufferedReader]:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise ConfigError(f"{file} needs pyarrow to be read.", fix="pip install pyarrow, or decompress the file") from error
-    with pa.input_stream(str(file), compression="zstd") as stream:
+        raise ConfigError(f"{raw.name} needs pyarrow to be read.", fix="pip install pyarrow, or decompress the file") from error
+    with pa.input_stream(raw, compression="zstd") as stream:
         yield io.BufferedReader(stream)
 
 

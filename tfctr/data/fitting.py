@@ -23,7 +23,7 @@ from tfctr.data.canonical import canonical
 from tfctr.data.columns import feature_column
 from tfctr.data.engine import Engine, Table, Value
 from tfctr.errors import ConfigError, DataError
-from tfctr.features import FIRST_KNOWN, Feature, Numeric, Sequence, TokenFeature
+from tfctr.features import FIRST_KNOWN, Numeric, Sequence, TokenFeature, has_vocabulary_file
 from tfctr.schema import Schema
 from tfctr.storage import require_sha256, sha256
 from tfctr.types import StrPath
@@ -49,10 +49,12 @@ def fit(engine: Engine, schema: Schema, train: Table, folder: Path) -> Schema:
     for index, feature in enumerate(schema.features):
         if isinstance(feature, Numeric):
             features.append(_FIT_NUMERIC[feature.transform](engine, train, index, feature))
+        elif feature.vocabulary_of is not None:
+            features.append(feature)  # the schema gives it what is fitted there
         elif feature.hash_buckets is not None:
             features.append(dataclasses.replace(feature, size=FIRST_KNOWN + feature.hash_buckets, vocabulary_sha256=None))
         else:
-            features.append(_fit_vocabulary(engine, train, index, feature, schema.vocabulary_file(feature)))
+            features.append(_fit_vocabulary(engine, schema, train, index, feature))
     schema = dataclasses.replace(schema, features=features)
     refuse_too_many_ids(schema, fix="raise `min_count` or use `hash_buckets`")
     return schema
@@ -68,11 +70,16 @@ def refuse_too_many_ids(schema: Schema, fix: str) -> None:
 
 
 def vocabulary_table(index: int) -> str:
-    """The table (token, count, id) of the feature at `index` of the schema; of numbers (bucket, count).
+    """The table (token, count, id) of the vocabulary of the feature at `index` of the schema; of numbers (bucket, count).
 
     The count is that of the training table; NULL for a token that is known whatever this table holds.
     """
     return f"vocabulary{index}"
+
+
+def owner_index(schema: Schema, index: int) -> int:
+    """Where in the schema the feature is whose vocabulary the one at `index` has: there, or at `index` itself."""
+    return [feature.name for feature in schema.features].index(schema.features[index].owner)
 
 
 def tokens(table: Table, index: int, feature: TokenFeature) -> Table:
@@ -85,20 +92,34 @@ def tokens(table: Table, index: int, feature: TokenFeature) -> Table:
     return found.mutate(token=canonical(feature, found.token))
 
 
+def tokens_together(schema: Schema, table: Table, index: int) -> Table:
+    """One row a token of all features that have the vocabulary of the one at `index`: (row, token, is_own), whether of that."""
+    owner = schema.features[index].owner
+    parts = [
+        tokens(table, place, feature).select("row", "token", is_own=ibis.literal(place == index))
+        for place, feature in enumerate(schema.features)
+        if not isinstance(feature, Numeric) and feature.owner == owner
+    ]
+    return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+
 def cut_rows(table: Table, index: int, feature: Sequence) -> Value:
     """How many rows of a sequence feature have more than the `max_length` tokens that are kept, as an expression."""
     return (_tokens_of_list(table[feature_column(index)], feature).length() > feature.max_length).sum()
 
 
-def known_by_their_row(engine: Engine, train: Table, index: int, feature: Feature) -> int:
-    """How many known tokens of the training table would be unknown if the row that each is in were not there."""
-    vocabulary = engine.table(vocabulary_table(index))
-    if not isinstance(feature, Sequence):  # one token a row
+def known_by_their_row(engine: Engine, schema: Schema, train: Table, index: int) -> int:
+    """How many known tokens of a feature's column of training would be unknown if the row that each is in were not there."""
+    feature = schema.features[index]
+    vocabulary = engine.table(vocabulary_table(owner_index(schema, index)))
+    one_a_row = not isinstance(feature, Sequence) and [other.owner for other in schema.features].count(feature.owner) == 1
+    if one_a_row:
         rare = vocabulary.filter(vocabulary["count"] == feature.min_count)
         return int(engine.fetch(rare.agg(found=rare["count"].sum()))[0]["found"] or 0)
-    rows = tokens(train, index, feature).group_by("row", "token").agg(here=lambda found: found.count())
+    rows = tokens_together(schema, train, index).group_by("row", "token")
+    rows = rows.agg(here=lambda found: found.count(), own=lambda found: found.is_own.sum())
     found = rows.join(vocabulary, "token").filter(lambda both: both["count"] - both.here < feature.min_count)
-    return int(engine.fetch(found.agg(found=found.here.sum()))[0]["found"] or 0)
+    return int(engine.fetch(found.agg(found=found.own.sum()))[0]["found"] or 0)
 
 
 def examples_of(engine: Engine, schema: Schema, table: Table) -> Callable[[str], str]:
@@ -107,15 +128,16 @@ def examples_of(engine: Engine, schema: Schema, table: Table) -> Callable[[str],
     def examples(name: str) -> str:
         index = next(index for index, feature in enumerate(schema.features) if feature.name == name)
         feature = schema.features[index]
-        return "" if isinstance(feature, Numeric) else _unseen_examples(engine, table, index, feature)
+        if isinstance(feature, Numeric):
+            return ""
+        vocabulary = engine.table(vocabulary_table(owner_index(schema, index)))
+        return _unseen_examples(engine, vocabulary, tokens(table, index, feature))
 
     return examples
 
 
-def _unseen_examples(engine: Engine, table: Table, index: int, feature: TokenFeature, number: int = 3) -> str:
+def _unseen_examples(engine: Engine, vocabulary: Table, seen: Table, number: int = 3) -> str:
     """The most frequent tokens that the vocabulary lacks, and known ones that look alike, or else the most frequent ones."""
-    vocabulary = engine.table(vocabulary_table(index))
-    seen = tokens(table, index, feature)
     lacking = seen.anti_join(vocabulary, "token").group_by("token").agg(count=lambda found: found.count())
     lacking = engine.fetch(lacking.order_by(ibis.desc("count"), "token").limit(number))
     known = engine.fetch(vocabulary.order_by("id").select("token").limit(_MOST_COMPARED))
@@ -139,15 +161,15 @@ def _tokens_of_list(column: Value, feature: Sequence) -> Value:
     return column.split(feature.separator).filter(lambda token: token != "")
 
 
-def _fit_vocabulary(engine: Engine, train: Table, index: int, feature: TokenFeature, file: StrPath) -> TokenFeature:
-    known = frequent_tokens(count_tokens(train, index, feature), feature)
+def _fit_vocabulary(engine: Engine, schema: Schema, train: Table, index: int, feature: TokenFeature) -> TokenFeature:
+    known = frequent_tokens(count_tokens(schema, train, index), feature)
     columns = known.select("token", "count", id=(known["rank"] + FIRST_KNOWN).cast("int32"))
-    return write_vocabulary(engine, engine.create(vocabulary_table(index), columns), feature, file)
+    return write_vocabulary(engine, engine.create(vocabulary_table(index), columns), feature, schema.vocabulary_file(feature))
 
 
-def count_tokens(table: Table, index: int, feature: TokenFeature) -> Table:
-    """The table (token, count) of a categorical or sequence feature."""
-    seen = tokens(table, index, feature)
+def count_tokens(schema: Schema, table: Table, index: int) -> Table:
+    """The table (token, count) of all features that have the vocabulary of the one at `index`."""
+    seen = tokens_together(schema, table, index)
     return seen.group_by("token").agg(count=seen.count())
 
 
@@ -171,7 +193,7 @@ def write_vocabulary(engine: Engine, table: Table, feature: TokenFeature, file: 
 def read_vocabularies(engine: Engine, schema: Schema) -> None:
     """The vocabularies of a fitted schema, from their files, as tables of `engine`. Raises `StorageError` for another file."""
     for index, feature in enumerate(schema.features):
-        if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+        if has_vocabulary_file(feature):
             engine.create(vocabulary_table(index), ibis.memtable(read_vocabulary(schema, feature)))
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import tfctr
-from tfctr.data.files import find_files, is_files
+from tfctr.data.files import File, find_files, is_files, size_of
+from tfctr.data.remote import RemoteFile
 from tfctr.schema import Schema
 from tfctr.storage import require_sha256, sha256
 
@@ -40,6 +41,14 @@ def describe_folder(
     }
 
 
+def fit_files(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """`{file: SHA-256}` of all that a folder has beside its manifest and its splits."""
+    vocabularies = {f"vocabulary/{name}": digest for name, digest in manifest["vocabulary"].items()}
+    fit = manifest.get("fit", {})
+    learnt = {name: fit[key] for key, name in _FIT_FILES.items() if key in fit}
+    return {"schema.json": manifest["schema_sha256"], **vocabularies, **learnt}
+
+
 def require_fit_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Raise `StorageError` if a file that a folder's fit has is missing, or another one."""
     for key, name in _FIT_FILES.items():
@@ -52,4 +61,9 @@ def _source(table: Any) -> Any:
         return table
     if not is_files(table):
         return "a table in memory or of another engine"
-    return [{"file": str(file), "bytes": file.stat().st_size, "sha256": sha256(file)} for file in find_files(table)]
+    return [_described(file) for file in find_files(table)]
+
+
+def _described(file: File) -> dict[str, Any]:
+    digest = {} if isinstance(file, RemoteFile) else {"sha256": sha256(file)}  # it would have to come once more
+    return {"file": str(file), "bytes": size_of(file), **digest}

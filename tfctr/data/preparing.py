@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfctr.data.alone import auc_alone
+from tfctr.data.coded import transferred
 from tfctr.data.dataset import Dataset, load_split
 from tfctr.data.engine import Engine, Table, quiet, refuse_storage_failures
 from tfctr.data.extending import Extension
@@ -14,6 +15,7 @@ from tfctr.data.files import find_files, is_files
 from tfctr.data.findings import findings
 from tfctr.data.fitting import examples_of, fit, known_by_their_row
 from tfctr.data.manifest import PROFILE, describe_folder
+from tfctr.data.remote_datasets import new_dataset
 from tfctr.data.separated import Layout, refuse_idle
 from tfctr.data.shares import expected_unseen, has_vocabulary
 from tfctr.data.splitting import Division
@@ -22,7 +24,7 @@ from tfctr.data.token_types import choose_token_types
 from tfctr.data.writing import Blocks, group_codes, write_split
 from tfctr.errors import ConfigError, require
 from tfctr.schema import RawTable, Schema
-from tfctr.storage import atomic_folder, write_json
+from tfctr.storage import write_json
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ def prepare(
     evict_after: int | None = None,
     split_by_time: str | None = None,
     split_by_group: str | None = None,
+    transfer: str = "rows",
     memory_limit: str = "1GB",
     threads: int | None = None,
     seed: int = 0,
@@ -50,15 +53,15 @@ def prepare(
 ) -> Dataset:
     """Fit a schema on the training table, or extend an earlier fit by it, and write every split as ids.
 
-    A table is one of: a path, a glob or a list of those (`.csv`, `.tsv`, `.txt`, `.parquet`, `.jsonl`, also `.csv.gz` and the
-    like: see `tfctr.data.files`); an Ibis table of any engine; a pandas, polars or pyarrow table, or a dictionary of lists.
+    A table is one of: a path, a glob, a URL or a list of those (`.csv`, `.tsv`, `.txt`, `.parquet`, `.jsonl`, and `.csv.gz` and
+    the like: see `tfctr.data.files`); an Ibis table of any engine; a pandas, polars or pyarrow table, or a dictionary of lists.
     Only the columns that the schema names are read. Rows keep their order, and the same input gives the same bytes whatever the
     number of threads. Tables may be larger than memory; the disk of `out` must hold them up to three times.
 
     Args:
         schema: the `tfctr.Schema`; one that is fitted already is fitted again. None with `extend`.
         train: the training table, the only one that anything is learnt from.
-        out: the new folder. It appears when all is written, and never in part.
+        out: the new folder, or its URL (see `tfctr.data.remote_datasets`). It appears when all is written, and never in part.
         valid, test: further tables; or fractions of `train`, drawn by a seeded hash of each row's whole content, so that a row
             keeps its split when other rows come or go and when the schema changes.
         extend: instead of a schema, an earlier dataset or its folder. Its known tokens keep their ids, and new ones, of which
@@ -71,6 +74,8 @@ def prepare(
             them valid. Rows of one time are never divided: all go where the middle one of them belongs.
         split_by_group: the column by whose values fractions are drawn, by a seeded hash of the value, so that all rows of one
             value are in one split; a fraction is of the values. Neither column need be one of the schema's.
+        transfer: how tables of Ibis come from their engine: "rows", or "codes", the distinct values of each column once and
+            rows of codes (see `tfctr.data.coded`). The result is the same.
         memory_limit: what DuckDB may hold at a time; the whole process takes up to about 1 GB more.
         threads: how many threads DuckDB may use; None for all.
         seed: of the draw of the fractions.
@@ -112,6 +117,7 @@ def prepare(
     layout = Layout(separator, columns, missing, encoding)
     with refuse_storage_failures(out, memory_limit), quiet():
         _check_arguments(tables, seed, layout)
+        tables = transferred(tables, transfer)
         division = Division(_fractions(tables), seed, split_by_time, split_by_group)
         to_fit = _to_fit(schema, extend, max_tokens, evict_after)
         _write(to_fit, tables, out, memory_limit, threads, division, layout)
@@ -145,7 +151,7 @@ def _write(
     division: Division,
     layout: Layout,
 ) -> None:
-    with atomic_folder(out) as folder:
+    with new_dataset(out) as folder:
         work = folder / "work"
         work.mkdir()
         with Engine(work, memory_limit, threads) as engine:
@@ -190,7 +196,7 @@ def _training(
     }
     for index, feature in enumerate(schema.features):
         if has_vocabulary(feature):
-            by_row = known_by_their_row(engine, train, index, feature)
+            by_row = known_by_their_row(engine, schema, train, index)
             training[feature.name]["unseen"] = expected_unseen(counts[feature.name], by_row)
     return training
 

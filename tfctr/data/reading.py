@@ -5,11 +5,11 @@
 | files of separated cells: `.csv`, `.tsv`, `.txt`, `.data`, `.inter` and the like | all as text: "007" stays "007" |
 | `.jsonl`, `.ndjson`, `.json` (one object a line) | as JSON values |
 | `.parquet` | as stored |
-| an Ibis table | as its own engine computes it, once |
+| an Ibis table | as its own engine computes it, once: see `tfctr.data.sources`; or by codes: `tfctr.data.coded` |
 | a pandas, polars or pyarrow table, or a dictionary of lists | as it is |
 
-Files may be compressed: see `tfctr.data.files`. No value is guessed from a sample of the rows; what the first lines of a file
-of separated cells show of its layout is logged: see `tfctr.data.separated`.
+Files may be compressed, and lie at a URL: see `tfctr.data.files`. No value is guessed from a sample of the rows; what the first
+lines of a file of separated cells show of its layout is logged: see `tfctr.data.separated`.
 """
 
 import contextlib
@@ -22,15 +22,17 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from tfctr.data.engine import Engine, Table, Value
-from tfctr.data.files import SEPARATED, find_files, is_compressed, is_files, kind_of, opened
+from tfctr.data.coded import Coded, decoded, without_order
+from tfctr.data.engine import Engine, Value
+from tfctr.data.files import SEPARATED, File, find_files, is_compressed, is_files, kind_of, opened
 from tfctr.data.parts import Part, refuse_corrupt
+from tfctr.data.remote import RemoteFile
 from tfctr.data.separated import Layout, as_utf8, read_separated
 from tfctr.data.short_floats import is_half, widened_half
+from tfctr.data.sources import computed, needed
 from tfctr.data.tables import read_table
-from tfctr.errors import ConfigError, DataError
+from tfctr.errors import DataError
 from tfctr.schema import RawTable
-from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def read_parts(
 
     Args:
         engine: the `Engine` that will read them.
-        source: a path, a glob, a list of those, or a table.
+        source: a path, a glob, a URL, a list of those, or a table.
         what: how errors call a table that has no file name, such as "the train table".
         roles: the columns that must be there, each with its role.
         whole: read the other columns of a table too; those of a file are always there.
@@ -56,16 +58,21 @@ def read_parts(
         optional: columns that are read where they are there.
 
     Raises:
-        StorageError: a file is missing or corrupt.
+        StorageError: a file is missing or corrupt, or the engine of a table cannot compute it.
         DataError: a file is empty or not what its name says, or has not the columns.
         ConfigError: a kind of file that cannot be read.
     """
     if is_files(source):
         yield from _read_files(engine, source, roles, layout or Layout())
         return
-    if isinstance(source, ibis.Table):
-        Part.of(what, source).require(roles)
-        with _computed(engine, _needed(source, roles, whole, optional), what) as path:
+    if isinstance(source, ibis.Table | Coded):
+        is_coded = isinstance(source, Coded)
+        given = source.table if is_coded else source
+        Part.of(what, given).require(roles)
+        base, keys = without_order(given) if is_coded else (given, ())
+        chosen = needed(base, roles, whole, optional)
+        file = decoded(engine, base, chosen, keys, what) if is_coded else computed(engine, base.select(**chosen), what)
+        with file as path:
             yield _read_parquet(engine, what, path)
         return
     part = read_table(source, what, (*roles, *optional), whole)
@@ -89,7 +96,7 @@ def _read_files(engine: Engine, source: RawTable, roles: Mapping[str, str], layo
 _HEADLESS = "some of its names look like values: if its first line is a row, name the columns (`columns`)"
 
 
-def _say(file: StrPath, notes: Collection[str], noted: set[str]) -> None:
+def _say(file: File, notes: Collection[str], noted: set[str]) -> None:
     """Log what is not among `noted` yet, and add it there."""
     for note in notes:
         if note not in noted:
@@ -104,14 +111,15 @@ def _read_file(engine: Engine, name: str, path: Path, layout: Layout) -> Part:
 
 
 @contextlib.contextmanager
-def _plain_file(engine: Engine, file: Path, kind: str) -> Iterator[Path]:
+def _plain_file(engine: Engine, file: File, kind: str) -> Iterator[Path]:
     """The file under a short name in the engine's folder, so that DuckDB takes no character of its name for a pattern.
 
-    It is decompressed: Python checks its checksum, where DuckDB would read a truncated one silently short.
+    One at a URL is copied there. It is decompressed: Python checks its checksum, where DuckDB would read a truncated one
+    silently short.
     """
     path = engine.new_path(kind)
     try:
-        if is_compressed(file):
+        if is_compressed(file) or isinstance(file, RemoteFile):
             with opened(file) as source, open(path, "wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         else:
@@ -122,34 +130,6 @@ def _plain_file(engine: Engine, file: Path, kind: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
-
-
-def _needed(table: Table, roles: Collection[str], whole: bool, optional: Collection[str]) -> Table:
-    """The columns of an Ibis table that are read: with `whole` also those others that a Parquet file can hold."""
-    kinds = table.schema()
-    others = [name for name in kinds if name not in roles and not (kinds[name].is_unknown() or kinds[name].is_interval())]
-    return table.select(*roles, *(name for name in others if whole or name in optional))
-
-
-@contextlib.contextmanager
-def _computed(engine: Engine, table: Table, what: str) -> Iterator[Path]:
-    """The table as a Parquet file of ours: its own engine computes it once, and then it can be read many times."""
-    path = engine.new_path(".parquet")
-    fix = "let it write Parquet files, and give them: 'FOLDER/*.parquet'"
-    try:
-        with refuse_corrupt(what):
-            name = table.get_backend().name
-            if name in _WRITE_FOLDERS:
-                raise ConfigError(f"{what} is of the engine {name}, which writes no single file.", fix=fix)
-            table.to_parquet(path)
-        if not path.is_file():
-            raise ConfigError(f"the engine of {what} writes a folder, not a Parquet file.", fix=fix)
-        yield path
-    finally:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-_WRITE_FOLDERS = ("pyspark", "databricks")
 
 
 def _read_json(engine: Engine, name: str, path: Path) -> Part:

@@ -4,18 +4,16 @@ The order of the rows in an epoch is a function of (seed, epoch) alone, so a res
 have seen.
 """
 
-import collections
-import concurrent.futures
-import dataclasses
 import functools
 import itertools
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tfctr.data.batches import Place, Source, cut, part_of, to_tensorflow
 from tfctr.data.findings import copies_of, findings
 from tfctr.data.shares import shares_of
 from tfctr.errors import ConfigError, DataError
@@ -32,23 +30,6 @@ DTYPES = {"ids": np.int32, "labels": np.float32, "groups": np.int64, "weights": 
 MEMORY_LIMIT = 2 << 30
 BLOCK_BYTES = 2 << 20
 WINDOW_BLOCKS = 64
-
-
-@dataclasses.dataclass
-class Place:
-    """Where the next iteration over the batches of a split begins.
-
-    Args:
-        number: batches an epoch.
-        order: what the order of an epoch follows from, besides its number.
-        epoch: of the next iteration.
-        passed: its first batches that were trained on before: zeros stand for them, which nobody trains on.
-    """
-
-    number: int
-    order: dict[str, int | None]
-    epoch: int = 0
-    passed: int = 0
 
 
 class Split:
@@ -235,17 +216,22 @@ class Split:
         if number == 0:
             raise ConfigError(f"the split has {self.rows} rows, fewer than one batch of {batch_size}.", fix="use a smaller one")
         shuffle = self.name == "train" if shuffle is None else shuffle
-
-        def pieces(epoch: int) -> Iterator[list[np.ndarray]]:
-            return self._shuffled(batch_size, seed, epoch) if shuffle else self._in_order(batch_size)
-
         order = {"rows": self.rows, "batch_size": batch_size, "seed": seed if shuffle else None}
         place = Place(number, order, first_epoch)
-        batches = _to_tensorflow(
-            lambda epoch: itertools.islice(_cut(pieces(epoch), batch_size), place.passed, number),
-            shapes=[(batch_size if drop_remainder else None, column.shape[1]) for column in self._columns(0, 1)],
-            place=place,
-        )
+
+        def part(index: int, parts: int) -> "tf.data.Dataset":
+            """The batches of worker `index` of `parts`: of each global batch, the rows that it trains on, and no others."""
+            starts = range(0, self.rows, batch_size)[:number]
+            ranges = [part_of(start, min(start + batch_size, self.rows), index, parts) for start in starts]
+            rows = batch_size if drop_remainder and parts == 1 else None
+            return to_tensorflow(
+                lambda epoch: self._epoch(ranges[place.passed :], epoch, order["seed"]),
+                shapes=[(rows, column.shape[1]) for column in self._columns(0, 1)],
+                place=place,
+            )
+
+        batches = part(0, 1)
+        batches.part = part
         batches.place = place  # where a checkpoint sets the next iteration
         batches.batch_size = batch_size
         batches.split = self  # so that a model knows whose ids these are, and need not look at them
@@ -255,21 +241,23 @@ class Split:
     def _fits_memory(self) -> bool:
         return 4 * self.rows * self.width <= self.memory_limit
 
-    def _in_order(self, size: int) -> Iterator[list[np.ndarray]]:
-        read = 0  # bytes
-        for start in range(0, self.rows, size):
-            yield self._columns(start, start + size)
-            read += 4 * self.width * size
-            if not self._fits_memory and read >= WINDOW_BLOCKS * BLOCK_BYTES:
-                self._release()
-                read = 0
+    def _epoch(self, ranges: Sequence[tuple[int, int]], epoch: int, seed: int | None) -> Iterator[tuple[np.ndarray, ...]]:
+        """The rows of each range, in the order of an epoch; without a seed, in that of the table."""
+        return cut(self._in_order() if seed is None else self._shuffled(seed, epoch), ranges)
 
-    def _shuffled(self, size: int, seed: int, epoch: int) -> Iterator[list[np.ndarray]]:
+    def _in_order(self) -> Iterator[Source]:
+        window = max(1, WINDOW_BLOCKS * BLOCK_BYTES // (4 * self.width))
+        rows = self.rows if self._fits_memory else window
+        for first in range(0, self.rows, rows):
+            yield min(rows, self.rows - first), lambda start, stop, first=first: self._columns(first + start, first + stop)
+            if not self._fits_memory:
+                self._release()
+
+    def _shuffled(self, seed: int, epoch: int) -> Iterator[Source]:
         rng = np.random.default_rng([seed, epoch])
         for window in self._windows(rng):
             order = rng.permutation(len(window[0]))
-            for start in range(0, len(order), size):
-                yield [column.take(order[start : start + size], axis=0) for column in window]
+            yield len(order), lambda start, stop, window=window, order=order: _taken(window, order[start:stop])
 
     def _windows(self, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
         if self._fits_memory:
@@ -302,70 +290,11 @@ class Split:
             for shard, begin in zip(self._shards, self._begins, strict=True)
             if begin < stop and start < begin + len(shard)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [self._shards[0][:0]])
 
 
-def _cut(pieces: Iterable[list[np.ndarray]], size: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """The same rows in batches of exactly `size`; the last one may be smaller."""
-    rest = None
-    for piece in pieces:
-        if rest is not None:
-            piece = [np.concatenate(pair) for pair in zip(rest, piece, strict=True)]
-        while len(piece[0]) >= size:
-            yield tuple(column[:size] for column in piece)
-            piece = [column[size:] for column in piece]
-        rest = piece if len(piece[0]) else None
-    if rest is not None:
-        yield tuple(rest)
-
-
-def _to_tensorflow(
-    batches_of: Callable[[int], Iterable[tuple[np.ndarray, ...]]],
-    shapes: Sequence[tuple[int | None, int]],
-    place: Place,
-) -> "tf.data.Dataset":
-    """The batches of `batches_of(epoch)` as a `tf.data.Dataset` that is one epoch further at each whole iteration.
-
-    A batch is asked for by its number, 0 of which begins an iteration: Keras begins some that it drops (one to build the model,
-    one after each epoch), and those must not use up an epoch. So nothing may read ahead of the model but `_ahead`.
-    """
-    import tensorflow as tf  # only here: to prepare or to inspect data does not need it
-
-    batches: Iterator[tuple[np.ndarray, ...]] = iter(())
-    types = [np.int32] + [np.float32] * (len(shapes) - 1)
-    zeros = tuple(np.zeros((rows or 1, width), type) for (rows, width), type in zip(shapes, types, strict=True))
-
-    def batch(step: np.int64) -> tuple[np.ndarray, ...]:
-        nonlocal batches
-        if step == 0:
-            batches = _ahead(batches_of(place.epoch))
-        passed = step < place.passed
-        if step == place.number - 1:
-            place.epoch, place.passed = place.epoch + 1, 0
-        return zeros if passed else next(batches)
-
-    def shaped(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        columns = tf.numpy_function(batch, [step], types)
-        return tuple(tf.ensure_shape(column, shape) for column, shape in zip(columns, shapes, strict=True))
-
-    options = tf.data.Options()
-    options.autotune.enabled = False  # nothing here is tuned, and the end of an epoch may wait for the sleeping tuner
-    options.experimental_optimization.apply_default_optimizations = False
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return tf.data.Dataset.range(place.number).map(shaped).with_options(options)
-
-
-_AHEAD = 2  # batches that are made while the model trains
-
-
-def _ahead(batches: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[np.ndarray, ...]]:
-    """The same batches, some of them made ahead by a thread, one at a time."""
-    batches = iter(batches)
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        waiting = collections.deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
-        while (batch := waiting.popleft().result()) is not None:
-            waiting.append(thread.submit(next, batches, None))
-            yield batch
+def _taken(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
+    return [column.take(rows, axis=0) for column in columns]
 
 
 def _array(name: str, values: ArrayLike | None) -> np.ndarray:

@@ -11,6 +11,9 @@ The click of a row depends on its columns in this way; every hidden number is dr
 
 The slot decides how hard a row is: its sharpness is 4 where the click is almost certain either way, 1.5, and 0.4 where it is
 almost a coin. Users and items follow Zipf's law, so a few are frequent and most are rare.
+
+In a second table, of histories, neither the item shown nor the history says anything alone: `logit` is 2 where the history has
+the item shown, once, as in half of the rows, and else -2.
 """
 
 import itertools
@@ -33,6 +36,7 @@ GENRES = np.array(["action", "comedy", "drama", "documentary", "family", "film n
 CITIES = np.array(["Köln", "Lagos", "São Paulo", "Zürich", "東京", "القاهرة"])
 SIDES = {"device": ["desktop", "phone"], "daypart": ["evening", "morning"], "weekend": ["no", "yes"]}
 SHARPNESS = {"top": 4.0, "middle": 1.5, "footer": 0.4}
+LONGEST = 20  # history
 
 
 def synthetic(rows: int, seed: int = 0) -> pa.Table:
@@ -89,6 +93,43 @@ def synthetic_schema() -> Schema:
     tokens = [Categorical(name) for name in ("user", "item", "city", *SIDES, "slot")]
     features = [*tokens, Sequence("genres", max_length=3), Numeric("price", "quantile", buckets=10)]
     return Schema(features=features, label="click", group="user")
+
+
+def synthetic_histories(rows: int, seed: int = 0) -> pa.Table:
+    """A `pyarrow.Table` of `user`, `history`, `item`, the label `click`, and the true `probability`, as in `synthetic`.
+
+    A history has 1 to 20 items. The user groups rows and says nothing.
+
+    >>> synthetic_histories(1000).schema.names
+    ['user', 'history', 'item', 'click', 'probability']
+    """
+    if rows < 1:
+        raise ConfigError(f"`rows` must be at least 1. Received: {rows}.")
+    rng = np.random.default_rng(seed)
+    user, item = _draw_zipf(rng, USERS, rows), rng.integers(ITEMS, size=rows)
+    others = (item[:, None] + rng.integers(1, ITEMS, size=(rows, LONGEST))) % ITEMS  # any item but the one shown
+    length = rng.integers(1, LONGEST + 1, size=rows)
+    is_there = np.arange(LONGEST) < length[:, None]
+    seen = rng.random(rows) < 0.5
+    place = (rng.random(rows) * length).astype(int)
+    history = np.where(seen[:, None] & (np.arange(LONGEST) == place[:, None]), item[:, None], others)
+    probability = 1 / (1 + np.exp(np.where(seen, -2.0, 2.0)))
+    names = np.array([f"item {number}" for number in range(1, ITEMS + 1)])
+    return pa.table(
+        {
+            "user": user + 1,
+            "history": ["|".join(tokens[there]) for tokens, there in zip(names[history], is_there, strict=True)],
+            "item": names[item],
+            "click": (rng.random(rows) < probability).astype(np.int8),
+            "probability": probability,
+        }
+    )
+
+
+def synthetic_histories_schema() -> Schema:
+    """The schema of `synthetic_histories` tables: a history of the items' vocabulary, and the item; gAUC groups by user."""
+    history = Sequence("history", max_length=LONGEST, keep="last", vocabulary_of="item")
+    return Schema(features=[history, Categorical("item")], label="click", group="user")
 
 
 def best_possible(table: pa.Table) -> dict[str, float]:

@@ -7,7 +7,7 @@ import ibis
 
 from tfctr.data.canonical import canonical, rewritten
 from tfctr.data.engine import Engine, Table, Value
-from tfctr.data.fitting import tokens
+from tfctr.data.fitting import tokens_together
 from tfctr.features import Numeric, TokenFeature
 from tfctr.schema import Schema
 from tfctr.token_text import IS_BLANK, IS_NUMBER, IS_TRUTH, IS_WHOLE, IS_WORD, NO_CODE, SMALL, TokenType
@@ -19,15 +19,15 @@ def choose_token_types(engine: Engine, schema: Schema, train: Table) -> Schema:
     """The schema, each feature of tokens with its `token_type`: the one it has, or else what its tokens in `train` are."""
     features = [
         feature
-        if isinstance(feature, Numeric) or feature.token_type is not None
-        else dataclasses.replace(feature, token_type=_choose(engine, train, index, feature))
+        if isinstance(feature, Numeric) or feature.token_type is not None or feature.vocabulary_of is not None
+        else dataclasses.replace(feature, token_type=_choose(engine, schema, train, index, feature))
         for index, feature in enumerate(schema.features)
     ]
     return dataclasses.replace(schema, features=features)
 
 
-def _choose(engine: Engine, train: Table, index: int, feature: TokenFeature) -> TokenType:
-    seen = tokens(train, index, feature).select("token")
+def _choose(engine: Engine, schema: Schema, train: Table, index: int, feature: TokenFeature) -> TokenType:
+    seen = tokens_together(schema, train, index).select("token")
     seen = seen.filter(~seen.token.re_search(IS_BLANK))
     is_number = seen.token.re_search(IS_NUMBER)
     is_word = seen.token.re_search(IS_WORD)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfctr.data.columns import feature_column
 from tfctr.data.engine import Engine, Table
-from tfctr.data.fitting import cut_rows, tokens, vocabulary_table
+from tfctr.data.fitting import cut_rows, owner_index, tokens, vocabulary_table
 from tfctr.data.hashing import hash_ids
 from tfctr.data.profile import Profile
 from tfctr.data.shares import add, count_ids
@@ -97,7 +97,7 @@ def _fill(engine: Engine, schema: Schema, block: Table, ids: np.ndarray, profile
         if isinstance(field.feature, Numeric):
             _fill_numbers(engine, block, index, field, view, profile)
         else:
-            _fill_tokens(engine, block, index, field, view)
+            _fill_tokens(engine, schema, block, index, view)
             profile.add_tokens(field.feature, view - field.offset)
     return ids
 
@@ -110,14 +110,15 @@ def _cut_rows(engine: Engine, schema: Schema, table: Table) -> dict[str, int]:
     return {feature.name: int(row[feature_column(index)] or 0) for index, feature in sequences.items()}
 
 
-def _fill_tokens(engine: Engine, block: Table, index: int, field: Field, ids: np.ndarray) -> None:
+def _fill_tokens(engine: Engine, schema: Schema, block: Table, index: int, ids: np.ndarray) -> None:
+    field = schema.fields[index]
     assert not isinstance(field.feature, Numeric)
     ids[:] = field.offset + PADDING
     ids[:, 0] = field.offset + MISSING
     found = tokens(block, index, field.feature)
     hash_buckets = field.feature.hash_buckets
     if hash_buckets is None:
-        found = _look_up(found, engine.table(vocabulary_table(index)))
+        found = _look_up(found, engine.table(vocabulary_table(owner_index(schema, index))))
     for batch in engine.stream(found):
         known = batch["id"].to_numpy() if hash_buckets is None else hash_ids(batch["token"], hash_buckets)
         ids[batch["row"].to_numpy(), batch["position"].to_numpy()] = field.offset + known

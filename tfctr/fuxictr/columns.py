@@ -23,7 +23,7 @@ _LEFT_OUT = {
     "pretrain_usage": "it belongs to pretrained_emb",
 }
 _LOST = {
-    "share_embedding": "each feature has rows of its own in the table",
+    "share_embedding": "each feature has rows of its own here; `vocabulary_of` lets it share those of another",
     "pretrained_emb": "a table learns from its start",
     "emb_output_dim": "all features are embedded in equally many numbers",
 }
