@@ -23,8 +23,9 @@ NOT_LAYERS = {"ACTIVATIONS", "ENCODERS", "FUSIONS", "SELECTIONS", "linear"}
 PUBLIC = sorted(set(layers.__all__) - NOT_LAYERS)
 OF_IDS = {"FeatureEmbedding", "SharedEmbedding", "SeparateEmbedding", "GatedEmbedding", "ExpertEmbedding", "FeatureGating"}
 OF_PAIRS = {layer.__name__ for layer in layers.FUSIONS.values()} | {"ThroughConnection", "SpaceFusion"}
+OF_HISTORIES = {"TargetAttention", "HistoryTransformer"}
 OF_ANY_SHAPE = {"Dropout"}  # as in Keras
-OF_ONE_VIEW = sorted(set(PUBLIC) - OF_IDS - OF_PAIRS - OF_ANY_SHAPE)
+OF_ONE_VIEW = sorted(set(PUBLIC) - OF_IDS - OF_PAIRS - OF_HISTORIES - OF_ANY_SHAPE)
 OF_UNITS_TOO = {"MLP", "FinalBlock", "KeyValueBlock", "ThroughNetwork", "Dice", "Perturbation", "CrossNetwork"} | {
     f"{kind}CrossNetwork" for kind in ("Gated", "LowRank", "Vector")
 }
@@ -44,6 +45,8 @@ def shapes_for(name, batch):
         return [[(batch, 3), (batch, 5)], [(batch, 1), (batch, 1)]]
     if name == "ThroughConnection":
         return [(batch, UNITS), (batch, UNITS)]
+    if name in OF_HISTORIES:
+        return [[(batch, FIELDS, DIM), (batch, DIM)]]
     if name in OF_PAIRS:
         return [[(batch, UNITS), (batch, 4)]]
     return [(batch, UNITS)] if name == "AttentiveScore" else [(batch, FIELDS, DIM)]

@@ -1,10 +1,12 @@
 """Models trained under the dtype policies whose weights are not float32, beside tables that are."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from kit.at_length import at_length
-from kit.every_model import OF_EACH_KIND
+from kit.every_model import OF_EACH_KIND, made
 
 from tfctr.errors import ConfigError
 from tfctr.layers import MLP, FeatureEmbedding
@@ -30,7 +32,7 @@ def trained(model, schema, ids, labels, policy, optimizer):
 
 @pytest.mark.parametrize("name", at_length(sorted(MODELS), "DNN", then=OF_EACH_KIND))
 def test_float64(name, tiny_schema, tiny_ids, tiny_labels):
-    trained(MODELS[name], tiny_schema, tiny_ids, tiny_labels, "float64", "auto")
+    trained(functools.partial(made, name), tiny_schema, tiny_ids, tiny_labels, "float64", "auto")
 
 
 def apart(schema):
@@ -46,7 +48,7 @@ def test_terms_of_several_types(tiny_schema, tiny_ids, tiny_labels):
 
 @pytest.mark.parametrize("name", at_length(sorted(MODELS), "DNN", then=OF_EACH_KIND))
 def test_float16(name, tiny_schema, tiny_ids, tiny_labels):
-    trained(MODELS[name], tiny_schema, tiny_ids, tiny_labels, "float16", "sgd")
+    trained(functools.partial(made, name), tiny_schema, tiny_ids, tiny_labels, "float16", "sgd")
 
 
 @pytest.mark.parametrize("optimizer", at_length(["adam", "lazy_adam", "exact_lazy_adam", "adagrad", "ftrl", "rmsprop"], "ftrl"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.at_length import at_length
-from kit.every_model import EVERY_MODEL, EVERY_MODEL_AT_LENGTH, OF_EACH_KIND
+from kit.every_model import EVERY_MODEL, EVERY_MODEL_AT_LENGTH, OF_EACH_KIND, made
 
 from tfctr import layers, models
 from tfctr.errors import ConfigError
@@ -49,7 +49,7 @@ def by_hand(schema, ids, tables):
 @pytest.mark.sampled(9)
 @EVERY_MODEL
 def test_needs_nothing_but_a_schema(name, tiny_schema, tiny_ids):
-    model = MODELS[name](tiny_schema)
+    model = made(name, tiny_schema)
     outputs = model(tiny_ids(5))
     assert "logit" in outputs
     assert outputs["logit"].shape == (5, 1)
@@ -63,7 +63,7 @@ def test_needs_nothing_but_a_schema(name, tiny_schema, tiny_ids):
 @EVERY_MODEL_AT_LENGTH
 def test_loss_falls_and_predictions_are_probabilities(name, tiny_schema, data):
     keras.utils.set_random_seed(1)
-    model = MODELS[name](tiny_schema)
+    model = made(name, tiny_schema)
     model.compile(optimizer=keras.optimizers.Adam(0.01))
     history = model.fit(*data, batch_size=64, epochs=8, verbose=0).history
     assert history["ctr"][-1] < 0.98 * history["ctr"][0]
@@ -75,7 +75,7 @@ def test_loss_falls_and_predictions_are_probabilities(name, tiny_schema, data):
 @pytest.mark.sampled(3)
 @EVERY_MODEL_AT_LENGTH
 def test_keras_file_round_trip(name, tiny_schema, data, tmp_path):
-    model = spread(MODELS[name](tiny_schema))
+    model = spread(made(name, tiny_schema))
     model.save(tmp_path / "model.keras")
     restored = keras.saving.load_model(tmp_path / "model.keras")
     assert type(restored) is type(model)
@@ -85,7 +85,7 @@ def test_keras_file_round_trip(name, tiny_schema, data, tmp_path):
 @pytest.mark.sampled(9)
 @EVERY_MODEL
 def test_config_is_json_and_rebuilds_the_model(name, tiny_schema):
-    model = MODELS[name](tiny_schema, embedding_l2=0.5)
+    model = made(name, tiny_schema, embedding_l2=0.5)
     twin = type(model).from_config(json.loads(json.dumps(model.get_config())))
     assert [weight.shape for weight in twin.weights] == [weight.shape for weight in model.weights]
     assert (twin.embedding_l2, twin.schema, twin.name) == (0.5, tiny_schema, model.name)
@@ -97,7 +97,7 @@ def test_mixed_precision_is_finite(name, policy, tiny_schema, data):
     outside = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = MODELS[name](tiny_schema)
+        model = made(name, tiny_schema)
         model.compile()
         history = model.fit(*data, batch_size=64, epochs=2, verbose=0).history
     finally:
@@ -109,7 +109,7 @@ def test_mixed_precision_is_finite(name, policy, tiny_schema, data):
 
 @EVERY_MODEL_AT_LENGTH
 def test_embedding_l2_covers_every_table(name, tiny_schema, data):
-    model = spread(MODELS[name](tiny_schema, embedding_l2=0.2))
+    model = spread(made(name, tiny_schema, embedding_l2=0.2))
     model.compile()
     tables = [w.numpy() for w in model.trainable_variables if w.shape[0] == tiny_schema.table_rows]
     expected = 0.1 * sum(float((table.astype("float64") ** 2).sum()) for table in tables)

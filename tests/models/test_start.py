@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from kit.every_model import EVERY_MODEL_AT_LENGTH
+from kit.every_model import EVERY_MODEL_AT_LENGTH, made
 
 from tfctr.errors import ConfigError
 from tfctr.layers import FUSIONS, MLP, FactorizationMachine, FeatureEmbedding
-from tfctr.models import CETN, DNN, TF4CTR, CTRModel, FiGNN, FinalNet, build, ids_input
+from tfctr.models import CETN, DNN, TF4CTR, CTRModel, FiGNN, FinalNet, ids_input
 
 RATE = 0.02
 LOG_ODDS = math.log(RATE / (1 - RATE))
@@ -22,7 +22,7 @@ def mean_logits(model, ids):
 
 @EVERY_MODEL_AT_LENGTH
 def test_every_model_starts_at_the_click_rate(name, tiny_schema, tiny_ids):
-    model = build(name, tiny_schema, **({"output_bias": True} if name == "FiGNN" else {}))
+    model = made(name, tiny_schema, **({"output_bias": True} if name == "FiGNN" else {}))
     model.start_at(RATE)
     # Embeddings are 1e-4 large; the layer norms of GraphFM and the logarithms of AFN make more of them.
     spread = 0.3 if name in ("AFN", "GraphFM") else 0.03

@@ -21,6 +21,7 @@ from tfctr.layers.fusion import (
 )
 from tfctr.layers.gating import FeatureGating, FieldGate
 from tfctr.layers.graph import AttentiveScore, FactorizationGraph, FieldGraph
+from tfctr.layers.history import HistoryTransformer, TargetAttention
 from tfctr.layers.interactions import BiInteraction, FactorizationMachine, LinearTerms
 from tfctr.layers.key_value import KeyValueBlock
 from tfctr.layers.logarithmic import LogarithmicNetwork, LogarithmicTransform
@@ -105,6 +106,7 @@ __all__ = [
     "FinalBlock",
     "GatedCrossNetwork",
     "GatedEmbedding",
+    "HistoryTransformer",
     "InnerProducts",
     "KeyValueBlock",
     "LinearTerms",
@@ -123,6 +125,7 @@ __all__ = [
     "SqueezeExcitation",
     "StackedFusion",
     "SumFusion",
+    "TargetAttention",
     "ThroughConnection",
     "ThroughNetwork",
     "VectorCrossNetwork",

@@ -9,7 +9,8 @@ from keras import ops
 from tfctr.errors import require_count, require_one_of, require_positive
 from tfctr.layers.dropout import Dropout
 from tfctr.layers.hidden import at_once, is_plain_norm, move_statistics
-from tfctr.layers.mlp import batch_normalization, linear
+from tfctr.layers.mlp import linear
+from tfctr.layers.normalization import batch_normalization
 from tfctr.layers.views import UnitsShape, ViewLayer
 from tfctr.types import Shape, Tensor
 

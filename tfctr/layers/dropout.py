@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfctr.replicas import SeedGenerator
 from tfctr.types import Tensor
 
 _VALUES = 256  # of eight random bits
@@ -20,7 +21,8 @@ class Dropout(keras.layers.Dropout):
     a threshold. Each row draws its threshold, one of the two whole numbers around `256 * rate`, the nearer one the more often:
     each unit is dropped with the probability `rate`, whatever the rate, and units of a row share no more than that threshold.
 
-    With `noise_shape` it is Keras' own. Arguments, shapes and seeds are those of Keras.
+    With `noise_shape` it is Keras' own. Arguments, shapes and seeds are those of Keras; each replica of a `tf.distribute`
+    strategy draws masks of its own.
 
     >>> kept = Dropout(0.2, seed=1)(keras.ops.ones((4000, 10)), training=True).numpy() > 0
     >>> round(float(kept.mean()), 2)
@@ -28,6 +30,11 @@ class Dropout(keras.layers.Dropout):
 
     Reference: [Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html).
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.rate > 0:
+            self.seed_generator.__class__ = SeedGenerator  # of the one that Keras has made: another would draw other seeds
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if not training or not self.is_fast:

@@ -1,7 +1,8 @@
 """The shared embedding table: ids in, fields out."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import contextvars
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -9,11 +10,24 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfctr.errors import require_count, require_one_of
+from tfctr.errors import require, require_count, require_one_of
 from tfctr.features import FIRST_KNOWN, MISSING, Numeric, Sequence
 from tfctr.layers.views import IdsLayer
+from tfctr.replicas import cluster_of, resource, rows_of_all_replicas
 from tfctr.schema import Field, Schema
 from tfctr.types import Shape, Tensor
+
+_outlined: contextvars.ContextVar[bool] = contextvars.ContextVar("outlined", default=False)
+
+
+@contextlib.contextmanager
+def outlined() -> Iterator[None]:
+    """Within, tables have one row: models show what they would be, without its memory. Each layer knows its `rows`."""
+    before = _outlined.set(True)
+    try:
+        yield
+    finally:
+        _outlined.reset(before)
 
 
 @keras.saving.register_keras_serializable("tfctr")
@@ -28,16 +42,20 @@ class FeatureEmbedding(IdsLayer):
         schema: a fitted `Schema`.
         embedding_dim: width of the table.
         features: names of the features to embed, in the schema's order; None is all. The table has their rows only.
+        unpooled: names of sequences among them that are no fields, but given whole, in this order, behind the fields of all
+            others: their tokens' vectors, zeros for padding, which Keras' mask says, too.
 
     Shapes:
-        `(batch, schema.width)` int32 `-> (batch, fields, embedding_dim)`
+        `(batch, schema.width)` int32 `-> (batch, fields, embedding_dim)`; with `unpooled`, a tuple of that and
+        `(batch, max_length, embedding_dim)` for each sequence
 
     Weights:
         `table`: `(schema.table_rows, embedding_dim)`, float32 under every dtype policy, drawn with a standard deviation of 1e-4
-        as in the authors' code.
+        as in the authors' code. With parameter servers its `parts`, zeros: as many consecutive rows on each of them.
 
     Raises:
-        ConfigError: the schema is not fitted, `embedding_dim` is below 1, or no feature has one of the names.
+        ConfigError: the schema is not fitted, `embedding_dim` is below 1, no feature has one of the names, or `unpooled` names
+            one that is no sequence, or leaves no field.
 
     >>> from tfctr import Categorical, Schema
     >>> schema = Schema(features=[Categorical("user", size=5), Categorical("item", size=7)], label="click")
@@ -46,9 +64,15 @@ class FeatureEmbedding(IdsLayer):
     """
 
     _shared: Collection[Field] = ()  # see `sharing`
+    parts: list[keras.Variable] | None = None  # see Weights
 
     def __init__(
-        self, schema: Schema | Mapping[str, Any], embedding_dim: int, features: Collection[str] | None = None, **kwargs: Any
+        self,
+        schema: Schema | Mapping[str, Any],
+        embedding_dim: int,
+        features: Collection[str] | None = None,
+        unpooled: Iterable[str] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_count("embedding_dim", embedding_dim)
@@ -59,12 +83,21 @@ class FeatureEmbedding(IdsLayer):
             require_one_of([field.feature.name for field in every], name, "feature")
         self.features = None if features is None else tuple(features)
         self.fields = tuple(field for field in every if features is None or field.feature.name in features)
-        sizes = [field.size for field in self.fields]
-        self.rows = sum(sizes)
-        before = np.cumsum([0, *sizes[:-1]])  # rows of the table before each field's
+        sequences = {field.feature.name: field for field in self.fields if isinstance(field.feature, Sequence)}
+        self.unpooled = tuple(unpooled)
+        for name in self.unpooled:
+            require_one_of(sequences, name, "sequence in `unpooled`")
+        self.sequences = tuple(sequences[name] for name in self.unpooled)  # the fields that are given whole
+        self.pooled = tuple(field for field in self.fields if field not in self.sequences)  # those that the output has
+        require(len(self.pooled) > 0, "`unpooled` leaves no field.", fix="leave out one of its names")
+        blocks = {field.offset: field for field in reversed(self.fields)}
+        self.blocks = tuple(blocks[offset] for offset in sorted(blocks))  # one of the fields of each vocabulary, in its order
+        ends = np.cumsum([0, *(field.size for field in self.blocks)])
+        self.rows = int(ends[-1])
+        first = dict(zip(sorted(blocks), ends, strict=False))  # row of the table, by offset
         self.shifts = np.zeros(self.schema.width, "int32")
-        for field, first in zip(self.fields, before, strict=True):
-            self.shifts[field.columns] = field.offset - first
+        for field in self.fields:
+            self.shifts[field.columns] = field.offset - first[field.offset]
         scaled = np.full(self.schema.width, False)
         for field in every:
             scaled[field.columns] = isinstance(field.feature, Numeric) and field.feature.transform == "scaled"
@@ -73,30 +106,52 @@ class FeatureEmbedding(IdsLayer):
 
     def build(self, input_shape: Shape) -> None:
         self.compute_output_shape(input_shape)
+        rows = 1 if _outlined.get() else self.rows
+        servers = min(cluster_of(tf.distribute.get_strategy())["ps"], rows)
+        if servers == 0:
+            self.table = self._part("table", rows, keras.initializers.RandomNormal(stddev=1e-4))
+            return
+        sizes = [rows // servers + (part < rows % servers) for part in range(servers)]  # as "div" in `_gather`
+        self.parts = [self._part(f"table_{part}", size, "zeros") for part, size in enumerate(sizes)]
+
+    def _part(self, name: str, rows: int, initializer: Any) -> keras.Variable:
         # Not autocast: a mixed-precision policy would cast the whole table at each read; the rows are cast instead.
-        self.table = self.add_weight(
-            name="table",
-            shape=(self.rows, self.embedding_dim),
-            initializer=keras.initializers.RandomNormal(stddev=1e-4),
-            dtype="float32",
-            autocast=False,
-        )
-        self.table.is_table = True  # for optimizers that work by rows
+        shape = (rows, self.embedding_dim)
+        table = self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False)
+        table.is_table = True  # for optimizers that work by rows
+        return table
 
-    def call(self, ids: Tensor) -> Tensor:
+    @property
+    def tables(self) -> list[keras.Variable]:
+        """The table; with parameter servers, its parts."""
+        return [self.table] if self.parts is None else list(self.parts)
+
+    def call(self, ids: Tensor) -> Tensor | tuple[Tensor, ...]:
         ids = ops.cast(ids, "int32")  # whatever integers came: the bits of numbers are those of int32
-        own = [field for field in self.fields if field not in self._shared]
-        fields = self._embed(ids, own)  # (batch, own, dim)
-        if self._shared:
-            once = self._embed(ids[:1], self._shared)  # (1, shared, dim)
-            once = tf.repeat(once, ops.shape(ids)[0], axis=0)  # (batch, shared, dim)
-            place = np.argsort([field.column for field in [*self._shared, *own]])
-            fields = tf.gather(tf.concat([once, fields], axis=1), place, axis=1)  # (batch, fields, dim)
-        return ops.cast(fields, self.compute_dtype)
+        shared = [field for field in self.pooled if field in self._shared]
+        own = [field for field in self.pooled if field not in shared]
+        if not shared:
+            fields = self._embed(ids, own)  # (batch, fields, dim)
+        elif not own:
+            fields = self._once(ids, shared)  # (batch, fields, dim)
+        else:
+            both = tf.concat([self._embed(ids, own), self._once(ids, shared)], axis=1)
+            fields = tf.gather(both, np.argsort([field.column for field in [*own, *shared]]), axis=1)  # (batch, fields, dim)
+        fields = ops.cast(fields, self.compute_dtype)
+        if not self.sequences:
+            return fields
+        return fields, *(ops.cast(self._whole(ids, field), self.compute_dtype) for field in self.sequences)
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
+    def compute_mask(self, inputs: Tensor, previous_mask: Any = None) -> Any:
+        """Of each sequence that is given whole, which of its tokens are no padding: `(batch, max_length)` bool."""
+        masks = [ops.not_equal(ops.cast(inputs, "int32")[:, field.columns], field.offset) for field in self.sequences]
+        return [None, *masks] if masks else None
+
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         batch, _ = self.ids_shape(input_shape)
-        return batch, len(self.fields), self.embedding_dim
+        fields = batch, len(self.pooled), self.embedding_dim
+        wholes = [(batch, field.feature.width, self.embedding_dim) for field in self.sequences]
+        return (fields, *wholes) if wholes else fields
 
     def squared_norm(self) -> Tensor:
         """Sum of squares of the whole table."""
@@ -104,9 +159,7 @@ class FeatureEmbedding(IdsLayer):
 
     def distinct_rows(self, ids: Tensor) -> Tensor:
         """The table rows that a batch reads, each once, on all devices together: `(batch, schema.width) -> (rows,)`."""
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            ids = tf.distribute.get_replica_context().all_gather(ids, axis=0)
-        rows, _ = self._rows(ids)
+        rows, _ = self._rows(rows_of_all_replicas(ids))
         if self.features is not None:
             columns = self._columns(self.fields)
             rows = tf.gather(rows, columns, axis=1) - self.shifts[columns]
@@ -124,7 +177,7 @@ class FeatureEmbedding(IdsLayer):
 
     @contextlib.contextmanager
     def sharing(self, names: Collection[str]) -> Iterator[None]:
-        """Pool these features of the first row alone, for all rows, in all that is traced within.
+        """Read these sequences of the first row alone, for all rows, in all that is traced within.
 
         Features of one column are embedded row by row all the same: to read a row of the table costs less than to copy one.
         """
@@ -136,7 +189,7 @@ class FeatureEmbedding(IdsLayer):
 
     def get_config(self) -> dict[str, Any]:
         arguments = {"schema": self.schema.get_config(), "embedding_dim": self.embedding_dim, "features": self.features}
-        return {**super().get_config(), **arguments}
+        return {**super().get_config(), **arguments, **({"unpooled": self.unpooled} if self.unpooled else {})}
 
     def _columns(self, fields: Collection[Field]) -> np.ndarray:
         """The columns of these fields in the id matrix."""
@@ -153,7 +206,22 @@ class FeatureEmbedding(IdsLayer):
 
     def _gather(self, ids: Tensor, /) -> Tensor:
         # On the variable itself: ResourceGather reads rows. `keras.ops.take` would first read the whole table.
-        return tf.nn.embedding_lookup(self.table.value, ids)
+        if self.parts is None:
+            return tf.nn.embedding_lookup(resource(self.table), ids)
+        rows, position = tf.unique(tf.reshape(ids, [-1]))  # so that each row travels once
+        read = tf.compat.v1.nn.embedding_lookup([resource(part) for part in self.parts], rows, partition_strategy="div")
+        return _spread(read, tf.reshape(position, tf.shape(ids)))
+
+    def _once(self, ids: Tensor, fields: Collection[Field]) -> Tensor:
+        """These fields of the first row, for all rows: `(batch, schema.width) -> (batch, len(fields), dim)`."""
+        return tf.repeat(self._embed(ids[:1], fields), ops.shape(ids)[0], axis=0)
+
+    def _whole(self, ids: Tensor, field: Field) -> Tensor:
+        """The vectors of a sequence's tokens, zeros for padding: `(batch, schema.width) -> (batch, max_length, dim)`."""
+        tokens = (ids[:1] if field in self._shared else ids)[:, field.columns]
+        rows = self._gather(tokens - self.shifts[field.columns])
+        rows *= ops.cast(tokens != field.offset, rows.dtype)[..., None]
+        return tf.repeat(rows, ops.shape(ids)[0], axis=0) if field in self._shared else rows
 
     def _embed(self, ids: Tensor, fields: Collection[Field]) -> Tensor:
         """These fields alone, of `self.fields`: `(batch, schema.width) -> (batch, len(fields), dim)`."""
@@ -178,3 +246,12 @@ class FeatureEmbedding(IdsLayer):
         total = ops.sum(rows * present, axis=1, keepdims=True)  # (batch, 1, dim)
         count = ops.maximum(ops.sum(present, axis=1, keepdims=True), 1.0)  # (batch, 1, 1)
         return total / {"sum": 1.0, "mean": count, "sqrtn": ops.sqrt(count)}[field.feature.pooling]
+
+
+@tf.custom_gradient
+def _spread(rows: Tensor, position: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, None]]]:
+    """`rows[position]`, with a gradient that is dense, as there is one row for each distinct id."""
+    return tf.gather(rows, position), lambda upstream: (
+        tf.math.unsorted_segment_sum(upstream, position, tf.shape(rows)[0]),
+        None,
+    )

@@ -8,7 +8,8 @@ from keras import ops
 
 from tfctr.errors import ConfigError, require_one_of
 from tfctr.layers.dropout import Dropout
-from tfctr.layers.mlp import ACTIVATIONS, batch_normalization, linear
+from tfctr.layers.mlp import ACTIVATIONS, linear
+from tfctr.layers.normalization import batch_normalization
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
 from tfctr.types import Shape, Tensor
 

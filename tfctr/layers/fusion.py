@@ -10,6 +10,7 @@ from tfctr.errors import require_positive
 from tfctr.layers.mlp import linear
 from tfctr.layers.nested import DTypeLike, Nested
 from tfctr.layers.views import UnitsShape, require_floats, require_representations, shapes_of
+from tfctr.replicas import SeedGenerator
 from tfctr.types import Shape, Tensor
 
 
@@ -135,7 +136,7 @@ class VotingFusion(Fusion):
         require_positive("temperature", temperature)
         self.temperature = temperature
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(seed)
 
     def build(self, input_shape: Sequence[UnitsShape]) -> None:
         super().build(input_shape)

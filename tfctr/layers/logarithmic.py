@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from tfctr.errors import require_count
-from tfctr.layers.mlp import MLP, batch_normalization, linear
+from tfctr.layers.mlp import MLP, linear
 from tfctr.layers.nested import DTypeLike
+from tfctr.layers.normalization import batch_normalization
 from tfctr.layers.views import ViewLayer
 from tfctr.types import Shape, Tensor
 

@@ -9,6 +9,7 @@ from tfctr.errors import ConfigError, require_number, require_one_of
 from tfctr.layers.activations import ACTIVATIONS
 from tfctr.layers.dropout import Dropout
 from tfctr.layers.hidden import hidden
+from tfctr.layers.normalization import batch_normalization
 from tfctr.layers.views import UNITS, VIEW, ViewLayer
 from tfctr.types import Shape, Tensor
 
@@ -16,15 +17,6 @@ from tfctr.types import Shape, Tensor
 def linear(units: int, **kwargs: Any) -> keras.layers.Dense:
     """A dense layer without activation, as the papers' code starts it: Glorot normal kernel, zero bias."""
     return keras.layers.Dense(units, kernel_initializer="glorot_normal", **kwargs)
-
-
-def batch_normalization(**kwargs: Any) -> keras.layers.BatchNormalization:
-    """Batch normalization with the momentum and epsilon of the papers' code, which are PyTorch's defaults.
-
-    The running variance is that of Keras, which divides by the rows n of a batch; PyTorch's divides by n - 1. They are 1e-4 of
-    each other apart at 10,000 rows.
-    """
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **kwargs)
 
 
 @keras.saving.register_keras_serializable("tfctr")

@@ -1,10 +1,23 @@
-"""Layer normalization, of vectors and of fields."""
+"""Batch normalization, and layer normalization of vectors and of fields."""
 
 from typing import Any
 
 import keras
 
+from tfctr.replicas import number_of_replicas
 from tfctr.types import Shape, Tensor
+
+
+def batch_normalization(epsilon: float = 1e-5, **kwargs: Any) -> keras.layers.BatchNormalization:
+    """Batch normalization with the momentum and epsilon of the papers' code, which are PyTorch's defaults.
+
+    The running variance is that of Keras, which divides by the rows n of a batch; PyTorch's divides by n - 1. They are 1e-4 of
+    each other apart at 10,000 rows.
+
+    Under a `tf.distribute` strategy, mean and variance are those of the global batch. The variance is there Keras'
+    `E[x^2] - E[x]^2`, whose rounding is coarser: it is not a single device's to the last bit.
+    """
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, synchronized=number_of_replicas() > 1, **kwargs)
 
 
 def layer_normalization(**kwargs: Any) -> keras.layers.LayerNormalization:

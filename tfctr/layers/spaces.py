@@ -10,6 +10,7 @@ from tfctr.errors import ConfigError, require_number
 from tfctr.layers.mlp import linear
 from tfctr.layers.nested import DTypeLike, Nested
 from tfctr.layers.views import UnitsShape, ViewLayer, require_floats, require_representations, shapes_of
+from tfctr.replicas import SeedGenerator
 from tfctr.types import Shape, Tensor
 
 
@@ -96,7 +97,7 @@ class Perturbation(ViewLayer):
         require_number("scale", scale, least=0)
         self.scale = scale
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(seed)
 
     def call(self, fields: Tensor, training: bool = False) -> Tensor:
         if not training:

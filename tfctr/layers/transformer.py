@@ -79,12 +79,16 @@ class FieldTransformer(ViewLayer):
         self.drop = Dropout(self.dropout, dtype=policy)
 
     def call(self, fields: Tensor, training: bool = False) -> Tensor:
-        x = fields
+        return self.flatten(self.encode(fields, training=training))
+
+    def encode(self, x: Tensor, attention_mask: Tensor | None = None, training: bool = False) -> Tensor:
+        """The fields after all layers, `(batch, fields, dim)`; the mask `(batch, fields, fields)` says who reads whom."""
         norms = iter(self.norms)
         for attention, network in zip(self.attentions, self.networks, strict=True):
-            x = next(norms)(x + self.drop(attention(x, x, training=training), training=training))
+            attended = attention(x, x, attention_mask=attention_mask, training=training)
+            x = next(norms)(x + self.drop(attended, training=training))
             x = next(norms)(x + self.drop(network(x, training=training), training=training))
-        return self.flatten(x)
+        return x
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, fields, dim = self.view_shape(input_shape)

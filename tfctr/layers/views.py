@@ -23,10 +23,14 @@ UnitsShape: TypeAlias = tuple[int | None, int]
 IDS = ("batch", "columns")
 VIEW = ("batch", "fields", "dim")
 UNITS = ("batch", "units")
+HISTORY = ("batch", "length", "dim")
+TARGET = ("batch", "dim")
 _SOURCES = {
     IDS: "give prepared ids, one row a sample: `dataset.train.ids`",
     VIEW: "embed ids with FeatureEmbedding, or use keras.ops.reshape",
     UNITS: "give it what an encoder makes, or use keras.ops.reshape",
+    HISTORY: "give a sequence whole: FeatureEmbedding(schema, dim, unpooled=['history'])",
+    TARGET: "give one field of each row: fields[:, place]",
 }
 
 
@@ -61,7 +65,7 @@ class ViewLayer(Nested):
         if hasattr(view, "shape"):  # else Keras says that it is no tensor
             require_shape(self, view.shape, self.takes)
             half = "float16" in (self.compute_dtype, keras.backend.standardize_dtype(view.dtype))
-            return _overflow_as_a_whole(view) if half and not isinstance(view, keras.KerasTensor) else view
+            return overflow_as_a_whole(view) if half and not isinstance(view, keras.KerasTensor) else view
         return view
 
 
@@ -138,7 +142,7 @@ def require_floats(layer: keras.layers.Layer, *tensors: Tensor) -> None:
 
 
 @ops.custom_gradient
-def _overflow_as_a_whole(view: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+def overflow_as_a_whole(view: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
     """The view; where one number of its gradient is not finite, none is.
 
     Loss scaling skips a step whose gradient has overflowed. But of a table's row that a batch reads several times, Keras looks

@@ -12,11 +12,13 @@ from tfctr.models._saving import load_model
 from tfctr.models.afm import AFM as AFM
 from tfctr.models.afn import AFN as AFN
 from tfctr.models.autoint import AutoInt as AutoInt
+from tfctr.models.bst import BST as BST
 from tfctr.models.cetn import CETN as CETN
 from tfctr.models.cl4ctr import CL4CTR as CL4CTR
 from tfctr.models.dcn import DCN as DCN
 from tfctr.models.dcnv2 import DCNv2 as DCNv2
 from tfctr.models.deepfm import DeepFM as DeepFM
+from tfctr.models.din import DIN as DIN
 from tfctr.models.dnn import DNN as DNN
 from tfctr.models.dual_mlp import DualMLP as DualMLP
 from tfctr.models.edcn import EDCN as EDCN

@@ -13,7 +13,8 @@ from tfctr.layers import FeatureEmbedding
 from tfctr.layers.hidden import usual_batches
 from tfctr.layers.nested import remember
 from tfctr.models._batches import column, known_labels, refused_labels, the_ids, the_labels, unpack, weighted_mean
-from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments
+from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments, require_one_step
+from tfctr.models._distributed import Distributed, own_part
 from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, is_low, require_graph, way_to_wrap
 from tfctr.models._ids import ReadsIds, surfacing
 from tfctr.models._options import ModelOptions, show_options
@@ -36,7 +37,7 @@ __all__ = ["PREDICTION", "CTRModel", "ModelOptions", "ids_input", "require_model
 
 
 @keras.saving.register_keras_serializable("tfctr")
-class CTRModel(ReadsIds, Saved):
+class CTRModel(ReadsIds, Distributed, Saved):
     """A graph of ids to named logits that trains on the sum of named loss terms.
 
     `loss = ctr + sum of auxiliary terms + l2 + added`, where `ctr` is the compiled loss of the prediction, each auxiliary term
@@ -155,9 +156,11 @@ class CTRModel(ReadsIds, Saved):
         Raises:
             ConfigError: an unknown name, a loss that does not read logits, a metric that does not read probabilities or whose
                 name is taken, `loss_weights` (auxiliary losses have weights of their own), a row-sparse optimizer beside an L2
-                term that moves every row at every step, or `jit_compile`: XLA cannot merge duplicate ids.
+                term that moves every row at every step, `jit_compile`: XLA cannot merge duplicate ids; or, under a
+                `tf.distribute` strategy of several devices, `steps_per_execution` above 1.
         """
         require_compile_arguments(clip_norm, jit_compile, loss_weights)
+        require_one_step(steps_per_execution, self.distribute_strategy)
         terms = ["added", *(tracker.name for tracker in self.trackers)]
         self._metrics_given = [metrics_on_probabilities(given, terms) for given in (metrics, weighted_metrics)]
         optimizer = optimizer_named(optimizer, table_l2=self.table_l2 > 0)
@@ -182,7 +185,8 @@ class CTRModel(ReadsIds, Saved):
             self.optimizer.build(self.trainable_variables)
         self._settled_at = None
         self.loss = self.ctr_loss  # where Keras' own tools look for one
-        self._score = Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
+        with self.distribute_strategy.scope():
+            self._score = Scorer(self).predict  # only the method: Keras would save a model kept here as a part of this one
 
     def start_at(self, click_rate: float) -> None:
         """Let all logits of a fresh model start at this rate, not at one half: see `tfctr.models._start.start_at`."""
@@ -242,7 +246,13 @@ class CTRModel(ReadsIds, Saved):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         ids, labels, weights = unpack(self, data)
-        rows = ops.shape(ids)[0]
+        terms, outputs = self.descend(ids, labels, weights)
+        self._track({"loss": sum(terms.values()), **terms}, ops.shape(ids)[0])
+        self._update_metrics(labels, outputs, weights)
+        return self.get_metrics_result()
+
+    def descend(self, ids: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[dict[str, Tensor], ...]:
+        """One gradient step, of which nothing is logged: the terms of the loss, and the outputs."""
         if self._exact_lazy_adam:
             read = {}  # features of a table: the rows that the batch reads
             for embedding in embeddings_of(self):
@@ -262,14 +272,12 @@ class CTRModel(ReadsIds, Saved):
             compute_terms,
             self.trainable_variables,
             self.clip_norm,
-            rows,
+            ops.shape(ids)[0],
             row_l2=self.embedding_l2 if self.l2_scope == "batch" else 0.0,
             tables=self.tables,
             labels=labels,
         )
-        self._track({"loss": sum(terms.values()), **terms}, rows)
-        self._update_metrics(labels, outputs, weights)
-        return self.get_metrics_result()
+        return terms, outputs
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
         ids, labels, weights = unpack(self, data)
@@ -277,11 +285,6 @@ class CTRModel(ReadsIds, Saved):
         self._update_metrics(labels, outputs, weights)
         metrics = {} if self._compile_metrics is None else self._compile_metrics.result()
         return {"loss": self._terms(outputs, labels, weights)["ctr"], **metrics}
-
-    def _symbolic_build(self, *args, **kwargs):
-        # Keras would try a batch that is the mean of the devices' batches, where ids are fractions. A graph is built already.
-        if self._compile_metrics is not None and not self._compile_metrics.built:
-            self._compile_metrics.build(keras.KerasTensor((None, 1)), keras.KerasTensor((None, 1)))
 
     def _update_metrics(self, labels: Tensor, outputs: Mapping[str, Tensor], weights: Tensor | None) -> None:
         if self._compile_metrics is not None:
@@ -334,7 +337,7 @@ class CTRModel(ReadsIds, Saved):
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(callbacks, model=self)
         x = x if _use_cached_eval_dataset else self.ids_check.checked(x)  # within `fit`, it was checked before the first epoch
-        x = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+        x = own_part(self, x) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         with surfacing():
             scored = self._score(x, batch_size=batch_size, steps=steps, verbose=verbose, callbacks=[AsTest(callbacks)])
         results = results_of(scored, self._compile_metrics)
@@ -349,7 +352,7 @@ class CTRModel(ReadsIds, Saved):
     @property
     def tables(self) -> list[keras.Variable]:
         """The variables of the embeddings."""
-        return [embedding.table for embedding in self.embeddings]
+        return [table for embedding in self.embeddings for table in embedding.tables]
 
     @property
     def table_l2(self) -> float:

@@ -42,6 +42,13 @@ def require_compile_arguments(clip_norm: float | None, jit_compile: bool | str |
         raise ConfigError("`loss_weights` are given.", fix="weigh the auxiliary losses by their own arguments")
 
 
+def require_one_step(steps_per_execution: int, strategy: Any) -> None:
+    """Raise `ConfigError` for several steps in one call on several devices: Keras' loop around them fails there."""
+    if steps_per_execution != 1 and strategy.num_replicas_in_sync > 1:
+        problem = f"`steps_per_execution` is {steps_per_execution}, and there are {strategy.num_replicas_in_sync} devices."
+        raise ConfigError(problem, fix="leave it out: under a tf.distribute strategy each step is a call of its own")
+
+
 def loss_on_logits(loss: Any) -> keras.losses.Loss:
     """The `keras.losses.Loss` that `compile(loss=...)` means. Raises `ConfigError` for what reads no logits."""
     if isinstance(loss, dict) and set(loss) == {PREDICTION}:

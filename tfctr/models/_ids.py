@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import Numeric
+from tfctr.models._distributed import own_part
 from tfctr.models._usual import usual_rows
 from tfctr.schema import Schema
 from tfctr.types import Tensor
@@ -245,14 +246,14 @@ class ReadsIds(keras.Model):
         if self.compiled and (rows := usual_rows(self, given)) != self.usual_rows:
             self.usual_rows = rows
             self.train_function = None  # made for batches of another size
-        given["x"] = self.ids_check.checked(given.get("x"))
+        given["x"] = own_part(self, self.ids_check.checked(given.get("x")))
         given["validation_data"] = self.ids_check.validation(given.get("validation_data"))
         del given["self"]
         with checkpoints, surfacing():
             return super().fit(**given)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        x = self.ids_check.checked(x)
+        x = own_part(self, self.ids_check.checked(x))
         with surfacing():
             return super().predict(x, *args, **kwargs)
 

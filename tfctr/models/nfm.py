@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from tfctr.layers import MLP, BiInteraction, Dropout, FeatureEmbedding, LinearTerms, linear
-from tfctr.layers.mlp import batch_normalization
+from tfctr.layers.normalization import batch_normalization
 from tfctr.models._base import CTRModel, ModelOptions, ids_input
 from tfctr.models._registry import register
 from tfctr.schema import Schema
