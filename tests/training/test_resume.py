@@ -12,11 +12,11 @@ import subprocess
 import sys
 import time
 
-import keras
 import numpy as np
 import pytest
 import rich.console
 from kit.commands import done, tfctr_
+from kit.killed_training import KillAt, prepare_clicks
 
 import tfctr
 from tfctr.config import Config
@@ -30,14 +30,7 @@ ROWS = 4000
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    users, items = rng.integers(0, 40, ROWS), rng.integers(0, 30, ROWS)
-    clicks = (rng.random(ROWS) < np.where((users + items) % 2, 0.8, 0.2)).astype(int)
-    table = {"user": users.tolist(), "item": items.tolist(), "click": clicks.tolist()}
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    schema = tfctr.Schema(features=[tfctr.Categorical("user"), tfctr.Categorical("item")], label="click")
-    tfctr.prepare(schema, train=table, valid=0.2, out=folder)
-    return folder
+    return prepare_clicks(tmp_path_factory.mktemp("prepared") / "data", ROWS)
 
 
 def config(optimizer="adam", **training):
@@ -74,19 +67,6 @@ def whole(data, tmp_path_factory):
         return found[optimizer]
 
     return of
-
-
-class KillAt(keras.callbacks.Callback):
-    """SIGKILL after so many steps of this process."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train_in_child(optimizer, data, out, *callbacks):
@@ -147,6 +127,12 @@ def killed_at_random_moments(number, seed, optimizers, data, whole, folder):
 @pytest.mark.slow
 def test_killed_at_random_moments(data, whole, tmp_path):
     killed_at_random_moments(2, 7, ["adam", "lazy_adam"], data, whole, tmp_path)
+
+
+def test_killed_behind_its_end(data, whole, tmp_path):
+    out = shutil.copytree(whole("adam").folder, tmp_path / "run")
+    (out / resuming.LOCK).touch()
+    check_gone_on("adam", data, whole, out)
 
 
 @pytest.mark.every

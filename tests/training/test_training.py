@@ -22,10 +22,11 @@ from tfctr.evaluation import evaluate, figures
 from tfctr.metrics import auc
 from tfctr.optimizers import OPTIMIZERS
 from tfctr.training import load_run, train
+from tfctr.training.building import build_model
+from tfctr.training.environment import device
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder
 from tfctr.training.schedule import MONITORS
-from tfctr.training.trainer import build_model, device
 
 
 def clicks(rows, seed):

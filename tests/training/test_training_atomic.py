@@ -102,7 +102,7 @@ def test_of_two_runs_that_begin_in_one_folder_one_is_refused(data, tmp_path, mon
     def describe_while_another_begins(*_):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "config.yaml").write_text("theirs")
-        return {}
+        return {"data": {"manifest_sha256": ""}}
 
     monkeypatch.setattr(trainer, "describe_environment", describe_while_another_begins)
     with pytest.raises(StorageError, match="run already exists"):
@@ -111,6 +111,7 @@ def test_of_two_runs_that_begin_in_one_folder_one_is_refused(data, tmp_path, mon
     assert (tmp_path / "run" / "config.yaml").read_text() == "theirs"
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_run_that_was_killed_in_its_first_epoch_is_taken(data, tmp_path):
     out = tmp_path / "run"
     child = FORKSERVER.Process(target=train_and_wait, args=(data, out))

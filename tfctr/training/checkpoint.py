@@ -15,19 +15,18 @@ import keras
 import numpy as np
 
 import tfctr
-from tfctr.data.split import Place
+from tfctr.data.batches import Place
 from tfctr.errors import ConfigError, StorageError, require_count
 from tfctr.models._state import adds_losses, log_variables, restore_step_variables, settings_of, step_variables
 from tfctr.optimizers import learning_rate_of
+from tfctr.replicas import has_workers
 from tfctr.storage import fsync_folder, locked, make_folder
 from tfctr.training.resuming import differences
-from tfctr.training.snapshot import Snapshot
+from tfctr.training.snapshot import Snapshot, files_in
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
-_NAME = "checkpoint-{epoch:06d}-{step:09d}.zip"
-_KEPT = 2
 _FORMAT = 1
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
@@ -48,6 +47,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     A checkpoint that cannot be written, on a full disk, is a logged warning, and training goes on. One that is damaged is told
     and left for the one before.
+
+    Of several workers the chief writes, into a folder that all can read; `every` is in steps, and SIGTERM writes nothing.
 
     Args:
         folder: of the checkpoints of this one training; made if absent.
@@ -78,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self.every = every
-        self._steps_apart, self._seconds_apart = _period(every)
+        self._steps_apart, self._seconds_apart = period(every)
         self._place: Place | None = None
         self._beside: Sequence[Any] = ()
         self._entered = False
@@ -94,25 +95,34 @@ class Checkpoint(keras.callbacks.Callback):
             raise ConfigError(problem, fix="train on dataset.train.batches(...), or leave `every` out")
         self._place = place
         self._beside = self._before_this(given["callbacks"])
+        self._alone = not has_workers(model.distribute_strategy)
+        self._writes = model.distribute_strategy.extended.should_checkpoint
+        if not self._alone and self._seconds_apart < math.inf:
+            raise ConfigError(f"`every` is {self.every!r}, and clocks of workers differ.", fix="give it in steps, such as 1000")
         self._run: Any = None
         self._terminated = self._scoring = self._ended = False
         self._entered = True
-        make_folder(self.folder)
         try:
-            with locked(self.folder / _LOCK, busy=f"another process trains with {self.folder}."), self._holding_sigterm():
+            with self._holding_folder(), self._holding_sigterm():
                 yield
         finally:
             self._entered = False
             if self._run is not None:
                 model.train_function = self._run
             model._initial_epoch = None  # which would hold for the next `fit`, too
-        if self._ended:
+        if self._ended and self._writes:
             self._remove_all()
         if self._terminated:  # while the last callbacks were at work
             signal.raise_signal(signal.SIGTERM)
 
+    def _holding_folder(self) -> contextlib.AbstractContextManager[None]:
+        if not self._writes:
+            return contextlib.nullcontext()
+        make_folder(self.folder)
+        return locked(self.folder / _LOCK, busy=f"another process trains with {self.folder}.")
+
     def _remove_all(self) -> None:
-        for file in (*self._files, self.folder / _LOCK):
+        for file in (*files_in(self.folder), self.folder / _LOCK):
             file.unlink(missing_ok=True)
         fsync_folder(self.folder)
         if not any(self.folder.iterdir()):
@@ -131,7 +141,8 @@ class Checkpoint(keras.callbacks.Callback):
     @contextlib.contextmanager
     def _holding_sigterm(self) -> Iterator[None]:
         self._before: Any = signal.getsignal(signal.SIGTERM)
-        if threading.current_thread() is not threading.main_thread() or self._before in (signal.SIG_IGN, None):
+        in_main = threading.current_thread() is threading.main_thread()
+        if not self._alone or not in_main or self._before in (signal.SIG_IGN, None):
             yield
             return
         signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -166,7 +177,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._history: list[dict[str, Any]] = []
         self._learning_rate = learning_rate_of(model.optimizer)
         self._resumed: tuple[int, int] = (0, 0)
-        self._found = self._latest()
+        self._found = Snapshot.last_in(self.folder)
         if self._found is not None:
             self._restore(self._found)
         self._run = model.train_function
@@ -233,6 +244,14 @@ class Checkpoint(keras.callbacks.Callback):
     # to disk and back
 
     def _write(self, epoch: int, step: int, epoch_of_data: int) -> None:
+        # Each worker takes part in adding up the sums of all.
+        sums = self._sums if self._scoring else [np.array(variable) for variable in log_variables(self._trained)]
+        if self._writes:
+            self._write_file(epoch, step, epoch_of_data, sums)
+        self._written_at = time.monotonic()
+        self._since = 0
+
+    def _write_file(self, epoch: int, step: int, epoch_of_data: int, sums: Sequence[np.ndarray]) -> None:
         model = self._trained
         variables = step_variables(model)
         states = [callback.get_state() for callback in self._beside]
@@ -257,35 +276,14 @@ class Checkpoint(keras.callbacks.Callback):
 
         def named() -> Iterator[tuple[str, np.ndarray]]:
             values: list[Any] = [*variables]
-            if self._scoring:
-                values[len(values) - len(self._sums) :] = self._sums
+            values[len(values) - len(sums) :] = sums
             yield from zip(_names(range(len(variables))), map(np.asarray, values), strict=True)
             for number, its_arrays in enumerate(arrays):
                 for name, values in its_arrays.items():
                     for place, value in enumerate(values):
                         yield f"callbacks/{number}/{name}/{place}", value
 
-        try:
-            make_folder(self.folder)
-            Snapshot.write(self.folder / _NAME.format(epoch=epoch, step=step), state, named())
-            for file in self._files[:-_KEPT]:
-                file.unlink()
-        except OSError as error:
-            _LOG.warning("no checkpoint of epoch %d, step %d; those before are kept, training goes on: %s", epoch, step, error)
-        self._written_at = time.monotonic()
-        self._since = 0
-
-    def _latest(self) -> Snapshot | None:
-        """The last checkpoint that is whole."""
-        files = self._files
-        for file in reversed(files):
-            try:
-                return Snapshot.open(file)
-            except StorageError as error:
-                _LOG.warning("%s", error)
-        if files:
-            raise StorageError(f"no checkpoint in {self.folder} is whole.", fix="remove the folder, and train anew")
-        return None
+        Snapshot.add_to(self.folder, epoch, step, state, named())
 
     def _restore(self, found: Snapshot) -> None:
         model = self._trained
@@ -338,10 +336,6 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     @property
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*.zip"))
-
-    @property
     def _is_due(self) -> bool:
         return self._since >= self._steps_apart or time.monotonic() - self._written_at >= self._seconds_apart
 
@@ -354,7 +348,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self.model
 
 
-def _period(every: Any) -> tuple[float, float]:
+def period(every: Any) -> tuple[float, float]:
     """Steps and seconds from one checkpoint to the next."""
     if every is None:
         return math.inf, math.inf

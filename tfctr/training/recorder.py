@@ -54,11 +54,12 @@ class RunRecorder(keras.callbacks.Callback):
 
     The epoch counts once `metrics.json` is replaced: it names the model file, and the models before are deleted after it. So a
     run killed at any moment leaves a model and the metrics of that model. Stands behind `Stopwatch` and `PlateauSchedule`,
-    whose logs and verdict it reads.
+    whose logs and verdict it reads. Of several workers, the chief alone `writes`.
     """
 
-    def __init__(self, folder: Path, schedule: PlateauSchedule, valid: Split) -> None:
+    def __init__(self, folder: Path, schedule: PlateauSchedule, valid: Split, writes: bool = True) -> None:
         super().__init__()
+        self.writes = writes
         self.folder = folder
         self.schedule = schedule
         self.valid = valid
@@ -69,6 +70,8 @@ class RunRecorder(keras.callbacks.Callback):
         assert self.model is not None
         assert logs is not None
         self.history.append({"epoch": epoch + 1, **{name: _finite_or_none(value) for name, value in logs.items()}})
+        if not self.writes:
+            return
         metrics = summarize(self.history, self.schedule.best_epoch, self.model.count_params())
         metrics["valid"] |= constant_figures(self.valid.labels, self.valid.weights)
         if metrics["best_epoch"] == epoch + 1:
@@ -83,10 +86,13 @@ class RunRecorder(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Say that the run is finished, with the calibration of the best epoch, whose weights the schedule has brought back."""
+        assert self.model is not None
+        best = self.schedule.best_epoch
+        probabilities: Any = best and self.model.predict(self.valid.batches(_ROWS_AT_A_TIME, shuffle=False), verbose=0)
+        if not self.writes:
+            return
         metrics = {**read_json(self.folder / "metrics.json"), "finished": True}
-        if self.schedule.best_epoch:
-            assert self.model is not None
-            probabilities = self.model.predict(self.valid.batches(_ROWS_AT_A_TIME, shuffle=False), verbose=0)
+        if best:
             metrics["valid"]["pcoc"] = calibration(self.valid.labels, probabilities, self.valid.weights)
             file = self.folder / metrics["model"]
             if not file.is_file():  # a run that went on from an earlier checkpoint had replaced it by what it then did not meet

@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 LOCK = ".training.lock"  # in the run folder, held while it is trained
 CHECKPOINTS = "checkpoints"  # in it, too
 _OURS = ("config.yaml", "environment.json", "history.json", LOCK, CHECKPOINTS)
-_DECIDE_BITS = ("tfctr", "tensorflow", "keras", "processor", "threads", "device")
+DECIDE_BITS = ("tfctr", "tensorflow", "keras", "processor", "threads", "device")
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -122,9 +122,17 @@ def differences(kept: Any, given: Any, place: str = "") -> list[str]:
     return [phrase for key in keys for phrase in differences(kept.get(key), given.get(key), f"{place}.{key}".lstrip("."))]
 
 
+def require_same_distribution(folder: Path, distribute: str | None) -> None:
+    """Raise `ConfigError` where a run with parameter servers is to go on without them, or the other way round."""
+    before = read_json(folder / "environment.json").get("distribution")
+    if (before == "parameter_server") != (distribute == "parameter_server"):
+        began, fix = ("without", "without") if before is None else ("with", "with --distribute parameter_server")
+        raise ConfigError(f"{folder} was begun {began} parameter servers, whose checkpoints are others.", fix=f"go on {fix}")
+
+
 def say_other_environment(folder: Path, now: Mapping[str, Any]) -> None:
     """Log a warning where versions or machine are others than before: the bits will be, too."""
     before = read_json(folder / "environment.json")
-    others = [f"{name} {now[name]} (was {before[name]})" for name in _DECIDE_BITS if before.get(name) not in (None, now[name])]
+    others = [f"{name} {now[name]} (was {before[name]})" for name in DECIDE_BITS if before.get(name) not in (None, now[name])]
     if others:
         _LOG.warning("%s goes on under %s: its numbers may differ in their last bits", folder, ", ".join(others))

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfctr.config import Config
 from tfctr.data.dataset import Dataset
+from tfctr.data.remote_datasets import local_folder
 from tfctr.errors import StorageError
 from tfctr.models import CTRModel, load_model
 from tfctr.storage import read_json, sha256
@@ -76,12 +77,12 @@ class Run:
         return Path(self.environment["data"]["folder"])
 
     def dataset(self, folder: StrPath | None = None) -> Dataset:
-        """That dataset, or its copy in `folder`, or one that `encode` has made by its fit.
+        """That dataset, or its copy in `folder` or at that URL, or one that `encode` has made by its fit.
 
         Raises `StorageError` for any other one: its ids would mean other tokens. Its files are compared with the manifest when
         a split is first asked for, so only those of that split are read.
         """
-        folder = Path(folder or self.data)
+        folder = local_folder(folder or self.data)
         if not (folder / "manifest.json").is_file():
             raise StorageError(
                 f"{folder} is no prepared dataset.",

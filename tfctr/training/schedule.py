@@ -66,6 +66,7 @@ class PlateauSchedule(keras.callbacks.Callback):
     best_epoch: int | None
     best_weights: list[np.ndarray] | None
     stalled: int
+    keeps_best = True  # its weights, in memory; without, the model at the end is the last one
 
     def __init__(
         self,
@@ -112,7 +113,7 @@ class PlateauSchedule(keras.callbacks.Callback):
             self.best = value
             self.best_epoch = epoch + 1
             self.stalled = 0
-            self.best_weights = self.model.get_weights()
+            self.best_weights = self.model.get_weights() if self.keeps_best else None
         elif epoch + 1 >= self.patience_from:
             self.stalled += 1
             # A rate that starts below the floor stays where it is.

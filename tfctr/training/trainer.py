@@ -2,30 +2,31 @@
 
 import contextlib
 import logging
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import rich.console
-import tensorflow as tf
 
 import tfctr
-from tfctr import models
 from tfctr.config import Config, Training
 from tfctr.data.dataset import Dataset
+from tfctr.data.remote_datasets import local_folder
 from tfctr.data.split import Split
-from tfctr.errors import ConfigError, DataError, StorageError, TfctrError
+from tfctr.errors import ConfigError, DataError, StorageError
 from tfctr.metrics import worse_than_constant
 from tfctr.models import CTRModel
-from tfctr.optimizers import optimizer_named, unwrap_loss_scaling, updated_by_rows
-from tfctr.processor import this_processor
-from tfctr.schema import Schema
-from tfctr.storage import atomic_folder, locked, read_json, remove_folder, sha256, write_json
+from tfctr.optimizers import unwrap_loss_scaling, updated_by_rows
+from tfctr.replicas import has_workers
+from tfctr.storage import atomic_folder, locked, read_json, remove_folder, write_json
+from tfctr.training.building import build_model, dtype_policy
 from tfctr.training.checkpoint import Checkpoint
+from tfctr.training.coordinator import Coordinator, require_served
+from tfctr.training.distribution import distributed, is_served, require_same, told_by_chief
+from tfctr.training.environment import describe_environment, device
+from tfctr.training.preflight import require_memory
 from tfctr.training.progress import Progress
 from tfctr.training.recorder import RunRecorder, Stopwatch
 from tfctr.training.resuming import (
@@ -41,6 +42,7 @@ from tfctr.training.resuming import (
     is_run,
     make_way,
     require_data,
+    require_same_distribution,
     say_other_environment,
 )
 from tfctr.training.run import Run, load_run
@@ -65,6 +67,7 @@ def train(
     warm_start_data: StrPath | None = None,
     new_rows: NewRows | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    distribute: Literal["mirrored", "multi_worker", "parameter_server"] | None = None,
 ) -> Run:
     """Train a model on a prepared dataset and keep the run in a new folder.
 
@@ -100,17 +103,31 @@ def train(
         new_rows: where rows of new tokens start, as in `tfctr.training.warm_start`, whose default it has.
         callbacks: further ones of Keras, such as `keras.callbacks.TensorBoard`. The logs of an epoch, which they get, are the
             loss and its terms, `val_auc`, `val_log_loss`, `learning_rate`, `seconds` and `rows_per_second`.
+        distribute: `"mirrored"`, over all devices of this machine, or `"multi_worker"`, as one of the workers that `TF_CONFIG`
+            names; or `"parameter_server"`, as their chief. None is as the `tf.distribute` strategy says in whose scope this is
+            called. The batch size is that of all devices together; each has its part of every batch, and draws its own noise.
+            Batches are normalized together.
+
+    Of several workers each calls this in the same way, reads its own part of every batch, and returns the same `Run`. The first
+    one, the chief, alone writes `out`, which all must be able to read. The bits are those of `"mirrored"` on as many devices.
+    Other numbers of devices round sums otherwise: losses are within 2e-6 of one device's. Dropout and other noise is drawn
+    anew by each device, and the variance of batch normalization is computed by another formula: they differ by more.
+
+    With parameter servers, which is experimental, workers make steps of whole batches in no order, so that no two runs have the
+    same bits: see `tfctr.training.coordinator`. Elsewhere `tfctr.training.distribution.serve` lends a process to the chief.
 
     Returns:
         The `Run`.
 
     Raises:
-        ConfigError: a model or argument that does not exist, a dataset without a valid split, no `data` or no `out`; another
-            configuration than that of the run that is to go on; a warm start from another architecture; `replay` without one.
+        ConfigError: a model or argument that does not exist, a dataset without a valid split, no `data` or no `out`; embedding
+            tables that this machine's memory cannot hold; another configuration than that of the run that is to go on; a warm
+            start from another architecture; `replay` without one.
         DataError: validation rows with one class only.
         StorageError: `data` is no prepared dataset, or not that of the run; `out` already holds something, or, with `resume`,
             a run without a whole checkpoint.
         TrainingError: a loss term became non-finite; the best whole epoch before it is in the folder.
+        WorkerError: another worker, or a parameter server, has ended; with `resume`, all can go on from the last checkpoint.
     """
     if out is None or (data is None and not resume):
         raise ConfigError(f"`{'data' if data is None else 'out'}` is missing.", fix='train(data="data", out="run")')
@@ -119,13 +136,19 @@ def train(
         problem = f"`data` is missing, and {folder} holds no run to go on with, or none that came to its first checkpoint."
         raise ConfigError(problem, fix="name the data, and all else as for a new run")
     with contextlib.ExitStack() as training:
-        goes_on = make_way(folder, resume)  # at the door too: to read the data may take minutes
+        strategy = training.enter_context(distributed(distribute))
+        writes = strategy.extended.should_checkpoint
+        # At the door too: to read the data may take minutes.
+        goes_on = bool(told_by_chief(strategy, make_way(folder, resume) if writes else False))
         if goes_on:
             config = config_of(folder, config)
+            require_same_distribution(folder, distribute)
             if data is not None:
-                require_data(folder, data.folder if isinstance(data, Dataset) else Path(data))
-            if is_finished(folder) or not _held(folder, training):  # its data may be gone
+                require_data(folder, data.folder if isinstance(data, Dataset) else local_folder(data))
+            if is_finished(folder) or (writes and not _held(folder, training)):  # its data may be gone
                 _LOG.info("%s is finished", folder)
+                with contextlib.suppress(OSError):  # none, or a folder that may only be read
+                    (folder / LOCK).unlink()  # a run that was killed behind its end leaves it
                 return load_run(folder)
             dataset = dataset_of(folder, data)
             earlier = earlier_run(folder)
@@ -145,19 +168,32 @@ def train(
         before = None if earlier is None else _dataset_of(earlier, warm_start_data)
         train_split = _with_replay(config.training, dataset, before)
         checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
+        if served := is_served(strategy):
+            require_served(config.training)
+        require_memory(config, dataset.schema, 1 if has_workers(strategy) else strategy.num_replicas_in_sync, not served)
         keras.utils.set_random_seed(config.training.seed)
         training.enter_context(dtype_policy(config.training.precision))
-        model = build_model(config, dataset.schema)
-        environment = describe_environment(config.training, dataset)
+        with contextlib.nullcontext() if served else strategy.scope():
+            model = build_model(config, dataset.schema, is_trained=not served)
+        with strategy.scope():
+            environment = describe_environment(config.training, dataset)
+        coordinator = Coordinator(strategy, config, model, checkpoint) if served else None
+        require_same(
+            strategy,
+            {"dataset": environment["data"]["manifest_sha256"], "configuration": repr(config), "version": tfctr.__version__},
+        )
         if goes_on:
             say_other_environment(folder, environment)
         else:
             if earlier is not None and before is not None:
                 report = carry(model, earlier, new_rows or "out_of_vocabulary", before.folder)
                 environment["warm_start"] = {**report, **_name_of(earlier)}
-            _begin(model, config, dataset, folder, environment, training)
-        _fit(model, config.training, dataset, train_split, folder, console, [*callbacks, checkpoint])
-        (folder / LOCK).unlink(missing_ok=True)
+            _begin(model, config, dataset, folder if writes else None, environment, training)
+        further = [*callbacks, *([] if served else [checkpoint])]
+        _fit(coordinator or model, config.training, dataset, train_split, folder, console, further, writes)
+        if writes:
+            (folder / LOCK).unlink(missing_ok=True)
+        told_by_chief(strategy, 0)  # that all is written
     run = load_run(folder)
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
@@ -167,10 +203,7 @@ def train(
 def _held(folder: Path, training: contextlib.ExitStack) -> bool:
     """Hold a run that is to go on while it is trained; False if another process has just finished it."""
     training.enter_context(hold(folder))
-    if not is_finished(folder):
-        return True
-    (folder / LOCK).unlink()
-    return False
+    return not is_finished(folder)
 
 
 def _dataset_of(earlier: Run, data: StrPath | None) -> Dataset:
@@ -200,14 +233,16 @@ def _begin(
     model: CTRModel,
     config: Config,
     dataset: Dataset,
-    folder: Path,
+    folder: Path | None,
     environment: dict[str, Any],
     training: contextlib.ExitStack,
 ) -> None:
-    """Prepare a fresh model for its first step, make the folder of its run, and hold that while it is trained."""
+    """Prepare a fresh model for its first step, make the folder of its run, if any, and hold that while it is trained."""
     model.get_config()  # a model that no file can keep is refused now, and not after its first epoch
     if config.training.start == "click_rate" and "warm_start" not in environment:
         model.start_at(rate_of(dataset.train))
+    if folder is None:
+        return
     with atomic_folder(folder) as new:
         config.save(new / "config.yaml")
         write_json(new / "environment.json", environment)
@@ -215,15 +250,16 @@ def _begin(
 
 
 def _fit(
-    model: CTRModel,
+    model: CTRModel | Coordinator,
     settings: Training,
     dataset: Dataset,
     train: Split,
     folder: Path,
     console: rich.console.Console | None,
     further: Sequence[keras.callbacks.Callback],
+    writes: bool,
 ) -> None:
-    """Train the model, and keep each epoch in the folder of its run."""
+    """Train the model, and keep each epoch in the folder of its run, if this worker is the one that writes."""
     rows = train.rows
     batch_size = settings.batch_size
     assert isinstance(batch_size, int)  # `Config.for_rows` has chosen one
@@ -234,17 +270,20 @@ def _fit(
         settings.learning_rate_factor,
         settings.min_learning_rate,
     )
+    if not writes:
+        console = rich.console.Console(quiet=True)
     progress = Progress(rows, batch_size, schedule, console)
-    with _nothing_or_whole_epochs(folder, progress), progress:
-        progress.say(_title(model, dataset, settings))
+    with _nothing_or_whole_epochs(folder, progress) if writes else contextlib.nullcontext(), progress:
+        progress.say(_title(model.served if isinstance(model, Coordinator) else model, dataset, settings))
         model.fit(
             train.batches(batch_size, seed=settings.seed),
             validation_data=dataset.valid.batches(batch_size),
             epochs=settings.epochs,
-            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid), progress, *further],
+            callbacks=[Stopwatch(rows), schedule, RunRecorder(folder, schedule, dataset.valid, writes), progress, *further],
             verbose=0,
         )
-        _say_if_too_good(folder, dataset, progress)
+        if writes:
+            _say_if_too_good(folder, dataset, progress)
 
 
 def _say_if_too_good(folder: Path, dataset: Dataset, progress: Progress) -> None:
@@ -255,78 +294,11 @@ def _say_if_too_good(folder: Path, dataset: Dataset, progress: Progress) -> None
         write_json(folder / "metrics.json", {**metrics, "warning": warning})
 
 
-def build_model(config: Config, schema: Schema) -> CTRModel:
-    """The compiled model of a configuration. Raises `ConfigError` for a model or argument that cannot be used."""
-    settings = config.training
-    try:
-        model = models.build(config.model.name, schema, **config.model.arguments)
-    except TfctrError:
-        raise
-    except (TypeError, ValueError) as error:  # from Keras: an argument of the wrong kind
-        raise ConfigError(f"model {config.model.name}: {error}", fix="correct the arguments under `model`") from error
-    model.compile(
-        optimizer=optimizer_named(settings.optimizer, settings.learning_rate, table_l2=model.table_l2 > 0),
-        loss=settings.loss,
-        clip_norm=settings.clip_norm,
-        steps_per_execution=settings.steps_per_execution,
-    )
-    return model
-
-
-@contextlib.contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Build layers under Keras' dtype policy `name`, and put back the one before."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def describe_environment(settings: Training, dataset: Dataset) -> dict[str, Any]:
-    """What else decides a result: versions, machine, device, precision, seed, and the hash of the data."""
-    data = Path(dataset.folder).resolve()
-    processor = this_processor()
-    return {
-        "tfctr": tfctr.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "processor": processor.name,
-        "instruction_sets": processor.sets,
-        "threads": _threads(),
-        "device": device(),
-        "precision": settings.precision,
-        "seed": settings.seed,
-        "data": {"folder": str(data), "manifest_sha256": sha256(data / "manifest.json")},
-    }
-
-
-def _threads() -> int | None:
-    """How many threads share one of TensorFlow's operations: as set, else as many as this process may use processors."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return tf.config.threading.get_intra_op_parallelism_threads() or own
-
-
-def device() -> str:
-    """Where a model is trained: `"CPU"`, or on one GPU of those there are, or on as many as the `tf.distribute` strategy has.
-
-    For example `"NVIDIA H200 (1 of 8 GPUs)"`.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "CPU"
-    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
-    return f"{name} ({tf.distribute.get_strategy().num_replicas_in_sync} of {len(gpus)} GPUs)"
-
-
 def _title(model: CTRModel, dataset: Dataset, settings: Training) -> str:
     rows = f"{dataset.train.rows:,} training and {dataset.valid.rows:,} validation rows"
-    title = f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {device()} in {settings.precision}"
+    with model.distribute_strategy.scope():
+        where = device()
+    title = f"{type(model).__name__}: {model.count_params():,} parameters, {rows}, on {where} in {settings.precision}"
     return f"{title}, {_describe_optimizer(model)}"
 
 

@@ -15,14 +15,14 @@ from tfctr.data.dataset import Dataset
 from tfctr.data.earlier_ids import carried, earlier_ids
 from tfctr.data.split import Split
 from tfctr.errors import ConfigError, choose
-from tfctr.features import OUT_OF_VOCABULARY
+from tfctr.features import OUT_OF_VOCABULARY, has_vocabulary_file
 from tfctr.layers import FeatureEmbedding
 from tfctr.models import CTRModel
 from tfctr.models._base import require_model
 from tfctr.models._graph import embeddings_of
 from tfctr.models._state import arguments_of
 from tfctr.optimizers import ExactLazyAdam, LazyAdam, unwrap_loss_scaling
-from tfctr.optimizers.gradients import resource
+from tfctr.replicas import resource
 from tfctr.schema import Schema
 from tfctr.training.run import Run, load_run
 from tfctr.types import StrPath, Tensor
@@ -138,8 +138,8 @@ class _Rows:
     """From which row of an earlier table each row of a table comes."""
 
     def __init__(self, new: FeatureEmbedding, old: FeatureEmbedding, ids: Mapping[str, np.ndarray]) -> None:
-        firsts = np.cumsum([0, *(field.size for field in old.fields)])
-        own = [ids[field.feature.name] for field in new.fields]
+        firsts = np.cumsum([0, *(field.size for field in old.blocks)])
+        own = [ids[field.feature.name] for field in new.blocks]
         self.source = np.concatenate(
             [np.where(some < 0, -1, some + first) for some, first in zip(own, firsts[:-1], strict=True)]
         )
@@ -199,8 +199,8 @@ def _carry_moments(model: CTRModel, before: CTRModel, rows: Mapping[int, _Rows])
         _LOG.warning("the optimizer begins anew: it is %s, and was %s", _name(optimizer), _name(earlier))
         return False
     earlier_of = {id(weight): old for weight, old in zip(model.weights, before.weights, strict=True)}
-    kept = {id(weight): slots for weight, slots in zip(earlier._trainable_variables, _slots(earlier), strict=True)}
-    for weight, slots in zip(optimizer._trainable_variables, _slots(optimizer), strict=True):
+    kept = {id(weight): slots for weight, slots in zip(earlier._trainable_variables, slots_of(earlier), strict=True)}
+    for weight, slots in zip(optimizer._trainable_variables, slots_of(optimizer), strict=True):
         old = earlier_of[id(weight)]
         old_slots = kept.get(id(old), {})  # none of one that was frozen
         for name in slots.keys() & old_slots.keys():
@@ -228,7 +228,7 @@ def _name(optimizer: Any) -> str:
     return "none" if optimizer is None else type(optimizer).__name__
 
 
-def _slots(optimizer: Any) -> list[dict[str, keras.Variable]]:
+def slots_of(optimizer: Any) -> list[dict[str, keras.Variable]]:
     """For each trained weight, what the optimizer keeps of it: `{"_momentums": variable, ...}`."""
     weights = optimizer._trainable_variables
     others = (weights, optimizer._variables)
@@ -246,7 +246,7 @@ def _slots(optimizer: Any) -> list[dict[str, keras.Variable]]:
 def _counts(schema: Schema, earlier: Schema, ids: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
     counts = {}
     for feature, other in zip(schema.features, earlier.features, strict=True):
-        if getattr(feature, "vocabulary_sha256", None) is not None:
+        if has_vocabulary_file(feature) and feature.vocabulary_sha256 is not None:
             new = int((ids[feature.name] < 0).sum())
             carried = len(ids[feature.name]) - new - OUT_OF_VOCABULARY - 1
             known = (other.size or 0) - OUT_OF_VOCABULARY - 1
