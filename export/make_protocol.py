@@ -1,6 +1,6 @@
 """Write tfctr/serving/wire/protocol.binpb: TensorFlow Serving's messages, from an installed tensorflow-serving-api.
 
-    pip install tensorflow-serving-api==2.21.0     # in an environment of its own: it brings all of TensorFlow
+    pip install tensorflow-serving-api==2.21.0     # the extra `dev` has it
     python export/make_protocol.py tfctr/serving/wire/protocol.binpb
 
 Only maintainers need this, when TensorFlow Serving's messages change. See tfctr/serving/wire/NOTICE for what the file holds.

@@ -24,6 +24,9 @@ SCHEMA = Schema(
         Categorical("year", min_count=2),
         Categorical("rare", min_count=1000),
         Sequence("tags", max_length=2, separator=","),
+        Sequence("history", max_length=3, separator=" ", keep="last", vocabulary_of="token"),
+        Categorical("other_year", vocabulary_of="year"),
+        Categorical("other_hash", vocabulary_of="hashed"),
     ],
     label="click",
 )
@@ -40,6 +43,9 @@ TRAIN = {
     "year": [1900 + row % 25 for row in range(40)],
     "rare": ["60"] * 40,
     "tags": [["a", "60", None][: row % 4] for row in range(40)],
+    "history": [" ".join(TOKENS[row % 11 : row % 11 + row % 5]) for row in range(40)],
+    "other_year": [1920 + row % 7 for row in range(40)],
+    "other_hash": ["any"] * 40,
     "click": [row % 2 for row in range(40)],
 }
 
@@ -62,11 +68,15 @@ COLUMNS = {
     "year": st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(1890, 1930),
     "rare": texts,
     "tags": st.none() | st.lists(texts, max_size=4),
+    "history": texts | st.lists(st.sampled_from([*TOKENS, ""]), max_size=6).map(" ".join),
+    "other_year": st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(1890, 1930),
+    "other_hash": texts,
 }
 TYPES = {
     **dict.fromkeys(["scaled", "count", "edges", "quantile"], pyarrow.float64()),
-    **dict.fromkeys(["token", "genres", "hashed", "dashed", "hashes", "rare"], pyarrow.string()),
-    **{"year": pyarrow.int64(), "tags": pyarrow.list_(pyarrow.string()), "click": pyarrow.int8()},
+    **dict.fromkeys(["token", "genres", "hashed", "dashed", "hashes", "rare", "history", "other_hash"], pyarrow.string()),
+    **dict.fromkeys(["year", "other_year"], pyarrow.int64()),
+    **{"tags": pyarrow.list_(pyarrow.string()), "click": pyarrow.int8()},
 }
 
 

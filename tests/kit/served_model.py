@@ -1,6 +1,8 @@
 """A model that tfctr exported with every signature, served by a process of its own, and raw calls to it."""
 
 import contextlib
+import json
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import tfctr
 from kit.randomized import randomize
 from kit.saved_models import texts
 from tfctr.models import MODELS
+from tfctr.schema import Schema
 from tfctr.serving.exporting.tf_examples import make_tf_examples
 from tfctr.serving.wire import protocol
 
@@ -38,15 +41,16 @@ IDS = np.arange(21, dtype=np.int32).reshape(3, 7)
 _SERVE = """
 import sys
 from tfctr.serving.runtime.stand_in import serve
-serve(sys.argv[1], port=0, poll_seconds=0.1, stand_in=True, ready=lambda server: print(server.target, flush=True))
+ready = lambda server: print(server.target, server.rest_url, flush=True)
+serve(sys.argv[1], port=0, rest_port=0, poll_seconds=0.1, stand_in=True, ready=ready)
 """
 
 
 class Server:
-    """A server process: its `target`, its `process`, the model's `base`, and `examples` of the rows of `COLUMNS`."""
+    """A server process: its `target` and `rest_url`, its `process`, the model's `base`, and `examples` of `COLUMNS`' rows."""
 
-    def __init__(self, target, process, base, examples):
-        self.target, self.process, self.base, self.examples = target, process, base, examples
+    def __init__(self, target, rest_url, process, base, examples):
+        self.target, self.rest_url, self.process, self.base, self.examples = target, rest_url, process, base, examples
         self.channel = grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)])
 
     def start(self, method, data):
@@ -106,10 +110,10 @@ def serialized(message):
 
 @contextlib.contextmanager
 def serving(base):
-    """A server process for the versions under `base`: its target, and the process."""
+    """A server process for the versions under `base`: its target, its address in REST, and the process."""
     with subprocess.Popen([sys.executable, "-c", _SERVE, str(base)], stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield process.stdout.readline().strip(), process
+            yield *process.stdout.readline().split(), process
         finally:
             process.kill()
 
@@ -118,15 +122,23 @@ def serving(base):
 def live_server(tiny_schema, tmp_path_factory):
     """A `Server` that answers all `good_requests`."""
     base = tmp_path_factory.mktemp("served_model") / "ctr"
-    model = randomize(MODELS["DeepFM"](tiny_schema), scale=0.1)
+    model = randomize(MODELS["DeepFM"](_trained(tiny_schema, base.with_name("schema"))), scale=0.1)
     tfctr.serving.export(model, base, candidates=CANDIDATES, optional=OPTIONAL)
     columns = {name: column.tolist() for name, column in COLUMNS.items()}
     examples = [_example(text) for text in make_tf_examples(tiny_schema, columns)]
-    with serving(base) as (target, process):
-        server = Server(target, process, base, examples)
+    with serving(base) as (target, rest_url, process):
+        server = Server(target, rest_url, process, base, examples)
         with server.channel:
             server.call(*server.good_requests()[-1])  # gives version 1 its label
             yield server
+
+
+def _trained(schema, folder):
+    """The schema in a folder of its own, whose manifest says what is unseen in training: then there is `unseen`."""
+    shutil.copytree(schema.folder, folder)
+    training = {name: {"unseen": 0.25} for name in ("user", "item", "genres")}
+    (folder / "manifest.json").write_text(json.dumps({"training": training}), encoding="utf-8")
+    return Schema.load(folder / "schema.json")
 
 
 def _example(text):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfctr.serving.exporting.exporter import export as export
     from tfctr.serving.exporting.options import ExportOptions as ExportOptions
     from tfctr.serving.exporting.raw_features import RawFeatures as RawFeatures
+    from tfctr.serving.exporting.retriever_export import export_retriever as export_retriever
     from tfctr.serving.publishing.clicks import read_clicks as read_clicks
     from tfctr.serving.publishing.comparison import Bounds as Bounds
     from tfctr.serving.publishing.configuration import Batching as Batching
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "export": "exporting.exporter",
     "ExportOptions": "exporting.options",
+    "export_retriever": "exporting.retriever_export",
     "fit_calibration": "exporting.calibration",
     "compress_tables": "exporting.compression",
     "RawFeatures": "exporting.raw_features",

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kit.at_length import at_length
+from kit.every_model import made
 from kit.parity_table import COLUMNS, SCHEMA, TRAIN, table
 from kit.saved_models import client_of
 from kit.served_rows import spread
@@ -35,10 +36,10 @@ def drawn(tmp_path_factory):
     return columns, tfctr.prepare(SCHEMA, train=table(TRAIN), test=test, out=tmp_path_factory.mktemp("drawn") / "data")
 
 
-@pytest.mark.parametrize("name", at_length(sorted(MODELS), "TF4CTR", then=["CETN", "AFN", "AutoInt", "FiGNN"]))
+@pytest.mark.parametrize("name", at_length(sorted(MODELS), "TF4CTR", then=["CETN", "AFN", "AutoInt", "DIN", "FiGNN"]))
 def test_raw_rows_are_served_as_they_are_predicted(name, drawn, tmp_path):
     columns, dataset = drawn
-    model = spread(MODELS[name](dataset.schema), scale=0.3)
+    model = spread(made(name, dataset.schema), scale=0.3)
     tfctr.serving.export(model, tmp_path / "ctr")  # the strict check of every model, too
     with LocalServer(tmp_path / "ctr", port=0) as server:
 

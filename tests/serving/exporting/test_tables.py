@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kit.at_length import at_length
-from kit.every_model import OF_EACH_KIND
+from kit.every_model import OF_EACH_KIND, made
 from kit.served_rows import golden_of, mixed, spread, usual_rows
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -205,7 +205,7 @@ def test_a_model_with_a_narrow_table(tiny_schema, valid, tmp_path):
 
 @pytest.mark.parametrize(("name", "form"), at_length(EVERY_FORM, then=[pair for pair in EVERY_FORM if pair[0] in OF_EACH_KIND]))
 def test_every_model_reads_the_stored_numbers(name, form, tiny_schema, valid):
-    model = spread(MODELS[name](tiny_schema))
+    model = spread(made(name, tiny_schema))
     tables = compress_tables(model, valid, form, max_difference=0.2, max_auc_drop=1)
     ids = tf.constant(valid.ids[:64])
     expected = tables_module._scorer(compressed_copy(model, form))(ids).numpy()

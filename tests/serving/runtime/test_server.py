@@ -109,7 +109,7 @@ KEPT = 12
 @pytest.mark.parametrize("text", [pytest.param(2**24, id="16 MiB"), pytest.param(2**26, id="64 MiB", marks=pytest.mark.slow)])
 def test_large_requests_are_answered_and_leave_no_memory_behind(text, base, monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # or each thread would keep some of what it has freed
-    with serving(base) as (target, process), grpc.insecure_channel(target) as channel:
+    with serving(base) as (target, _, process), grpc.insecure_channel(target) as channel:
         predict = predict_over(channel)
         small, large = request(), request(users=["x" * text], prices=[0.0])
         golden, held = predict(small), resident(process.pid)
@@ -193,9 +193,10 @@ def test_serve_prefers_tensorflow_serving(base, tmp_path):
     command = [sys.executable, "-c", SERVE, str(base), "8511"]
     said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout.splitlines()
     assert "listens on every interface" in said[0]
-    command[2] = SERVE.replace("int(sys.argv[2])", "int(sys.argv[2]), labels={'stable': 1}")
-    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert f"ConfigError: `labels` is for the stand-in, and {program} would take its place." in refused.stderr
+    for option, value in (("labels", {"stable": 1}), ("rest_port", 0)):
+        command[2] = SERVE.replace("int(sys.argv[2])", f"int(sys.argv[2]), {option}={value}")
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert f"ConfigError: `{option}` is for the stand-in, and {program} would take its place." in refused.stderr
     assert said[1:] == tensorflow_serving_command(program, base, 8511)[1:]
     assert said[1:4] == ["--port=8511", "--model_name=frappe", f"--model_base_path={base}"]
     with pytest.raises(ConfigError, match="`port` is 0"):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tfctr.errors import ConfigError
 from tfctr.serving.client.base import BaseClient
-from tfctr.serving.client.outcomes import Answer, Metadata, Shares
+from tfctr.serving.client.outcomes import Answer, Metadata, Recommendations, Shares
 from tfctr.serving.client.refusals import closed
 from tfctr.serving.wire.types import Message, Rows
 from tfctr.types import StrPath
@@ -55,6 +55,10 @@ class AsyncPredictionClient(BaseClient):
     async def rank(self, user: Rows, candidates: Rows) -> NDArray[np.float32]:
         """As `PredictionClient.rank`."""
         return await self._asked(self._rank, user, candidates)
+
+    async def recommend(self, user: Rows, k: int = 10) -> Recommendations:
+        """As `PredictionClient.recommend`."""
+        return await self._asked(self._recommend, user, k)
 
     async def answer(self, rows: Rows, signature: str | None = None) -> Answer:
         """As `PredictionClient.answer`."""

@@ -15,10 +15,10 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from tfctr.errors import ConfigError, DataError, StorageError, choose, require_count, require_positive
+from tfctr.errors import ConfigError, DataError, StorageError, choose, require, require_count, require_positive
 from tfctr.serving.client.connection import Connection
 from tfctr.serving.client.options import require_manner, require_model
-from tfctr.serving.client.outcomes import Answer, Metadata, Request
+from tfctr.serving.client.outcomes import Answer, Metadata, Recommendations, Request
 from tfctr.serving.client.refusals import NotFound, closed, explained
 from tfctr.serving.client.row_files import read_rows
 from tfctr.serving.client.unseen import AsksUnseen
@@ -159,6 +159,18 @@ class BaseClient(AsksUnseen):
         columns = await self._read_rows(candidates, own, optional)
         probabilities, _ = await self._probabilities("rank", signature, columns, protocol.pack(user))
         return probabilities
+
+    async def _recommend(self, user: Rows, k: int) -> Recommendations:
+        require_count("k", k)
+        signature = await self._signature("recommend")
+        user = [user] if isinstance(user, Mapping) else user
+        columns = await self._user(user, described(signature.inputs), self._optional(signature))
+        answer = await self._all_outputs("recommend", columns)
+        items, probabilities = (answer.outputs[name][0] for name in ("item", "probability"))
+        fix = f"ask for at most {len(items)}, or export with more: `retrieved`"
+        require(k <= len(items), f"`k` is {k}, and the model retrieves {len(items)} items.", fix=fix)
+        self._require_probabilities(probabilities, "probability")
+        return Recommendations([item.decode() for item in items[:k]], probabilities[:k], answer.version)
 
     async def _columns(self, rows: Rows, signature: Message) -> dict[str, Column]:
         return await self._read_rows(rows, described(signature.inputs), self._optional(signature))

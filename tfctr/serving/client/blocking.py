@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfctr.serving.client.base import BaseClient, finished
-from tfctr.serving.client.outcomes import Answer, Metadata, Shares
+from tfctr.serving.client.outcomes import Answer, Metadata, Recommendations, Shares
 from tfctr.serving.client.refusals import closed
 from tfctr.serving.wire.types import Message, Rows
 from tfctr.types import StrPath
@@ -120,6 +120,24 @@ class PredictionClient(BaseClient):
         ...     candidates.iloc[(-client.rank({"user": "60"}, candidates)).argsort()]
         """
         return finished(self._asked(self._rank, user, candidates))
+
+    def recommend(self, user: Rows, k: int = 10) -> Recommendations:
+        """The K items that one user clicks on most probably, among all, by the signature `recommend`.
+
+        The model's retriever finds the candidates, and the model ranks them, in one request.
+
+        Args:
+            user: one row as a dict, `{"user": "60"}`, or a table of one row, with all that is not the item's.
+            k: at most as many as the model was exported to retrieve.
+
+        Returns:
+            `Recommendations(items, probabilities, version)`, the most probable item first.
+
+        >>> with PredictionClient("localhost:8500", model="frappe") as client:  # doctest: +SKIP
+        ...     client.recommend({"user": "60", "city": "Köln"}, k=3).items
+        ['item 7', 'item 21', 'item 4']
+        """
+        return finished(self._asked(self._recommend, user, k))
 
     def answer(self, rows: Rows, signature: str | None = None) -> Answer:
         """All outputs of a signature, not only the probability.

@@ -23,6 +23,15 @@ class Answer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recommendations:
+    """The best items for one user, the most probable click first, and the version that gave them; None if it does not say."""
+
+    items: list[str]
+    probabilities: np.ndarray
+    version: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """One request that has ended, for `observe`: its method ("Predict"), its gRPC code ("OK"), and how long it took."""
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 import tfctr
+from tfctr.data.dataset import fit_folder
 from tfctr.data.shares import told_shares
 from tfctr.errors import DataError, ExportError
 from tfctr.models._base import CTRModel, require_model
@@ -21,7 +22,7 @@ from tfctr.serving.exporting.check import check_saved_model
 from tfctr.serving.exporting.compression import CompressedTables, reading
 from tfctr.serving.exporting.golden import Golden, RawColumns, golden_rows, write_golden
 from tfctr.serving.exporting.options import ExportOptions, chosen_options
-from tfctr.serving.exporting.signatures import ServedGraph
+from tfctr.serving.exporting.signatures import ServedGraph, golden_token_rules
 from tfctr.serving.runtime.saved_model import SavedModel
 from tfctr.serving.runtime.warmup import MOST_ROWS, write_warmup
 from tfctr.serving.store.folders import add_version, require_place
@@ -45,6 +46,7 @@ def export(
     | `serving_default` | each feature by its name, `(batch,)`: text, "" if missing; float64, NaN if missing | `probability` |
     | `ids` | `ids`, `(batch, schema.width)` int32, as prepared; what a feature lacks is out of vocabulary | `probability` |
     | `rank` | the `candidates` as `(rows,)`, all other features, the context, as `(1,)` | `probability`, `(rows,)` |
+    | `recommend` | the features of the user, `(1,)` | `item`, `probability`, `score`: `(1, retrieved)`, the best first |
     | `classify` | `inputs`: tf.Example messages, see `parse_tf_examples` | `classes`, `scores`, `(batch, 2)`: no click, click |
     | `regress` | the same | `outputs`, the probability |
     | `explain` | as `serving_default` | `probability`, and what `Explanation` has |
@@ -97,18 +99,43 @@ def export(
             graph = ServedGraph(model, schema, options)
             golden = list(_golden(graph, options))
         card = {**_model_card(model, options), **_served(graph, options)}
+        return publish_graph(folder, graph.write, schema, card, golden, check)
 
-        def build(version: Path) -> None:
-            graph.write(version)
-            (version / _EXTRA).mkdir()
-            schema.save(version / _EXTRA / "schema.json")
-            write_json(version / _EXTRA / "model_card.json", card)
-            write_golden(version / _EXTRA / "golden.json", golden, model=folder.name)
-            write_warmup(version, golden, model=folder.name)
-            if check:
-                check_saved_model(version)
 
-        return add_version(folder, build)
+def publish_graph(
+    folder: Path, write: Callable[[Path], None], schema: Schema, card: Mapping[str, Any], golden: list[Golden], check: bool
+) -> Path:
+    """Publish what `write` writes as the next version of `folder`, with its schema, its card and its golden rows.
+
+    Raises:
+        StorageError: `folder` cannot be written.
+        ExportError: the strict check has found another answer than a golden one. Nothing is published.
+    """
+
+    def build(version: Path) -> None:
+        write(version)
+        (version / _EXTRA).mkdir()
+        schema.save(version / _EXTRA / "schema.json")
+        write_json(version / _EXTRA / "model_card.json", card)
+        write_golden(version / _EXTRA / "golden.json", golden, model=folder.name)
+        write_warmup(version, golden, model=folder.name)
+        if check:
+            check_saved_model(version)
+
+    return add_version(folder, build)
+
+
+def made_now() -> dict[str, Any]:
+    """When, and with which versions: for a model card."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "tfctr": tfctr.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "python": platform.python_version(),
+        },
+    }
 
 
 def unseen_of(version: StrPath, schema: Schema, examples: Any) -> dict[str, Any] | None:
@@ -139,7 +166,7 @@ def _golden(graph: ServedGraph, options: ExportOptions) -> Iterator[Golden]:
     yield from graph.golden(rows, (1, 3, MOST_ROWS))
     yield from graph.golden_without_optional(rows)
     yield graph.foreign_ids()
-    yield graph.golden_token_rules()
+    yield golden_token_rules(graph.schema)
     _require_close(graph, rows, "golden row", options.tables)
     if options.examples is not None:
         columns = raw_columns(graph.schema, options.examples)
@@ -170,8 +197,9 @@ def _schema_of(model: CTRModel, vocabularies: StrPath | None) -> Schema:
     require_model(model)
     schema = model.schema
     if vocabularies is not None:
-        _require_same_fit(schema, Path(vocabularies))
-        schema = dataclasses.replace(schema, folder=str(vocabularies))
+        folder = fit_folder(vocabularies)
+        _require_same_fit(schema, folder)
+        schema = dataclasses.replace(schema, folder=str(folder))
     return schema
 
 
@@ -194,13 +222,7 @@ def _model_card(model: CTRModel, options: ExportOptions) -> dict[str, Any]:
         "precision": _precision(model),
         "parameters": model.count_params(),
         "metrics": options.metrics,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "tfctr": tfctr.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
+        **made_now(),
         "origin": options.origin,
     }
 
@@ -211,6 +233,7 @@ def _served(graph: ServedGraph, options: ExportOptions) -> dict[str, Any]:
         "signatures": sorted(graph.endpoints),
         "candidates": list(graph.candidates or ()),
         "optional": list(graph.raw.optional),
+        "retrieved": graph.retriever and graph.retriever.retrieved,
         "calibration": None if graph.calibration is None else graph.calibration.describe(),
         "negatives_kept": options.negatives_kept,
         "tables": None if options.tables is None else options.tables.describe(),

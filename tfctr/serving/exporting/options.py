@@ -7,7 +7,8 @@ import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tfctr.errors import ConfigError, require, require_one_of
+from tfctr.errors import ConfigError, require, require_count, require_one_of
+from tfctr.retrieval.retriever import Retriever
 from tfctr.serving.exporting.calibration import Calibration, all_negatives
 from tfctr.serving.exporting.compression import CompressedTables
 from tfctr.types import StrPath
@@ -20,7 +21,7 @@ class ExportOptions:
     """What goes into a version, and how it answers.
 
     Args:
-        vocabularies: the folder of the prepared dataset, if it is no longer where the model was trained.
+        vocabularies: the folder or URL of the prepared dataset, if it is no longer where the model was trained.
         metrics: `{name: number}` for the model card; None, or a number that is not finite, is what is not defined.
         examples: up to 10,000 raw rows, in any form that `PredictionClient` takes, that join the golden rows of
             `serving_default`; the first 64 those of the other signatures, too. They stand in the version, for all who may read
@@ -34,6 +35,9 @@ class ExportOptions:
             probabilities are for all rows: `p / (p + (1 - p) / negatives_kept)`.
         tables: made by `compress_tables`; None stores the model's own, in float32. All signatures read them, so that golden
             answers are those of the model with these tables.
+        retriever: a `tfctr.retrieval.Retriever` of the same dataset: adds `recommend`, and `retrieve`, `user_vector` and
+            `item_vector` of `export_retriever`. Its item's features are the `candidates`.
+        retrieved: how many items it retrieves for a user, all of which the model then ranks.
         without: which of the signatures `explain` and `embedding` the version does not have: they tell more of the model than
             probabilities do.
         origin: plain data that say where the model comes from, for the model card: `run.origin`.
@@ -54,6 +58,8 @@ class ExportOptions:
     calibration: Calibration | None = None
     negatives_kept: float = 1.0
     tables: CompressedTables | None = None
+    retriever: Retriever | None = None
+    retrieved: int = 100
     without: Collection[str] = ()
     origin: Mapping[str, Any] | None = None
 
@@ -64,6 +70,19 @@ class ExportOptions:
         for name in self.without:
             require_one_of(SPARED, name, "signature to leave out")
         all_negatives(self.calibration, self.negatives_kept)
+        is_one = self.retriever is None or isinstance(self.retriever, Retriever)
+        require(is_one, f"`retriever` is {reprlib.repr(self.retriever)}.", fix="give one: `load_retriever(FOLDER)`")
+        require_count("retrieved", self.retrieved)
+        self._name_candidates()
+
+    def _name_candidates(self) -> None:
+        """The item's features of the retriever are the candidates; others are refused."""
+        if self.retriever is not None:
+            features = self.retriever.items.features
+            named = features if self.candidates is None else tuple(self.candidates)
+            problem = f"`candidates` is {list(named)}, and the retriever's items have {list(features)}."
+            require(sorted(named) == sorted(features), problem, fix="leave out `candidates`")
+            object.__setattr__(self, "candidates", named)
 
     @property
     def served_calibration(self) -> Calibration | None:

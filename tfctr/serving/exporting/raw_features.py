@@ -7,7 +7,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfctr.errors import ConfigError, StorageError, require_one_of
-from tfctr.features import FIRST_KNOWN, MISSING, OUT_OF_VOCABULARY, PADDING, SMALLEST_NORMAL, Numeric, Sequence, TokenFeature
+from tfctr.features import (
+    FIRST_KNOWN,
+    MISSING,
+    OUT_OF_VOCABULARY,
+    PADDING,
+    SMALLEST_NORMAL,
+    Numeric,
+    Sequence,
+    TokenFeature,
+    has_vocabulary_file,
+)
 from tfctr.schema import Schema
 from tfctr.serving.exporting.token_graph import canonical, has_form, is_canonical, read_written_lists
 from tfctr.storage import sha256
@@ -57,7 +67,7 @@ class RawFeatures(tf.Module):
         self.lookups = {}
         for field in schema.fields:
             feature = field.feature
-            if not isinstance(feature, Numeric) and feature.hash_buckets is None:
+            if has_vocabulary_file(feature):
                 file = _Vocabulary(schema, feature, field.size)
                 if field.size > FIRST_KNOWN:  # TensorFlow refuses an empty file
                     self.lookups[feature.name] = tf.lookup.StaticHashTable(file, _UNKNOWN)
@@ -91,6 +101,17 @@ class RawFeatures(tf.Module):
             self._ids(side, [field for field in self.schema.fields if field.feature.name in side]) for side in (context, items)
         )
         return _in_order(tf.concat([tf.tile(one, [tf.shape(many)[0], 1]), many], axis=1), left + right)
+
+    def part(self, columns: Mapping[str, Tensor], features: Collection[str]) -> Tensor:
+        """The ids of some features, at least one of them required, and 0 in the columns of all others.
+
+        Shapes:
+            `{name: (batch,)}` of these features `-> (batch, schema.width)` int32
+        """
+        columns = self._of_equal_length({name: columns[name] for name in self.signature if name in features})
+        ids, place = self._ids(columns, [field for field in self.schema.fields if field.feature.name in features])
+        others = [column for column in range(self.schema.width) if column not in place]
+        return _in_order(tf.pad(ids, [[0, 0], [0, len(others)]]), place + others)
 
     def _of_equal_length(self, columns, rows=None):
         """The columns, once all are known to have one length; those that may be empty, and are, as missing in every row."""
@@ -154,8 +175,8 @@ class RawFeatures(tf.Module):
     def _positions(self, feature, tokens):
         if feature.hash_buckets is not None:
             return tf.strings.to_hash_bucket_fast(tokens, feature.hash_buckets)
-        if feature.name in self.lookups:
-            return self.lookups[feature.name].lookup(tokens)
+        if feature.owner in self.lookups:
+            return self.lookups[feature.owner].lookup(tokens)
         return tf.fill(tf.shape(tokens), _UNKNOWN)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -16,12 +16,14 @@ from tfctr.serving.exporting.explanation import Explanation
 from tfctr.serving.exporting.golden import Golden, RawColumns
 from tfctr.serving.exporting.options import SPARED, ExportOptions
 from tfctr.serving.exporting.raw_features import MISSING_VALUES, RawFeatures, in_range, some_features
+from tfctr.serving.exporting.retrieving import ServedRetriever
 from tfctr.serving.exporting.tf_examples import make_tf_examples, parse_tf_examples
 from tfctr.serving.exporting.unseen import UnseenTokens
 from tfctr.serving.wire import token_rules
 from tfctr.types import StrPath
 
 _CLASSES = ("0", "1")  # no click, click
+Endpoints: TypeAlias = dict[str, tuple[Callable[..., Any], list[Any]]]  # signature -> (function, its input specs)
 _CONTEXTS = 2  # golden requests of `rank` for each batch, one for each context
 
 
@@ -51,6 +53,10 @@ class ServedGraph:
         if self.candidates is not None and set(self.candidates) <= set(self.raw.optional):
             fix = "name a feature that every request has: it tells how many candidates there are"
             raise ConfigError(f"`candidates` is {list(self.candidates)}: none of them is required.", fix=fix)
+        self.retriever = None
+        if options.retriever is not None:
+            schema.require_fit(options.retriever.schema.digest, "the retriever", "train it on the dataset of the model")
+            self.retriever = ServedRetriever(options.retriever, self.raw, options.retrieved)
         self.explanation, self.unseen = Explanation(model), UnseenTokens(schema)
         self._ids_spec = tf.TensorSpec((None, schema.width), tf.int32, name="ids")
         # Signatures share these, so that each is traced and written once. Not called by `golden`: they must know no device.
@@ -65,18 +71,10 @@ class ServedGraph:
 
     def write(self, folder: StrPath) -> None:
         """Write the SavedModel: of the model's variables, those that a signature reads. Raises `StorageError` if it cannot."""
-        archive: Any = keras.export.ExportArchive()
-        archive.track(self.raw)
-        for name, (function, specs) in self.endpoints.items():
-            archive.add_endpoint(name, function, input_signature=specs)
-        try:
-            archive.write_out(folder, verbose=False)
-        except tf.errors.OpError as error:
-            fix = "check the path, its permissions and the space on its disk"
-            raise StorageError(f"cannot write {folder}: {error.message.rpartition('; ')[2]}.", fix=fix) from error
+        write_saved_model(folder, self.endpoints, [self.raw, *([self.retriever] if self.retriever else [])])
 
     @property
-    def endpoints(self) -> dict[str, tuple[Callable[..., Any], list[Any]]]:
+    def endpoints(self) -> Endpoints:
         """Signature -> (function, its input specs)."""
         columns = self._column_specs(self.raw.signature)
         examples = [tf.TensorSpec((None,), tf.string, name="inputs")]
@@ -85,7 +83,7 @@ class ServedGraph:
             "ids": (self._from_ids, [self._ids_spec]),
             "classify": (self._from_examples(_as_classes), examples),
             "regress": (self._from_examples(_as_outputs), examples),
-            token_rules.SIGNATURE: (self._token_rules, [tf.TensorSpec((None,), tf.int32, name=token_rules.INPUT)]),
+            **token_rules_endpoint(self.schema),
         }
         answers = {"explain": self._explain, "embedding": self._embed}
         endpoints |= {name: (self._from_columns(answers[name]), columns) for name in self.spared}
@@ -95,6 +93,11 @@ class ServedGraph:
             context = {name: tf.TensorSpec((1,), spec.dtype, name=name) for name, spec in self.raw.signature.items()}
             items = {name: self.raw.signature[name] for name in (*self.candidates, *self.raw.optional)}
             endpoints["rank"] = (self._rank(self.candidates), self._column_specs(context | items))
+        if self.retriever is not None:
+            endpoints |= {
+                **self.retriever.endpoints,
+                "recommend": (self._recommend(self.retriever), self.retriever.specs(rows=1)),
+            }
         return endpoints
 
     def golden(self, columns: RawColumns, sizes: Iterable[int]) -> Iterator[Golden]:
@@ -111,6 +114,9 @@ class ServedGraph:
                 yield _batch("unseen", inputs, _arrays(self.unseen(tf.constant(ids))))
             yield from self._golden_examples(inputs)
             yield from self._golden_ranks(inputs)
+            if self.retriever is not None:
+                yield from self.retriever.golden(inputs)
+                yield from self._golden_recommendations(self.retriever, inputs)
 
     def golden_probabilities(self, inputs: RawColumns) -> Golden:
         """A request for `serving_default`, with its answers."""
@@ -127,11 +133,6 @@ class ServedGraph:
         """A request with ids that belong to no feature, or to another one."""
         ids = np.array([[number] * self.schema.width for number in (-1, 0, self.schema.table_rows, 2**31 - 1)], np.int32)
         return _batch("ids", {"ids": ids}, self.predicted(in_range(self.schema, ids).numpy()))
-
-    def golden_token_rules(self, rows: int = 2) -> Golden:
-        """A request for what clients must know of tokens."""
-        texts = np.array([token_rules.written_rules(self.schema).encode()] * rows, object)
-        return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
 
     def predicted(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """What `model.predict` gives for `ids` at this batch size, calibrated, except for what is not a number."""
@@ -158,6 +159,17 @@ class ServedGraph:
             columns = {name: c if name in self.candidates else c[context : context + 1] for name, c in inputs.items()}
             tiled = {name: c if name in self.candidates else np.repeat(c, rows) for name, c in columns.items()}
             yield _batch("rank", columns, self.predicted(self.raw(tiled).numpy()))
+
+    def _golden_recommendations(self, retriever, inputs):
+        """The first rows as users: what `predict` gives for the items that are retrieved, the most probable first."""
+        for row in range(min(len(next(iter(inputs.values()))), _CONTEXTS)):
+            columns = {name: inputs[name][row : row + 1] for name in retriever.context}
+            ids = retriever.user_ids(columns).numpy()
+            best = retriever.computed("best", ids)
+            ranked = {**best, **self.predicted(ids + retriever.items.numpy()[best["place"][0]])}
+            order = np.argsort(-ranked["probability"], kind="stable")
+            answers = {name: np.reshape(ranked[name], -1)[None, order] for name in ("item", "probability", "score")}
+            yield _batch("recommend", columns, answers)
 
     def _computed(self, name, ids):
         # Not by a call of the function itself: TensorFlow would count the traces of several models as of one, and warn.
@@ -192,12 +204,27 @@ class ServedGraph:
 
         def endpoint(required, optional=self._absent):
             ids = self.raw.rank({**required, **optional}, candidates)
-            with contextlib.ExitStack() as stack:
-                for embedding in self.model.embeddings:
-                    stack.enter_context(embedding.sharing(context))
-                return self._answer(ids)
+            return self._ranked(ids, context)
 
         return endpoint
+
+    def _recommend(self, retriever):
+        def endpoint(required, optional=retriever.absent):
+            ids = retriever.user_ids({**required, **optional})  # (1, width), 0 in the columns of the item
+            best = retriever.best(ids)  # (1, retrieved)
+            probability = self._ranked(ids + tf.gather(retriever.items, best["place"][0]), retriever.context)["probability"]
+            probability, order = tf.math.top_k(probability, k=retriever.retrieved)  # (retrieved,)
+            found = {name: tf.gather(best[name], order, axis=1) for name in ("item", "score")}
+            return {"probability": probability[None], **found}
+
+        return endpoint
+
+    def _ranked(self, ids, context):
+        """The answer to rows that have all features in `context` in common."""
+        with contextlib.ExitStack() as stack:
+            for embedding in self.model.embeddings:
+                stack.enter_context(embedding.sharing(context))
+            return self._answer(ids)
 
     def _from_ids(self, ids):
         return self._probability(in_range(self.schema, tf.ensure_shape(ids, self._ids_spec.shape)))
@@ -207,10 +234,6 @@ class ServedGraph:
             return form(self._probability(self._encode(parse_tf_examples(self.schema, inputs)))["probability"])
 
         return endpoint
-
-    def _token_rules(self, rows):
-        rows = tf.shape(tf.ensure_shape(rows, (None,)))
-        return {token_rules.OUTPUT: tf.fill(rows, token_rules.written_rules(self.schema))}
 
     # from ids to answers
 
@@ -230,9 +253,38 @@ class ServedGraph:
         return {**self._answer(ids), **self.explanation(ids)}
 
     def _embed(self, ids):
-        tables = [embedding(ids) for embedding in self.model.embeddings]  # (batch, fields, dim) each
+        tables = keras.tree.flatten([embedding(ids) for embedding in self.model.embeddings])  # (batch, fields, dim) each
         flat = [tf.reshape(tf.cast(fields, tf.float32), (-1, fields.shape[1] * fields.shape[2])) for fields in tables]
         return {"embedding": tf.concat(flat, axis=1)}
+
+
+def write_saved_model(folder: StrPath, endpoints: Endpoints, tracked: Iterable[Any]) -> None:
+    """Write a SavedModel of these endpoints, and of what they need of `tracked`. Raises `StorageError` if it cannot."""
+    archive: Any = keras.export.ExportArchive()
+    for resource in tracked:
+        archive.track(resource)
+    for name, (function, specs) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=specs)
+    try:
+        archive.write_out(folder, verbose=False)
+    except tf.errors.OpError as error:
+        fix = "check the path, its permissions and the space on its disk"
+        raise StorageError(f"cannot write {folder}: {error.message.rpartition('; ')[2]}.", fix=fix) from error
+
+
+def token_rules_endpoint(schema: Schema) -> Endpoints:
+    """The signature that tells clients what they must know of tokens."""
+
+    def endpoint(rows):
+        return {token_rules.OUTPUT: tf.fill(tf.shape(tf.ensure_shape(rows, (None,))), token_rules.written_rules(schema))}
+
+    return {token_rules.SIGNATURE: (endpoint, [tf.TensorSpec((None,), tf.int32, name=token_rules.INPUT)])}
+
+
+def golden_token_rules(schema: Schema, rows: int = 2) -> Golden:
+    """A request for it, with the answer."""
+    texts = np.array([token_rules.written_rules(schema).encode()] * rows, object)
+    return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
 
 
 def _as_classes(click):

@@ -148,7 +148,7 @@ def _handler(respond: Callable[[Message], Message], request_type: type[Any]) -> 
         try:
             return respond(_parsed(request_type, data))
         except StatusError as error:
-            context.abort(_CODES[error.code], _shortened(error.problem))
+            context.abort(_CODES[error.code], shortened(error.problem))
         except MemoryError:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The request needs more memory than there is")
 
@@ -167,7 +167,8 @@ def _parsed(request_type: type[Any], data: bytes) -> Message:
         raise StatusError(Code.INTERNAL, f"the bytes are no {request_type.DESCRIPTOR.name}") from error
 
 
-def _shortened(message: str) -> str:
+def shortened(message: str) -> str:
+    """A message that says no more than fits into a header."""
     return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}...TRUNCATED"
 
 

@@ -1,10 +1,10 @@
-"""A local stand-in for TensorFlow Serving, not TensorFlow Serving: its gRPC calls over loopback.
+"""A local stand-in for TensorFlow Serving, not TensorFlow Serving: its gRPC calls over loopback, and its REST if asked for.
 
 For trying an exported model, and for tests, where the real server cannot be installed. Models run in TensorFlow's C API by the
 strict loader. What is here follows TensorFlow Serving's rules and words: a base path with numbered versions, polled; the
 highest is served; a new one is loaded, and its warm-up records replayed, before the old one goes; one that fails to load leaves
 the old one in place and is not tried again. Predict, Classify, Regress, MultiInference, metadata, status and a new config
-(policy and labels) are answered; see `methods`, `example_methods` and `served_model`. What is not here: several models, REST,
+(policy and labels) are answered; see `methods`, `example_methods`, `served_model` and `rest`. What is not here: several models,
 batching, monitoring, warm-up by MultiInference; and a deadline that passes while a model runs does not stop it.
 """
 
@@ -13,17 +13,20 @@ import logging
 import os
 import shutil
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import grpc
 
 from tfctr.errors import ConfigError, StorageError, require_count, require_positive
 from tfctr.serving.runtime.flags import CAREFUL_FLAGS
 from tfctr.serving.runtime.methods import Requests
+from tfctr.serving.runtime.rest import Rest, RestServer
 from tfctr.serving.runtime.saved_model import StatusError, disable_xla
 from tfctr.serving.runtime.served_model import ServedModel
 from tfctr.serving.store.folders import latest, version_folder
@@ -48,6 +51,7 @@ def serve(
     certificate: StrPath | None = None,
     key: StrPath | None = None,
     root_certificates: StrPath | None = None,
+    rest_port: int | None = None,
 ) -> None:
     """Serve the highest version under `folder` until SIGINT or SIGTERM.
 
@@ -62,16 +66,16 @@ def serve(
         poll_seconds: how often to look for a new version.
         stand_in: never run `tensorflow_model_server`.
         ready: called with the `LocalServer` as soon as it answers.
-        versions, labels, certificate, key, root_certificates: as for `LocalServer` (the stand-in only).
+        versions, labels, certificate, key, root_certificates, rest_port: as for `LocalServer` (the stand-in only).
 
     Raises:
         ConfigError: an argument cannot be used.
         StorageError: no version under `folder`, one that cannot be loaded, or a port that is taken.
     """
     folder = _base_path(folder)
-    _require_numbers(port, poll_seconds)
+    _require_numbers(port, poll_seconds, rest_port)
     pem = {"certificate": certificate, "key": key, "root_certificates": root_certificates}
-    options: dict[str, Any] = {"versions": versions, "labels": labels, **pem}
+    options: dict[str, Any] = {"versions": versions, "labels": labels, "rest_port": rest_port, **pem}
     binary = None if stand_in else shutil.which("tensorflow_model_server")
     if binary:
         _refuse_options(options, binary)
@@ -80,6 +84,8 @@ def serve(
     disable_xla()
     with _held_signals() as signals, LocalServer(folder, port, host, name, poll_seconds, **options) as server:
         _LOG.info("%s at %s: a local stand-in, not TensorFlow Serving", server.name, server.target)
+        if server.rest_url is not None:
+            _LOG.info("REST at %s", server.rest_url)
         if ready is not None:
             ready(server)
         signal.sigwait(signals)
@@ -88,7 +94,7 @@ def serve(
 def _refuse_options(options: Mapping[str, Any], binary: str) -> None:
     """Raise `ConfigError` for an option that `tensorflow_model_server` would not get."""
     for option, value in options.items():
-        if value:
+        if value or value == 0:  # any free port
             fix = "give `stand_in=True` (--stand-in), or start that program with files of its own: docker/README.md"
             raise ConfigError(f"`{option}` is for the stand-in, and {binary} would take its place.", fix=fix)
 
@@ -129,7 +135,7 @@ def tensorflow_serving_command(
 class LocalServer:
     """The stand-in server, for `with`: it answers inside the block.
 
-    `port`, `target` ("host:port") and `version` say what it serves, and where.
+    `port`, `target` ("host:port") and `version` say what it serves, and where; `rest_url` is the model's address in REST.
 
     Args:
         folder, port, host, name, poll_seconds: as in `serve`.
@@ -137,6 +143,8 @@ class LocalServer:
         labels: names of versions that are served, `{"stable": 1, "canary": 2}`.
         certificate, key: PEM files; the server then answers over TLS only.
         root_certificates: a PEM file of authorities; clients must show a certificate of theirs.
+        rest_port: answer TensorFlow Serving's REST there, too, on the same host and by the same certificates; 0 takes any free
+            port, None none.
 
     Raises:
         ConfigError: an argument cannot be used.
@@ -159,15 +167,19 @@ class LocalServer:
         certificate: StrPath | None = None,
         key: StrPath | None = None,
         root_certificates: StrPath | None = None,
+        rest_port: int | None = None,
     ) -> None:
         folder = _base_path(folder)
-        _require_numbers(port, poll_seconds)
+        _require_numbers(port, poll_seconds, rest_port)
         if versions is not None:
             versions = [int(version_folder(folder, number).name) for number in versions]
         self.name = name or folder.name
         self._model = ServedModel(self.name, folder, version_policy(versions))
         self._labels = labels or {}
         self._credentials = _credentials(certificate, key, root_certificates)
+        self._tls = _tls(certificate, key, root_certificates)
+        self._rest_port = rest_port
+        self._rest: RestServer | None = None
         self._address = (host, port)
         self.port: int | None = None
         self._poll_seconds = poll_seconds
@@ -183,6 +195,14 @@ class LocalServer:
         """What a client connects to."""
         return f"{self._address[0]}:{self.port}"
 
+    @property
+    def rest_url(self) -> str | None:
+        """Where REST has the model, such as "http://127.0.0.1:8501/v1/models/frappe"; None if it is not asked for."""
+        if self._rest is None:
+            return None
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{self._address[0]}:{self._rest.server_address[1]}/v1/models/{quote(self.name, safe='')}"
+
     def __enter__(self) -> Self:
         self._model.refresh(first=True)
         try:
@@ -194,8 +214,12 @@ class LocalServer:
             # Without so_reuseport=0 two servers would share one port without a word.
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
-        self._server.add_generic_rpc_handlers(Requests(self._model).handlers())
+        requests = Requests(self._model)
+        self._server.add_generic_rpc_handlers(requests.handlers())
         self.port = self._bind()
+        if self._rest_port is not None:
+            self._rest = self._bind_rest(requests, self._rest_port)
+            self._rest.start()
         self._server.start()
         self._poller = threading.Thread(target=self._poll, name="tfctr-versions", daemon=True)
         self._poller.start()
@@ -203,6 +227,8 @@ class LocalServer:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        if self._rest is not None:
+            self._rest.stop()
         self._server.stop(grace=5).wait(timeout=10)
         self._poller.join()
 
@@ -213,10 +239,15 @@ class LocalServer:
                 return self._server.add_insecure_port(f"{host}:{port}")
             return self._server.add_secure_port(f"{host}:{port}", self._credentials)
         except RuntimeError as error:
-            raise StorageError(
-                f"cannot listen on {host}:{port}: the port is taken, or the host is not this machine's.",
-                fix="give another --port",
-            ) from error
+            raise _taken(host, port, "--port") from error
+
+    def _bind_rest(self, requests: Requests, port: int) -> RestServer:
+        host = self._address[0]
+        try:
+            return RestServer(Rest(requests), (host, port), self._tls)
+        except OSError as error:
+            self._server.stop(grace=None)
+            raise _taken(host, port, "--rest-port") from error
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
@@ -224,6 +255,11 @@ class LocalServer:
                 self._model.refresh()
             except Exception:  # without this thread the server would keep its version for ever
                 _LOG.exception("%s: cannot look for versions; trying again", self._model.base)
+
+
+def _taken(host: str, port: int, option: str) -> StorageError:
+    problem = f"cannot listen on {host}:{port}: the port is taken, or the host is not this machine's."
+    return StorageError(problem, fix=f"give another {option}")
 
 
 def _credentials(
@@ -236,8 +272,22 @@ def _credentials(
     return grpc.ssl_server_credentials([(pem["key"], pem["certificate"])], roots, require_client_auth=roots is not None)
 
 
-def _require_numbers(port: Any, poll_seconds: Any) -> None:
+def _tls(certificate: StrPath | None, key: StrPath | None, root_certificates: StrPath | None) -> ssl.SSLContext | None:
+    """The same for REST, of files that `_credentials` has found usable."""
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    if root_certificates is not None:
+        context.load_verify_locations(root_certificates)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _require_numbers(port: Any, poll_seconds: Any, rest_port: Any) -> None:
     require_count("port", port, 0, 65535)
+    if rest_port is not None:
+        require_count("rest_port", rest_port, 0, 65535)
     require_positive("poll_seconds", poll_seconds)
 
 
