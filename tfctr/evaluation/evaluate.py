@@ -57,9 +57,9 @@ def evaluate(
 
     Returns:
         A mapping: `auc`, `group_auc`, `log_loss`; `log_loss_of_constant`, that of the split's own click rate for every row;
-        `click_rate`; `pcoc`, predicted over observed clicks; `rows`, `groups_used`, `groups_left_out` (one class only);
-        `undefined`, `{metric: reason}`; and `shares`, what the split has of each feature that the fit does not know: see
-        `Split`, whose `findings` are logged as warnings.
+        `click_rate`; `pcoc`, predicted over observed clicks; `ece`, the expected calibration error; `rows`, `groups_used`,
+        `groups_left_out` (one class only); `undefined`, `{metric: reason}`; and `shares`, what the split has of each feature
+        that the fit does not know: see `Split`, whose `findings` are logged as warnings.
 
     Raises:
         CalibrationError: `pcoc` is further from 1, or is not defined.
@@ -110,6 +110,7 @@ def figures(
         "log_loss": metrics.log_loss(labels, probabilities, weights),
         **metrics.constant_figures(labels, weights),
         "pcoc": metrics.calibration(labels, probabilities, weights),
+        "ece": metrics.expected_calibration_error(labels, probabilities, weights),
         "rows": len(labels),
         "groups_used": 0,
         "groups_left_out": 0,
@@ -128,5 +129,6 @@ def figures(
         "log_loss_of_constant": "all weights are 0",
         "click_rate": "all weights are 0",
         "pcoc": "there are no clicks",
+        "ece": "all weights are 0",
     }
     return {**values, "undefined": {name: reason for name, reason in reasons.items() if math.isnan(values[name])}}
