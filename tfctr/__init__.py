@@ -13,12 +13,14 @@ if TYPE_CHECKING:  # what `__getattr__` gives
     from tfctr import data as data
     from tfctr import errors as errors
     from tfctr import evaluation as evaluation
+    from tfctr import experiments as experiments
     from tfctr import fuxictr as fuxictr
     from tfctr import layers as layers
     from tfctr import losses as losses
     from tfctr import metrics as metrics
     from tfctr import models as models
     from tfctr import optimizers as optimizers
+    from tfctr import retrieval as retrieval
     from tfctr import schema as schema
     from tfctr import serving as serving
     from tfctr import training as training
@@ -41,12 +43,14 @@ _SUBMODULES = (
     "data",
     "errors",
     "evaluation",
+    "experiments",
     "fuxictr",
     "layers",
     "losses",
     "metrics",
     "models",
     "optimizers",
+    "retrieval",
     "schema",
     "serving",
     "training",

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from kit.commands import done, tables, tfctr_
 from kit.places import ROOT
+from kit.rest import ask
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -119,10 +120,12 @@ def test_models_are_listed_with_paper_and_idea():
     assert done("models").splitlines()[0].startswith("AFM       2017  Xiao et al. ")
 
 
+@pytest.mark.slow
 def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tmp_path):
-    with socket.socket() as free:
+    with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, rest_port = free.getsockname()[1], other.getsockname()[1]
     dataset = load_run(run).dataset()
     rows = tmp_path / "rows.jsonl"
     table = parquet.read_table(folder / "test.parquet").slice(0, 20).to_pylist()  # with the label
@@ -131,7 +134,8 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
     rows.write_text("\n".join(json.dumps(row) + "\n" for row in table))
     expected = load_run(run).model.predict(dataset.test.ids[:20], verbose=0)[:, 0]
 
-    with subprocess.Popen([sys.executable, "-m", "tfctr", "serve", exported, "--port", str(port)], cwd=ROOT) as server:
+    ports = ["--port", str(port), "--rest-port", str(rest_port)]
+    with subprocess.Popen([sys.executable, "-m", "tfctr", "serve", exported, *ports], cwd=ROOT) as server:
         try:
             call = ["predict", f"127.0.0.1:{port}", rows, "--model", "serving", "--timeout", 60]
             deadline = time.monotonic() + 300
@@ -146,6 +150,10 @@ def test_the_served_probabilities_are_those_of_the_run(folder, run, exported, tm
             rows.write_text("".join(json.dumps({"ids": row}) + "\n" for row in dataset.test.ids[:20].tolist()))
             served = json.loads(done(*call, "--signature", "ids", "--json"))["probabilities"]
             np.testing.assert_array_equal(served, expected)
+            by_rest = {"signature_name": "ids", "instances": dataset.test.ids[:20].tolist()}
+            status, answer = ask(f"http://127.0.0.1:{rest_port}/v1/models/serving:predict", by_rest)
+            assert status == 200
+            np.testing.assert_array_equal(np.float32(answer["predictions"]), expected)
             rows.write_text("\n".join(json.dumps({**row, "price": "cheap"}) for row in table))
             result = tfctr_(*call)
             assert result.exit_code == 3
@@ -339,9 +347,10 @@ def test_a_dataset_that_has_moved(run, data, tmp_path):
         (tmp_path / "data").rename(data)
 
 
-def test_a_port_that_is_none_is_code_2():
+@pytest.mark.parametrize("option", ["--port", "--rest-port"])
+def test_a_port_that_is_none_is_code_2(option):
     for port in (-1, 65536):
-        assert "--port" in (result := tfctr_("serve", "serving", "--port", port)).stderr
+        assert option in (result := tfctr_("serve", "serving", option, port)).stderr
         assert result.exit_code == 2
 
 

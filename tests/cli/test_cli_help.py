@@ -13,8 +13,10 @@ import tfctr
 from tfctr import cli
 from tfctr.schema import Schema
 
-COMMANDS = ("doctor", "evaluate", "export", "import-fuxictr", "importance", "infer", "init", "label", "models", "predict")
-COMMANDS += ("prepare", "publish", "rollback", "serve", "server-config", "train", "versions")
+COMMANDS = ("analyze", "compare", "doctor", "evaluate", "export", "import-fuxictr", "importance", "infer", "init", "label")
+COMMANDS += ("models", "predict", "prepare", "publish", "report", "rollback", "serve", "server-config", "train", "tune")
+COMMANDS += ("versions",)
+OF_RETRIEVE = ("train", "evaluate", "export")
 
 
 def done(*arguments):
@@ -26,6 +28,11 @@ def done(*arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_an_example(command):
     assert f"Example: tfctr {command} " in " ".join(done(command, "--help").split()) + " "
+
+
+@pytest.mark.parametrize("command", OF_RETRIEVE)
+def test_each_command_of_retrieve_has_an_example(command):
+    assert f"Example: tfctr retrieve {command} " in " ".join(done("retrieve", command, "--help").split()) + " "
 
 
 def test_help_lists_the_commands_and_version_prints_it():
@@ -40,7 +47,7 @@ def test_help_loads_nothing_slow():
         try:
             main()
         finally:
-            assert not {"tensorflow", "keras", "numpy", "duckdb"} & set(sys.modules)
+            assert not {"tensorflow", "keras", "numpy", "duckdb", "optuna", "matplotlib"} & set(sys.modules)
     """
     command = [sys.executable, "-c", program, "--help"]
     assert "evaluate" in subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout

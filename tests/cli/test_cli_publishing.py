@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from google.protobuf import text_format
@@ -92,6 +93,23 @@ def test_what_is_served_is_said_on_the_command_line(folder, tmp_path):
         assert origin["model_sha256"] == sha256(model)
         assert str(folder) not in json.dumps(card)
         assert "rank" in card["signatures"]
+
+
+@pytest.mark.slow
+def test_a_retriever_goes_live_with_the_run_and_is_compared(folder, tmp_path):
+    done("retrieve", "train", "--data", folder / "data", "--out", tmp_path / "towers", "--item", "item", "--epochs", 1)
+    added = ["--retriever", tmp_path / "towers", "--retrieved", 4, "--json"]
+    exported = Path(json.loads(done("export", folder / "run", tmp_path / "export", *added))["folder"])
+    records = [json.loads(done("publish", folder / "run", tmp_path / "publish", *added)) for _ in range(2)]
+    assert (records[1]["compared_with"], records[1]["comparison"]["failures"]) == (1, [])
+    for version in (exported, Path(records[1]["folder"])):
+        card = read_json(version / "assets.extra" / "model_card.json")
+        assert card["retrieved"] == 4
+        assert {"retrieve", "recommend"} <= set(card["signatures"])
+    user = pq.read_table(folder / "valid.parquet").drop_columns(["item", "click"]).slice(0, 1).to_pylist()
+    with LocalServer(tmp_path / "publish", port=0) as server, PredictionClient(server.target, model="publish") as client:
+        found = client.recommend(user, k=3)
+    assert (len(found.items), found.version) == (3, 2)
 
 
 @pytest.mark.parametrize("command", ["export", "publish"])

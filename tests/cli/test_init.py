@@ -11,7 +11,7 @@ from kit.places import ROOT
 from typer.testing import CliRunner
 
 from tfctr import cli
-from tfctr.cli.starter import examples
+from tfctr.bundled import examples
 from tfctr.config import Config
 from tfctr.schema import Schema
 

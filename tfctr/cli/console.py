@@ -12,7 +12,16 @@ import typer
 from tfctr.errors import ConfigError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
-Moved = Annotated[Path | None, typer.Option("--data", help="Where the prepared dataset is now, if it has moved.")]
+Moved = Annotated[
+    str | None, typer.Option("--data", metavar="DATASET", help="Where the prepared dataset is now, if it has moved.")
+]
+Prepared = Annotated[
+    str, typer.Option("--data", metavar="DATASET", help="What `tfctr prepare` wrote, its --out: a folder or a URL.")
+]
+PreparedFirst = Annotated[
+    str, typer.Argument(metavar="DATASET", help="What `tfctr prepare` wrote, its --out: a folder or a URL.")
+]
+NewDataset = Annotated[str, typer.Option("--out", metavar="FOLDER", help="The folder to write, or its URL.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of `tfctr train`.")]
 Separator = Annotated[
     str | None, typer.Option("--separator", metavar="C", help="Between the cells of text files; as their ending says, or seen.")
@@ -83,14 +92,9 @@ def _text(value):
 
 def print_json(value: Any, file: IO[str] | None = None) -> None:
     """Print one JSON value, to stdout or a file; what is not defined (NaN) is null."""
-    typer.echo(json_format.dumps(_without_nan(value), ensure_ascii=False), file)
+    from tfctr.metrics import without_nan
 
-
-def _without_nan(value):
-    """JSON has no NaN: what is not defined is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(child) for key, child in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    typer.echo(json_format.dumps(without_nan(value), ensure_ascii=False), file)
 
 
 def say_shares(split: str, shares: Mapping[str, Any] | None) -> None:

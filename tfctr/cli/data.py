@@ -12,7 +12,9 @@ from tfctr.cli.console import (
     Json,
     MemoryLimit,
     MissingTexts,
+    NewDataset,
     Plot,
+    PreparedFirst,
     Separator,
     Threads,
     drift_lines,
@@ -32,7 +34,9 @@ from tfctr.errors import ConfigError, StorageError
 
 
 def infer(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; a glob; a URL.")
+    ],
     label: Annotated[str, typer.Option(help="The column with 0 and 1, or with --positive or --threshold any.")],
     group: Annotated[str | None, typer.Option(help="The column that groups rows for gAUC; a user column if absent.")] = None,
     weight: Annotated[str | None, typer.Option(help="The column of sample weights.")] = None,
@@ -68,15 +72,15 @@ def infer(
 
 
 def prepare(
-    train: Annotated[str, typer.Option(help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    train: Annotated[str, typer.Option(help="CSV or other text cells, Parquet or JSON lines; a glob; a URL.")],
+    out: NewDataset,
     schema: Annotated[
         Path | None, typer.Argument(metavar="[SCHEMA]", help="A schema: `tfctr infer` or `tfctr init` writes one.")
     ] = None,
     valid: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     test: Annotated[str | None, typer.Option(help="A file, or the share of --train to split off, such as 0.1.")] = None,
     extend: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Instead of a schema: an earlier dataset, whose ids are kept.")
+        str | None, typer.Option(metavar="DATASET", help="Instead of a schema: an earlier dataset, whose ids are kept.")
     ] = None,
     split_by_time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Of shares: the last rows by this column are test, then valid.")
@@ -135,9 +139,11 @@ def prepare(
 
 
 def encode(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The --out folder of `tfctr prepare`.")],
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    dataset: PreparedFirst,
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; a glob; a URL.")
+    ],
+    out: NewDataset,
     split: Annotated[str, typer.Option(help="What the table is in it: train, valid or test.")] = "test",
     labels: Annotated[
         bool | None, typer.Option("--labels/--no-labels", help="Whether it must have labels; where the first file has some.")
@@ -170,7 +176,7 @@ def encode(
 
 
 def drift(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The --out folder of `tfctr prepare`.")],
+    dataset: PreparedFirst,
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help="Text cells, Parquet or JSON lines; or a folder of `tfctr encode`.")
     ],

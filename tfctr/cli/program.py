@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from tfctr import __version__
-from tfctr.cli import data, doctor, importing, publishing, serving, training
+from tfctr.cli import data, doctor, experiments, importing, publishing, retrieval, serving, training
 from tfctr.cli.console import print_json
 from tfctr.errors import ConfigError, StorageError, TfctrError
 
@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 _GROUPS = {
     "Data": (*data.COMMANDS, *importing.COMMANDS),
-    "Training": training.COMMANDS,
+    "Training": (*training.COMMANDS, *experiments.COMMANDS),
     "Serving": (publishing.export, *serving.COMMANDS),
     "Operations": (*publishing.COMMANDS, *doctor.COMMANDS),
 }
@@ -116,3 +116,8 @@ def _options(
 for _group, _commands in _GROUPS.items():
     for _command in _commands:
         app.command(rich_help_panel=_group)(_guarded(_command))
+
+_retrieve = typer.Typer(no_args_is_help=True, help="A retriever, two towers that find candidates: train, evaluate, export.")
+for _command in retrieval.COMMANDS:
+    _retrieve.command()(_guarded(_command))
+app.add_typer(_retrieve, name="retrieve", rich_help_panel="Training")

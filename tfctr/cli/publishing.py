@@ -47,6 +47,11 @@ Without = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="SIGNATURE", help="Leave out explain or embedding. May be repeated."),
 ]
+RetrieverFolder = Annotated[
+    Path | None,
+    typer.Option("--retriever", metavar="DIR", help="Of `tfctr retrieve train`, on the same dataset: adds `recommend`."),
+]
+Retrieved = Annotated[int, typer.Option(min=1, help="How many items --retriever finds for a user, to be ranked.")]
 Rows = Annotated[Path | None, typer.Option(metavar="ROWS", help="A file of labelled raw rows to measure on.")]
 Slices = Annotated[
     list[str] | None, typer.Option("--slice", metavar="FEATURE", help="Measure each frequent value, too. May be repeated.")
@@ -63,6 +68,8 @@ def export(
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
     tables: Tables = None,
+    retriever: RetrieverFolder = None,
+    retrieved: Retrieved = 100,
     without: Without = None,
     json: Json = False,
 ) -> None:
@@ -75,6 +82,7 @@ def export(
 
     loaded = load_run(run)
     options = _options(loaded, data, candidate, optional, calibrate, negatives_kept, tables, without)
+    options = _with_retriever(options, retriever, retrieved, data)
     show({"folder": str(serving.export(loaded.inference_model, folder, options))}, json)
     say_next(f"tfctr serve {folder}")
 
@@ -88,6 +96,8 @@ def publish(
     calibrate: Calibrate = None,
     negatives_kept: Kept = 1.0,
     tables: Tables = None,
+    retriever: RetrieverFolder = None,
+    retrieved: Retrieved = 100,
     without: Without = None,
     rows: Rows = None,
     separator: Separator = None,
@@ -124,6 +134,7 @@ def publish(
     loaded = load_run(run)
     clicks = _clicks(loaded, data, rows, sample, negatives_kept, layout(separator, columns, missing, encoding))
     options = _options(loaded, data, candidate, optional, calibrate, negatives_kept, tables, without)
+    options = _with_retriever(options, retriever, retrieved, data)
     if clicks is not None and store:
         options = dataclasses.replace(options, examples={name: column[:store] for name, column in clicks.columns.items()})
     gate = {"clicks": clicks, "slices": slice_by or (), "bounds": bounds, "force": force}
@@ -302,6 +313,15 @@ def _options(run, data, candidates, optional, calibrate, negatives_kept, tables,
         origin=run.origin,
         tables=None if tables is None else _compressed(run, data, tables, calibration, negatives_kept),
     )
+
+
+def _with_retriever(options, folder, retrieved, data):
+    """The same with a retriever, if there is one."""
+    from tfctr.retrieval import load_retriever
+
+    if folder is None:
+        return options
+    return dataclasses.replace(options, retriever=load_retriever(folder, data), retrieved=retrieved)
 
 
 def _calibrated(run, data, method):

@@ -24,6 +24,9 @@ def serve(
     root_certificates: Annotated[
         Path | None, typer.Option(metavar="CA.pem", help="Clients must show a certificate of these authorities.")
     ] = None,
+    rest_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, metavar="PORT", help="Answer REST as well, as JSON, on this port.")
+    ] = None,
 ) -> None:
     """Answer gRPC requests on this machine, until Ctrl-C.
 
@@ -42,6 +45,7 @@ def serve(
         certificate=certificate,
         key=key,
         root_certificates=root_certificates,
+        rest_port=rest_port,
     )
 
 

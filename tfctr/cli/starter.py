@@ -1,24 +1,14 @@
-"""`tfctr init`: a starter schema and run configuration, copied from the examples that the documentation cites.
-
-The files are those of `examples/`: at the top of a checkout, and in the package where it is installed (see `setup.py`).
-"""
+"""`tfctr init`: a starter schema and run configuration, copied from the examples."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tfctr.bundled import examples
 from tfctr.cli.console import Json, say_next, show
 from tfctr.errors import choose
 from tfctr.storage import atomic_file, require_free
-
-_PACKAGE = Path(__file__).parents[1]
-
-
-def examples() -> dict[str, Path]:
-    """`{name: file}` of the example schemas (`frappe`) and runs (`frappe_tf4ctr`)."""
-    folder = next(folder for folder in (_PACKAGE / "examples", _PACKAGE.parent / "examples") if folder.is_dir())
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def init(

@@ -1,6 +1,8 @@
 """Commands about models and runs."""
 
 import importlib.util
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +33,10 @@ from tfctr.errors import ConfigError
 def train(
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     data: Annotated[
-        Path | None, typer.Option(help="The --out folder of `tfctr prepare`; with --resume, the run knows it.")
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="The --out of `tfctr prepare`, a folder or a URL; with --resume, the run knows it."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run: `tfctr init` writes one.")] = None,
     model: Annotated[
@@ -47,7 +52,7 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Begin where this run ended; by default one epoch by its settings.")
     ] = None,
     warm_start_data: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="The dataset of that run, if it has moved.")
+        str | None, typer.Option(metavar="DATASET", help="The dataset of that run, if it has moved.")
     ] = None,
     new_rows: Annotated[
         str | None,
@@ -60,6 +65,18 @@ def train(
     ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the curves of each epoch there, for TensorBoard.")
+    ] = None,
+    distribute: Annotated[
+        str | None,
+        typer.Option(
+            help="mirrored: all devices of this machine; multi_worker, parameter_server: as TF_CONFIG says of this process."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Try multi_worker on this machine: start N processes of it.")
+    ] = None,
+    servers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --workers: try parameter_server, with so many of them.")
     ] = None,
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory/--return-freed-memory", help="What malloc does after each step, with glibc.")
@@ -75,10 +92,16 @@ def train(
     Example: tfctr train --data runs/data --out runs/first --resume --checkpoint-every 10min
 
     Example: tfctr train --data runs/tuesday --out runs/second --warm-start runs/first --epochs 1 --replay 0.2
+
+    Example: tfctr train --data runs/data --out runs/first --workers 2
     """
     from tfctr import malloc
     from tfctr.config import Config
 
+    if workers is not None or servers is not None:
+        raise typer.Exit(_start_workers(workers, servers, distribute))
+    if distribute == "parameter_server" and not _is_chief(distribute):
+        return
     if config is not None and model is not None:
         raise ConfigError(f"{config} names a model, and `--model` does.", fix="leave one of them out")
     goes_on = resume and (out / "config.yaml").exists()
@@ -102,21 +125,57 @@ def train(
 
     from tfctr import training
     from tfctr.data import Dataset
+    from tfctr.training.distribution import is_named_chief
     from tfctr.training.warm import next_config
 
-    dataset: Dataset | Path | None = data
+    speaks = distribute != "multi_worker" or is_named_chief(distribute)
+    if not speaks:
+        logging.getLogger("tfctr").setLevel(logging.ERROR)
+    dataset: Dataset | str | None = data
     if data is not None and not goes_on:
         dataset = Dataset.load(data)
         if config is None and model is None and warm_start is not None:
             named = Config.from_dict(next_config(training.load_run(warm_start)).to_dict(), overrides)
         elif config is None:
             named = training.suggest(dataset, named.model.name, overrides)
-    warm = {"warm_start": warm_start, "warm_start_data": warm_start_data, "new_rows": new_rows}
+    further = {"warm_start": warm_start, "warm_start_data": warm_start_data, "new_rows": new_rows, "distribute": distribute}
     curves = [] if tensorboard is None else [_curves(tensorboard)]
-    run = training.train(named, dataset, out, resume=resume, checkpoint_every=every, callbacks=curves, **warm)
+    run = training.train(named, dataset, out, resume=resume, checkpoint_every=every, callbacks=curves, **further)
+    if not speaks:
+        return
     show({"folder": str(out), **run.metrics}, json)
-    split = "test" if (Path(data or run.data) / "test").is_dir() else "valid"
+    has_test = "test" in dataset.splits if isinstance(dataset, Dataset) else (run.data / "test").is_dir()
+    split = "test" if has_test else "valid"
     say_next(f"tfctr evaluate {out} --split {split}; then: tfctr publish {out} DIR")
+
+
+def _start_workers(workers, servers, distribute):
+    """Run this command, as it was typed, in so many processes that train together."""
+    from tfctr.training.launching import launch
+
+    kind = "parameter_server" if servers else "multi_worker"
+    if distribute not in (None, kind):
+        raise ConfigError(f"`--workers` is {workers}, and `--distribute` {distribute}.", fix="leave one of them out")
+    if workers is None or (workers == 1 and not servers):
+        raise ConfigError(f"`--workers` is {workers}.", fix="give 2 or more; with --servers, 1 or more")
+    kept, typed = [], iter(sys.argv[1:])
+    for word in typed:
+        name, given, _ = word.partition("=")
+        if name not in ("--workers", "--servers", "--distribute"):
+            kept.append(word)
+        elif not given:
+            next(typed)
+    return launch([sys.executable, "-m", "tfctr", *kept, f"--distribute={kind}"], workers, servers or 0)
+
+
+def _is_chief(distribute):
+    """Whether this process trains; if not, it is lent to the one that does until that has ended."""
+    from tfctr.training.distribution import is_named_chief, serve
+
+    if chief := is_named_chief(distribute):
+        return chief
+    serve()
+    return chief
 
 
 def _curves(folder):
@@ -174,7 +233,9 @@ def evaluate(
 
 def score(
     run: RunFolder,
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; or a glob.")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="CSV or other text cells, Parquet or JSON lines; a glob; a URL.")
+    ],
     out: Annotated[Path, typer.Option(help="The .parquet file to write.")],
     keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Write it beside. May be repeated.")] = None,
     keep_all: Annotated[bool, typer.Option("--keep-all", help="Write all columns of the table beside.")] = False,
