@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import tfctr  # noqa: E402
+import tfctr.config  # noqa: E402
 
 project = "tfctr"
 author = "the authors of tfctr"
@@ -23,15 +23,24 @@ html_title = f"tfctr {release}"
 html_show_copyright = False
 exclude_patterns = []
 nitpicky = True
-# Signatures and `Raises:` name classes of other libraries, whose pages are not built here.
-nitpick_ignore_regex = [("py:.*", r"(keras|tensorflow|tf|numpy|np|ibis|pyarrow|pa|pydantic|annotated_types|rich|grpc)\..*")]
+# Signatures and `Raises:` name classes of other libraries, and some of ours, that have no page here.
+_UNLISTED = (
+    "schema.Field",
+    r"experiments\.recipes",
+    r"serving\.client\.outcomes",
+    r"serving\.exporting",
+    r"serving\.publishing\.clicks",
+)
+_OTHERS = "collections|os|pathlib|datetime|keras|tensorflow|tf|numpy|np|pandas|ibis|pyarrow|pa|rich|grpc"
+nitpick_ignore_regex = [("py:.*", rf"({_OTHERS})\..*"), ("py:class", rf"tfctr\.({'|'.join(_UNLISTED)}).*")]
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
-autodoc_typehints = "none"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -117,6 +126,15 @@ def _signature(app, what, name, obj, options, signature, return_annotation):
     return stringify_signature(inspect.Signature(parameters), show_annotation=False), None
 
 
+def _hide_annotations(module):
+    """Those of pydantic's classes are validators, which nobody reads: the ranges stand in the docstrings."""
+    for kind in vars(module).values():
+        if hasattr(kind, "model_fields"):
+            parameters = inspect.signature(kind).parameters.values()
+            bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+            kind.__signature__, kind.__annotations__ = inspect.Signature(bare), {}
+
+
 def _find_errors(app, env, node, contnode):
     """`Raises:` names our errors without their module."""
     target = node.get("reftarget", "")
@@ -127,6 +145,7 @@ def _find_errors(app, env, node, contnode):
 
 
 def setup(app):
+    _hide_annotations(tfctr.config)
     app.connect("autodoc-process-docstring", _from_markdown, priority=400)
     app.connect("autodoc-process-docstring", _restore_colons, priority=600)
     app.connect("autodoc-process-signature", _signature)
