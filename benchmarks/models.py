@@ -6,7 +6,7 @@ A first look that shows that each learns and what it costs, not a comparison: no
 `MFLOP` are those of a training step, a row: three times the forward graph's as TensorFlow counts them, and the products of a
 contrast. `share` is MFLOP a second over the rate of float32 matrix multiplication of benchmarks/training.py, taken before and
 after each epoch: what is missing to 100 % went into what is not counted (gathers, normalizations, whole-table updates) or what
-a processor does slowly (exponentials, many small products).
+a processor does slowly (exponentials, many small products). BST and DIN read histories: see benchmarks/histories.py.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LINE = "{model:<10}{parameters:>12,}{megaflop:>9.3f}{rows_per_second:>10,.0f}{sh
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder that `tfctr prepare` wrote; made clicks if absent")
-    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS))
+    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted({*MODELS} - {"BST", "DIN"}))
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=10_000)
     parser.add_argument("--embedding-l2", type=float, default=0.0)

@@ -1,7 +1,8 @@
 """Test AUC and log loss of one run under several optimizers, over several seeds.
 
     python benchmarks/quality.py examples/frappe_tf4ctr.yaml --data runs/frappe/data --out runs/quality/frappe
-        [--optimizers adam lazy_adam exact_lazy_adam] [--seeds 1 2 3 4 5] [--set model.embedding_l2=0.01] [--json FILE]
+        [--optimizers adam lazy_adam exact_lazy_adam] [--seeds 1 2 3 4 5] [--set model.embedding_l2=0.01]
+        [--options="--workers 2 --servers 2"] [--json FILE]
 
 L2 is that of the distinct rows of a batch (`l2_scope: batch`) for all, since optimizers by rows know no other. Early stopping
 reads valid; test is read once a run. Runs are kept in `--out`, and a second call trains those that are missing.
@@ -25,6 +26,7 @@ def main():
     parser.add_argument("--optimizers", nargs="+", default=["adam", "lazy_adam", "exact_lazy_adam"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="as of `tfctr train`")
+    parser.add_argument("--options", type=str.split, default=[], help="further ones of `tfctr train`, in one word")
     parser.add_argument("--split", default="test", help="valid, to choose a setting")
     results.add_option(parser)
     arguments = parser.parse_args()
@@ -45,7 +47,7 @@ def run(optimizer, seed, arguments):
     if not folder.exists():
         changes = ["model.l2_scope=batch", f"training.optimizer={optimizer}", f"training.seed={seed}", *arguments.set]
         options = [option for change in changes for option in ("--set", change)]
-        tfctr("train", arguments.config, "--data", arguments.data, "--out", folder, *options)
+        tfctr("train", arguments.config, "--data", arguments.data, "--out", folder, *options, *arguments.options)
     values = tfctr("evaluate", folder, "--data", arguments.data, "--split", arguments.split)
     epochs = len(json.loads((folder / "history.json").read_text()))
     return {"seed": seed, "auc": values["auc"], "log_loss": values["log_loss"], "epochs": epochs}

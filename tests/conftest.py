@@ -24,7 +24,8 @@ pytest_plugins = [
     "kit.saved_models",
     "kit.served_model",
     "kit.certificates",
-]  # with `models`, `base`, `live_server`, `certificate`
+    "kit.engines",
+]  # with `models`, `base`, `live_server`, `certificate`, `postgres`, `spark`
 
 gc.set_threshold(20_000, 20, 50)  # graphs consist of many objects that live on
 

@@ -26,12 +26,16 @@ COMMANDS = {
     "quality": "{config} --data {data} --out {folder}/runs --optimizers adam exact_lazy_adam --seeds 1 2",
     "page": "--out {folder}",
     "prepare": "--rows 2000 --folder {folder}",
+    "engines": "--engine duckdb --rows 2000 --folder {folder}",
     "scoring": "--rows 2000 --model LR --folder {folder}",
     "models": "--data {data} --models LR CETN --batch-size 500",
     "vocabulary": "--vocabularies 4000 --model LR --batch-size 100 --rounds 1 --steps 1",
     "out_of_core": "--rows 3000 --columns 5 --batch-size 1000 --folder {folder}",
     "first_tables": "--tables numbers rare --rows 8000 --seeds 1 --model LR",
     "week": "{data}/../schema.yaml {data}/../train.parquet --order price --out {folder}/week --days 3 --model LR --seeds 1",
+    "workers": "--workers 1 2 --vocabularies 4000 --clip 10 --model LR --batch-size 100 --rounds 1 --steps 2",
+    "histories": "--models DNN DIN --rows 3000 --epochs 1 --seeds 1",
+    "retrieval": "--data {data} --item item --out {folder}/retrievers --epochs 1 --seeds 1 --sweeps 1",
     "peers": "--models TF4CTR EulerNet --batch-size 100 --rounds 1 --steps 1",
 }
 OFTEN = ("training", "models", "quality", "page")  # which the others are like; those run before a release

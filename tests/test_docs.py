@@ -1,6 +1,7 @@
 """The pages build without a warning, run as they say, and name commands and files that exist."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ WITH_CODE = [  # docker/README.md has what needs its secrets
     for page in PAGES
     if page.parent.name != "docker" and any("notest" not in options for options, *_ in blocks(page, "python"))
 ]
+RETRIEVAL = ROOT / "docs" / "retrieval.md"  # followed as the first page is, commands and all
 FAST = ("your_table.md", "large_vocabularies.md")  # of the others each exports a version, or trains for longer
 SHORTER = {"rows=20_000": "rows=3_000", "epochs=100": "epochs=2"}
 
@@ -89,6 +91,36 @@ def test_files_that_are_named_exist(page):
     assert [name for name in named if not (ROOT / name).exists() and not name.startswith(made)] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_that_are_named_exist(page):
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+        assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{name_of(page)}: {file}::{name}"
+
+
+def test_every_promise_names_its_test_and_says_which_are_slow():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (R\d\d) \|.*\| (.*) \|$", page, flags=re.MULTILINE)
+    assert [number for number, _ in rows] == [f"R{number:02}" for number in range(1, 41)]
+    for number, tests in rows:
+        for part in tests.split("; "):
+            mark = part.partition(":")[0] if part.startswith(("slow", "every")) else None
+            named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", part)
+            assert named or part.startswith("by hand"), f"{number}: {part}"
+            for file, name in named:
+                found = marks_of(file, name)
+                assert mark in found if mark else not found, f"{number}: {name}"
+
+
+def marks_of(file, name):
+    """`slow` and `every`, as far as a whole test is marked with them, or the constant that has its cases."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    decorators = text.partition(f"\ndef {name}(")[0].rpartition("\n\n")[2]
+    constants = "|".join(["pytestmark", *re.findall(r"\b[A-Z_]{3,}\b", decorators)])
+    lines = re.findall(r"^@pytest\.mark\.\w+$", decorators, re.MULTILINE)
+    lines += re.findall(rf"^(?:{constants}) = .*", text, re.MULTILINE)
+    return {mark for mark in ("slow", "every") if f"pytest.mark.{mark}" in " ".join(lines)}
+
+
 def test_the_ten_questions_have_their_answers_where_the_page_says():
     table = (ROOT / "docs" / "inside.md").read_text(encoding="utf-8").partition("## Ten questions")[2]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| `(\w+)` \|$", table, flags=re.MULTILINE)
@@ -121,15 +153,15 @@ def run(arguments):
     raise AssertionError(f"tfctr {' '.join(arguments)} failed")
 
 
-def follow(folder, until=None):
-    """Follow the first page in a folder, down to the command `until`: its Python blocks, and its commands."""
+def follow(folder, until=None, page=FIRST):
+    """Follow a page in a folder, down to the command `until`: its Python blocks, and its commands."""
     before, names = os.getcwd(), {}
-    python = {line for _, line, _ in blocks(FIRST, "python")}
+    python = {line for _, line, _ in blocks(page, "python")}
     os.chdir(folder)
     try:
-        for _, line, text in blocks(FIRST, "python", "bash"):
+        for _, line, text in blocks(page, "python", "bash"):
             if line in python:
-                run_block(FIRST, line, text, names)
+                run_block(page, line, text, names)
             for arguments in () if line in python else commands(text):
                 if arguments[0] == until:
                     return
@@ -188,13 +220,25 @@ def test_the_first_page_ends_with_probabilities(followed):
     assert (followed / "serving" / "clicks" / "1" / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow_recommenders") is None, reason="the extra `retrieval` is absent")
+def test_the_page_of_retrieval_ends_with_recommendations(followed, tmp_path, capsys):
+    reader = shutil.copytree(followed, tmp_path / "reader")
+    follow(reader, page=RETRIEVAL)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("item ")]) == 3
+    assert (reader / "serving" / "candidates" / "1" / "saved_model.pb").is_file()
+
+
 @pytest.mark.parametrize("page", [page for page in WITH_CODE if page.name in FAST], ids=name_of)
 def test_python_of_the_pages_runs(page, prepared, tmp_path, monkeypatch):
     run_page(page, shutil.copytree(prepared, tmp_path / "reader"), monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if page.name not in {*FAST, FIRST.name}], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_CODE if page.name not in {*FAST, FIRST.name, RETRIEVAL.name}], ids=name_of
+)
 def test_python_of_the_longer_pages_runs(page, followed, tmp_path, monkeypatch):
     folder = tmp_path / "reader"
     if page.name == "README.md":  # which begins with nothing but a table
@@ -209,4 +253,4 @@ def test_few_blocks_are_left_out():
     left_out = {
         f"{name_of(page)}: {text.splitlines()[0]}" for page in PAGES for options, _, text in blocks(page, "python") if options
     }
-    assert len(left_out) <= 2, left_out
+    assert len(left_out) <= 3, left_out

@@ -22,15 +22,16 @@ def at_length(values, *first, then=None):
 
 
 def share_out(items):
-    """Of the cases of each test marked `sampled(first)`, make all slow but so many, spread evenly over them in their order.
+    """Of the cases of each test marked `sampled(first)` leave so many to `make test`, spread evenly over them in their order.
 
-    Cases that are marked slow, or for `make test-every`, by themselves are not among them.
+    Three times as many more, spread in the same way, are slow; those that are left are for `make test-every`. Cases that are
+    marked so by themselves are not among them.
     """
     for _, cases in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
         cases = [case for case in cases if not {"slow", "every"} & {mark.name for mark in case.iter_markers()}]
         if cases and (marker := cases[0].get_closest_marker("sampled")):
             (first,) = marker.args
-            chosen = {place * len(cases) // first for place in range(first)}
+            quick, chosen = ({place * len(cases) // number for place in range(number)} for number in (first, 4 * first))
             for place, case in enumerate(cases):
-                if place not in chosen:
-                    case.add_marker(pytest.mark.slow)
+                if place not in quick:
+                    case.add_marker(pytest.mark.slow if place in chosen else pytest.mark.every)

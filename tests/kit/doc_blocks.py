@@ -47,6 +47,9 @@ def parse(arguments):
     context = program.make_context("tfctr", [], resilient_parsing=True)
     while arguments[0] == "--import":  # of the program itself
         arguments = arguments[2:]
-    command = program.get_command(context, arguments[0])
-    assert command is not None, f"no command {arguments[0]!r}"
-    command.make_context(arguments[0], arguments[1:], parent=context)
+    command = program
+    while isinstance(command, typer.core.TyperGroup):
+        assert command.get_command(context, arguments[0]) is not None, f"no command {arguments[0]!r}"
+        command = command.get_command(context, arguments[0])
+        context = command.make_context(arguments[0], arguments[1:], parent=context)
+        arguments = arguments[1:]
