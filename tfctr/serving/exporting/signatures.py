@@ -210,9 +210,10 @@ class ServedGraph:
 
     def _recommend(self, retriever):
         def endpoint(required, optional=retriever.absent):
-            ids = retriever.user_ids({**required, **optional})  # (1, width), 0 in the columns of the item
+            ids = _of_any_number(retriever.user_ids({**required, **optional}))  # (1, width), 0 in the columns of the item
             best = retriever.best(ids)  # (1, retrieved)
-            probability = self._ranked(ids + tf.gather(retriever.items, best["place"][0]), retriever.context)["probability"]
+            rows = _of_any_number(ids + tf.gather(retriever.items, best["place"][0]))  # (retrieved, width)
+            probability = self._ranked(rows, retriever.context)["probability"]
             probability, order = tf.math.top_k(probability, k=retriever.retrieved)  # (retrieved,)
             found = {name: tf.gather(best[name], order, axis=1) for name in ("item", "score")}
             return {"probability": probability[None], **found}
@@ -285,6 +286,11 @@ def golden_token_rules(schema: Schema, rows: int = 2) -> Golden:
     """A request for it, with the answer."""
     texts = np.array([token_rules.written_rules(schema).encode()] * rows, object)
     return _batch(token_rules.SIGNATURE, {token_rules.INPUT: np.zeros(rows, np.int32)}, {token_rules.OUTPUT: texts})
+
+
+def _of_any_number(rows):
+    """The rows, whose number TensorFlow cannot know in advance: where it does, it has other kernels, with other last bits."""
+    return tf.raw_ops.PlaceholderWithDefault(input=rows, shape=(None, rows.shape[1]))
 
 
 def _as_classes(click):
