@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from tfctr import Categorical, Schema, layers
+from tfctr import Categorical, Schema, Sequence, layers
 
 FIELDS, DIM, UNITS = 3, 4, 6
 SCHEMA = Schema(features=[Categorical(name, size=5) for name in "abc"], label="click")
+OF_ITEMS = Schema(features=[Categorical("a", size=5), Sequence("b", 2, vocabulary_of="a", size=5)], label="click")
+SCHEMAS = {"AttendedEmbedding": OF_ITEMS}  # of those that need another one, as wide
 ARGUMENTS = {
     "AttentiveScore": {"num_fields": 3},
     "CIN": {"units": [5, 2]},
@@ -21,7 +23,14 @@ ARGUMENTS = {
 }
 NOT_LAYERS = {"ACTIVATIONS", "ENCODERS", "FUSIONS", "SELECTIONS", "linear"}
 PUBLIC = sorted(set(layers.__all__) - NOT_LAYERS)
-OF_IDS = {"FeatureEmbedding", "SharedEmbedding", "SeparateEmbedding", "GatedEmbedding", "ExpertEmbedding", "FeatureGating"}
+OF_IDS = {
+    "FeatureEmbedding",
+    "SharedEmbedding",
+    "SeparateEmbedding",
+    "GatedEmbedding",
+    "ExpertEmbedding",
+    "FeatureGating",
+} | set(SCHEMAS)
 OF_PAIRS = {layer.__name__ for layer in layers.FUSIONS.values()} | {"ThroughConnection", "SpaceFusion"}
 OF_HISTORIES = {"TargetAttention", "HistoryTransformer"}
 OF_ANY_SHAPE = {"Dropout"}  # as in Keras
@@ -33,7 +42,7 @@ OF_ANY_SIZE = {"FactorizationMachine", "BiInteraction", "LinearTerms", "Perturba
 
 
 def make(name, **options):
-    schema = [SCHEMA, DIM] if name in OF_IDS else []
+    schema = [SCHEMAS.get(name, SCHEMA), DIM] if name in OF_IDS else []
     return getattr(layers, name)(*schema, **ARGUMENTS.get(name, {}), **options)
 
 
@@ -60,5 +69,7 @@ def rows_for(name, batch=8):
     """The arguments of a call, with rows."""
     rng = np.random.default_rng(0)
     if name in OF_IDS:
-        return [SCHEMA.features[0].size * np.arange(3) + rng.integers(1, 5, size=(batch, 3)).astype("int32")]
+        fields = SCHEMAS.get(name, SCHEMA).fields
+        offsets = np.repeat([field.offset for field in fields], [field.feature.width for field in fields])
+        return [offsets + rng.integers(1, 5, size=(batch, 3)).astype("int32")]
     return of_shapes(lambda shape: rng.normal(size=shape).astype("float32"), shapes_for(name, batch))

@@ -1,4 +1,4 @@
-"""DIN and BST: which histories they read, beside which targets, and what they make of them."""
+"""DIN, BST and TF4CTR with attention: which histories they read, beside which targets, and what they make of them."""
 
 import keras
 import numpy as np
@@ -10,9 +10,9 @@ from kit.served_rows import spread
 import tfctr
 from tfctr import Categorical, Numeric, Schema, Sequence
 from tfctr.errors import ConfigError
-from tfctr.layers import HistoryTransformer, TargetAttention
-from tfctr.models import BST, DIN, build
-from tfctr.models._histories import pairs_of
+from tfctr.layers import MLP, AttendedEmbedding, HistoryTransformer, TargetAttention
+from tfctr.layers.attended import pairs_of
+from tfctr.models import BST, DIN, TF4CTR, build
 from tfctr.serving.exporting.raw_features import RawFeatures
 from tfctr.serving.runtime.saved_model import SavedModel
 
@@ -20,8 +20,15 @@ SMALL = {"embedding_dim": 4, "hidden_units": [8]}
 MODELS = {
     "DIN": lambda schema, **options: DIN(schema, **SMALL, attention_units=[6], **options),
     "BST": lambda schema, **options: BST(schema, **SMALL, hidden_dim=6, num_heads=2, **options),
+    "TF4CTR": lambda schema, **options: TF4CTR(
+        schema,
+        4,
+        AttendedEmbedding(schema, 4, attention_units=[6], **options),
+        simple_encoder=MLP([6]),
+        complex_encoder=MLP([8]),
+    ),
 }
-BOTH = pytest.mark.parametrize("name", MODELS)
+EACH = pytest.mark.parametrize("name", MODELS)
 FEATURES = [
     Categorical("user"),
     Sequence("shops", 3, keep="last", vocabulary_of="shop"),
@@ -89,11 +96,11 @@ def test_pairs_by_hand():
         ({"histories": []}, "name each history once"),
     ],
 )
-@BOTH
+@EACH
 def test_what_is_no_pair_is_refused(name, given, message):
     schema = Schema([Categorical("user", size=5), Sequence("tags", 2, size=6)], label="click")
     with pytest.raises(ConfigError, match=message):
-        build(name, schema, **given)
+        build(name, schema, embedding_dim=4, **({"selection": {"type": "attended", **given}} if name == "TF4CTR" else given))
 
 
 def test_din_by_its_layers(dataset):
@@ -105,7 +112,7 @@ def test_din_by_its_layers(dataset):
     attention = [layer for layer in model.layers if isinstance(layer, TargetAttention)]
     attended = [attention[0]([shops, fields[:, 2]]), attention[1]([history, fields[:, 1]])]
     view = np.concatenate([np.reshape(fields, (20, 16)), *attended], axis=1)
-    mlp = next(layer for layer in model.layers if isinstance(layer, tfctr.layers.MLP))
+    mlp = next(layer for layer in model.layers if isinstance(layer, MLP))
     expected = dense(model.layers[-1], mlp(view).numpy().astype("float64"))
     np.testing.assert_allclose(model(ids)["logit"], expected, rtol=1e-5, atol=1e-5)
 
@@ -118,19 +125,48 @@ def test_bst_by_its_layers(dataset):
     view = np.concatenate(
         [np.reshape(fields, (20, 16)), read[0]([shops, fields[:, 2]]), read[1]([history, fields[:, 1]])], axis=1
     )
-    mlp = next(layer for layer in model.layers if isinstance(layer, tfctr.layers.MLP))
+    mlp = next(layer for layer in model.layers if isinstance(layer, MLP))
     expected = dense(model.layers[-1], mlp(view).numpy().astype("float64"))
     np.testing.assert_allclose(model(ids)["logit"], expected, rtol=1e-4, atol=1e-4)
 
 
-@BOTH
+def test_the_views_of_tf4ctr_by_their_layers(dataset):
+    """The easy view is a pooled table of its own; the hard view ends with what each history says of its target."""
+    selection = AttendedEmbedding(dataset.schema, 4, attention_units=[6], softmax=True)
+    ids = dataset.valid.ids[:20]
+    selection(ids)
+    randomize(selection)
+    easy, hard = selection(ids)
+    np.testing.assert_array_equal(easy, selection.embeddings[0](ids))
+    assert easy.shape == (20, 6, 2)
+    fields, shops, history = selection.embeddings[1](ids)
+    attended = [selection.attentions[0]([shops, fields[:, 2]]), selection.attentions[1]([history, fields[:, 1]])]
+    expected = np.concatenate([fields, np.stack(attended, axis=1)], axis=1)
+    np.testing.assert_allclose(hard, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_tf4ctr_by_name_is_kept_in_its_file(dataset, tmp_path):
+    chosen = {"type": "attended", "histories": ["history"], "attention_units": [6], "attention_activation": "relu"}
+    encoders = {"simple_encoder": {"type": "MLP", "hidden_units": [6]}, "complex_encoder": {"type": "MLP", "hidden_units": [8]}}
+    model = randomize(build("TF4CTR", dataset.schema, embedding_dim=4, selection=chosen, **encoders))
+    model.save(tmp_path / "model.keras")
+    again = tfctr.load_model(tmp_path / "model.keras")
+    assert (again.embeddings[1].unpooled, again.embeddings[1].embedding_dim) == (("history",), 4)
+    ids = dataset.valid.ids[:50]
+    np.testing.assert_array_equal(again.predict(ids, verbose=0), model.predict(ids, verbose=0))
+    by_name = build("TF4CTR", dataset.schema, embedding_dim=4, selection="attended", **encoders)
+    assert by_name.embeddings[1].unpooled == ("shops", "history")
+
+
+@EACH
 def test_the_row_of_padding_says_nothing(name, dataset):
     model = randomize(MODELS[name](dataset.schema))
     ids = dataset.valid.ids[:50]
     expected = model.predict(ids, verbose=0)
-    table = model.embeddings[0].table.numpy()
-    table[[field.offset for field in dataset.schema.fields]] = 1e3
-    model.embeddings[0].table.assign(table)
+    for embedding in model.embeddings:
+        table = embedding.table.numpy()
+        table[[field.offset for field in dataset.schema.fields]] = 1e3
+        embedding.table.assign(table)
     np.testing.assert_array_equal(model.predict(ids, verbose=0), expected)
 
 
@@ -159,5 +195,8 @@ def test_ranked_as_each_candidate_is_scored(name, dataset, tmp_path):
     expected = model.predict(raw(tiled).numpy(), batch_size=4, verbose=0)[:, 0]
     np.testing.assert_array_equal(SavedModel(version).run("rank", columns)["probability"], expected)
     embedded = SavedModel(version).run("embedding", tiled)["embedding"]
+    if name == "TF4CTR":
+        assert embedded.shape == (4, 2 * 6 + 4 * (4 + 3 + 4))
+        return
     np.testing.assert_allclose(embedded[:, :16], np.reshape(model.embeddings[0](raw(tiled))[0], (4, 16)), rtol=1e-6)
     assert embedded.shape == (4, 4 * (4 + 3 + 4))

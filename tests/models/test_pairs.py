@@ -16,13 +16,14 @@ from tfctr.models import TF4CTR
 from tfctr.schema import Schema
 
 COLUMNS = ["user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"]
+NAMES = sorted(set(SELECTIONS) - {"attended"})  # which needs a history: tests/models/test_histories.py
 # Each word is in one of the first.
-FIRST = list(zip(itertools.cycle(sorted(SELECTIONS)), sorted(FUSIONS), strict=False))
+FIRST = list(zip(itertools.cycle(NAMES), sorted(FUSIONS), strict=False))
 AUTHORS = ["shared", "separate", "gated", "experts"], ["sum", "weighted_sum", "voting", "concatenation", "experts"]
 AUTHORS_PAIRS = at_length(
     list(itertools.product(*AUTHORS)), then=list(zip(itertools.cycle(AUTHORS[0]), AUTHORS[1], strict=False))
 )
-EVERY_PAIR = list(itertools.product(sorted(SELECTIONS), sorted(FUSIONS)))
+EVERY_PAIR = list(itertools.product(NAMES, sorted(FUSIONS)))
 EVERY_PAIR = at_length(EVERY_PAIR, *FIRST, then=[pair for pair in EVERY_PAIR[1::6] if pair not in FIRST])
 
 

@@ -1,6 +1,7 @@
 """Layers: embedding, selection, encoders, fusion. Each has plain arguments and knows no label and no file."""
 
 from tfctr.layers.activations import ACTIVATIONS, Dice
+from tfctr.layers.attended import AttendedEmbedding
 from tfctr.layers.attention import PairAttention, SelfAttention
 from tfctr.layers.bilinear import BilinearInteraction, SqueezeExcitation
 from tfctr.layers.bilinear_fusion import BilinearFusion
@@ -65,6 +66,7 @@ SELECTIONS = {
     "gated": GatedEmbedding,
     "experts": ExpertEmbedding,
     "feature_gating": FeatureGating,
+    "attended": AttendedEmbedding,
 }
 FUSIONS = {
     "sum": SumFusion,
@@ -83,6 +85,7 @@ __all__ = [
     "FUSIONS",
     "MLP",
     "SELECTIONS",
+    "AttendedEmbedding",
     "AttentiveScore",
     "BiInteraction",
     "BilinearFusion",

@@ -23,9 +23,10 @@ class TF4CTR(CTRModel):
     Args:
         schema: a fitted `Schema`.
         embedding_dim: width of the (larger) embedding table.
-        selection: `"shared"`, `"separate"` (SER), `"gated"` (GM), `"experts"` (MMoE), or a layer from ids to two views. The
-            networks of a gate and of experts by name get dropout and batch normalization of the complex encoder where it is an
-            `MLP`, else of the simple one, as in the authors' code, which has one setting for all; a layer keeps its own.
+        selection: `"shared"`, `"separate"` (SER), `"gated"` (GM), `"experts"` (MMoE), `"attended"` (SER, with histories read
+            beside their targets in the hard view, see `AttendedEmbedding`), or a layer from ids to two views. The networks of
+            a gate and of experts by name get dropout and batch normalization of the complex encoder where it is an `MLP`, else
+            of the simple one, as in the authors' code, which has one setting for all; a layer keeps its own.
         fusion: `"sum"`, `"weighted_sum"`, `"voting"`, `"concatenation"`, `"experts"`, or a layer from two representations to
             the logits `logit`, `simple` and `complex`.
         simple_encoder, complex_encoder: layers from a view to a representation; by default `MLP([400])` and
