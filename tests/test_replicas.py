@@ -36,6 +36,10 @@ def test_rows_of_all_devices_are_normalized_together(layer, found):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_rows_are_written_on_all_devices(found):
+    assert found["written"] == [[0, 5, 0]] * 2
+
+
 @pytest.mark.parametrize("layer", ["dropout", "noise_shape", "perturbation"])
 def test_each_device_draws_noise_of_its_own(layer, found):
     left, right = found["noise"][layer]

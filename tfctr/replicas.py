@@ -43,6 +43,12 @@ def resource(variable: Any) -> Any:
     return variable._get_on_device_or_primary() if hasattr(variable, "_get_on_device_or_primary") else variable
 
 
+def write_rows(variable: keras.Variable, rows: Tensor, values: Tensor) -> None:
+    """`variable[rows] = values`, in the copy of each replica: outside of what a replica does by itself."""
+    for copy in getattr(variable.value, "values", (variable.value,)):  # of a mirrored variable
+        copy.scatter_update(tf.IndexedSlices(values, rows))
+
+
 class SeedGenerator(keras.random.SeedGenerator):
     """Keras' `SeedGenerator`, whose seeds are others on each replica of a strategy: the same on all would repeat the noise."""
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfctr import Categorical, Schema, layers, models
 from tfctr.errors import ConfigError
+from tfctr.replicas import write_rows
 
 ROWS = 100_003  # of the table: a size that nothing else has
 SCHEMA = Schema(features=[Categorical("user", size=ROWS - 3), Categorical("item", size=3)], label="click")
@@ -78,6 +79,14 @@ def noise(strategy):
     return {name: [part.tolist() for part in parts] for name, parts in found.items()}
 
 
+def written(strategy):
+    """What each of two devices has of a table of which a row was set."""
+    with strategy.scope():
+        table = keras.Variable(np.zeros((3, 1), "float32"))
+    write_rows(table, tf.constant([1]), tf.constant([[5.0]]))
+    return [copy.numpy().ravel().tolist() for copy in table.value.values]
+
+
 def refusal(strategy):
     with strategy.scope():
         model = models.LR(SCHEMA)
@@ -96,7 +105,8 @@ def main():
         for optimizer in ("lazy_adam", "exact_lazy_adam")
         for clip_norm in (None, 1.0)
     }
-    print(json.dumps({"steps": steps, "norms": normalized(strategy), "noise": noise(strategy), "refusal": refusal(strategy)}))
+    found = {"norms": normalized(strategy), "noise": noise(strategy), "written": written(strategy)}
+    print(json.dumps({"steps": steps, **found, "refusal": refusal(strategy)}))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tfctr.models._base import require_model
 from tfctr.models._graph import embeddings_of
 from tfctr.models._state import arguments_of
 from tfctr.optimizers import ExactLazyAdam, LazyAdam, unwrap_loss_scaling
-from tfctr.replicas import resource
+from tfctr.replicas import resource, write_rows
 from tfctr.schema import Schema
 from tfctr.training.run import Run, load_run
 from tfctr.types import StrPath, Tensor
@@ -148,11 +148,10 @@ class _Rows:
     def carry(self, new: keras.Variable, read: Callable[[Tensor], Tensor], of_unknown: bool = False) -> None:
         """Write what `read(rows)` gives of the earlier table; rows of new tokens get that of unknown ones, or stay."""
         source = np.where(self.source < 0, self.of_unknown, self.source) if of_unknown else self.source
-        target = resource(new)
         rows = np.flatnonzero(source >= 0)
         for start in range(0, len(rows), _BLOCK):
             some = rows[start : start + _BLOCK]
-            target.scatter_update(tf.IndexedSlices(read(tf.constant(source[some])), tf.constant(some)))
+            write_rows(new, tf.constant(some), read(tf.constant(source[some])))
 
 
 def _model_and_schema(earlier: Run | CTRModel | StrPath, data: StrPath | None) -> tuple[CTRModel, Schema]:
