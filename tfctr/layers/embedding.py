@@ -44,6 +44,8 @@ class FeatureEmbedding(IdsLayer):
         features: names of the features to embed, in the schema's order; None is all. The table has their rows only.
         unpooled: names of sequences among them that are no fields, but given whole, in this order, behind the fields of all
             others: their tokens' vectors, zeros for padding, which Keras' mask says, too.
+        frozen: names of features whose rows get no gradient, and so stay what they are, whatever reads them: features of one
+            vocabulary are frozen together.
 
     Shapes:
         `(batch, schema.width)` int32 `-> (batch, fields, embedding_dim)`; with `unpooled`, a tuple of that and
@@ -72,6 +74,7 @@ class FeatureEmbedding(IdsLayer):
         embedding_dim: int,
         features: Collection[str] | None = None,
         unpooled: Iterable[str] = (),
+        frozen: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,8 +82,9 @@ class FeatureEmbedding(IdsLayer):
         self.schema = Schema.from_config(schema)
         self.embedding_dim = embedding_dim
         every = self.schema.fields
-        for name in features or ():
+        for name in (*(features or ()), *frozen):
             require_one_of([field.feature.name for field in every], name, "feature")
+        self.frozen = tuple(frozen)
         self.features = None if features is None else tuple(features)
         self.fields = tuple(field for field in every if features is None or field.feature.name in features)
         sequences = {field.feature.name: field for field in self.fields if isinstance(field.feature, Sequence)}
@@ -153,9 +157,19 @@ class FeatureEmbedding(IdsLayer):
         wholes = [(batch, field.feature.width, self.embedding_dim) for field in self.sequences]
         return (fields, *wholes) if wholes else fields
 
+    def rows_of(self, feature: str) -> tuple[int, int]:
+        """Where in the table the rows of one of its features begin, and how many they are."""
+        field = next(field for field in self.fields if field.feature.name == feature)
+        return field.offset - int(self.shifts[field.column]), field.size
+
     def squared_norm(self) -> Tensor:
-        """Sum of squares of the whole table."""
-        return ops.sum(ops.square(self.table))
+        """Sum of squares of the whole table, but for the rows of frozen features."""
+        if not self.frozen:
+            return ops.sum(ops.square(self.table))
+        ends = np.cumsum([block.size for block in self.blocks])
+        still = self._are_still(np.array([block.offset for block in self.blocks]))
+        trained = [self.table[end - self.blocks[place].size : end] for place, end in enumerate(ends) if not still[place]]
+        return sum((ops.sum(ops.square(rows)) for rows in trained), ops.zeros(()))
 
     def distinct_rows(self, ids: Tensor) -> Tensor:
         """The table rows that a batch reads, each once, on all devices together: `(batch, schema.width) -> (rows,)`."""
@@ -189,7 +203,16 @@ class FeatureEmbedding(IdsLayer):
 
     def get_config(self) -> dict[str, Any]:
         arguments = {"schema": self.schema.get_config(), "embedding_dim": self.embedding_dim, "features": self.features}
-        return {**super().get_config(), **arguments, **({"unpooled": self.unpooled} if self.unpooled else {})}
+        return {**super().get_config(), **arguments, **self._further_arguments()}
+
+    def _further_arguments(self) -> dict[str, Any]:
+        """Those that not every layer has been given."""
+        unpooled = {"unpooled": self.unpooled} if self.unpooled else {}
+        return {**unpooled, **({"frozen": list(self.frozen)} if self.frozen else {})}  # a list, which a file gives back
+
+    def _are_still(self, offsets: np.ndarray) -> np.ndarray:
+        """Which of these are offsets of frozen features."""
+        return np.isin(offsets, [field.offset for field in self.schema.fields if field.feature.name in self.frozen])
 
     def _columns(self, fields: Collection[Field]) -> np.ndarray:
         """The columns of these fields in the id matrix."""
@@ -212,6 +235,21 @@ class FeatureEmbedding(IdsLayer):
         read = tf.compat.v1.nn.embedding_lookup([resource(part) for part in self.parts], rows, partition_strategy="div")
         return _spread(read, tf.reshape(position, tf.shape(ids)))
 
+    def _read(self, rows: Tensor, columns: np.ndarray) -> Tensor:
+        """The vectors of these rows, which are those of these columns of the id matrix; of frozen ones without a gradient.
+
+        Two gathers, so that the gradient of a table does not even name the rows that stay: some optimizers move what it names.
+        """
+        still = self._are_still(self.column_offsets[columns])
+        if not still.any():
+            return self._gather(rows)
+        if still.all():
+            return tf.stop_gradient(self._gather(rows))
+        moved, kept = np.flatnonzero(~still), np.flatnonzero(still)
+        parts = [tf.gather(rows, some, axis=1) for some in (moved, kept)]
+        vectors = tf.concat([self._gather(parts[0]), tf.stop_gradient(self._gather(parts[1]))], axis=1)
+        return tf.gather(vectors, np.argsort(np.concatenate([moved, kept])), axis=1)
+
     def _once(self, ids: Tensor, fields: Collection[Field]) -> Tensor:
         """These fields of the first row, for all rows: `(batch, schema.width) -> (batch, len(fields), dim)`."""
         return tf.repeat(self._embed(ids[:1], fields), ops.shape(ids)[0], axis=0)
@@ -219,7 +257,7 @@ class FeatureEmbedding(IdsLayer):
     def _whole(self, ids: Tensor, field: Field) -> Tensor:
         """The vectors of a sequence's tokens, zeros for padding: `(batch, schema.width) -> (batch, max_length, dim)`."""
         tokens = (ids[:1] if field in self._shared else ids)[:, field.columns]
-        rows = self._gather(tokens - self.shifts[field.columns])
+        rows = self._read(tokens - self.shifts[field.columns], self._columns([field]))
         rows *= ops.cast(tokens != field.offset, rows.dtype)[..., None]
         return tf.repeat(rows, ops.shape(ids)[0], axis=0) if field in self._shared else rows
 
@@ -229,7 +267,7 @@ class FeatureEmbedding(IdsLayer):
         columns = self._columns(fields)
         if len(columns) < self.schema.width:
             ids, factors = (cells if cells is None else tf.gather(cells, columns, axis=1) for cells in (ids, factors))
-        rows = self._gather(ids if self.features is None else ids - self.shifts[columns])  # (batch, columns, dim)
+        rows = self._read(ids if self.features is None else ids - self.shifts[columns], columns)  # (batch, columns, dim)
         return self._pool(fields, ids, rows if factors is None else rows * factors)
 
     def _pool(self, fields: Collection[Field], ids: Tensor, rows: Tensor) -> Tensor:

@@ -13,23 +13,21 @@ from tfctr.layers import FeatureEmbedding
 from tfctr.layers.hidden import usual_batches
 from tfctr.layers.nested import remember
 from tfctr.models._batches import column, known_labels, refused_labels, the_ids, the_labels, unpack, weighted_mean
-from tfctr.models._compiling import loss_on_logits, metrics_on_probabilities, require_compile_arguments, require_one_step
+from tfctr.models._compiling import (
+    loss_on_logits,
+    metrics_on_probabilities,
+    require_compile_arguments,
+    require_one_step,
+    require_optimizer,
+)
 from tfctr.models._distributed import Distributed, own_part
-from tfctr.models._graph import PREDICTION, embeddings_of, ids_input, is_low, require_graph, way_to_wrap
+from tfctr.models._graph import PREDICTION, embeddings_of, freeze, ids_input, is_low, require_graph, way_to_wrap
 from tfctr.models._ids import ReadsIds, surfacing
 from tfctr.models._options import ModelOptions, show_options
 from tfctr.models._saving import Saved
 from tfctr.models._scoring import AsTest, Scorer, results_of
 from tfctr.models._start import start_at
-from tfctr.optimizers import (
-    DENSE_FIX,
-    ExactLazyAdam,
-    minimize,
-    optimizer_named,
-    stop_on_non_finite,
-    unwrap_loss_scaling,
-    updated_by_rows,
-)
+from tfctr.optimizers import ExactLazyAdam, minimize, optimizer_named, stop_on_non_finite, unwrap_loss_scaling
 from tfctr.schema import Schema
 from tfctr.types import Tensor
 
@@ -56,6 +54,8 @@ class CTRModel(ReadsIds, Distributed, Saved):
         auxiliary: `{name: keras.losses.Loss}`, each called with `(labels, outputs)`.
         embedding_l2: lambda of the L2 term.
         l2_scope: `"table"` (every row at every step, as the papers) or `"batch"` (the distinct rows of the batch).
+        frozen: names of features whose vectors no step moves: those of tables of several columns, and of all features that
+            share their vocabulary; weights of the first order, one number each, are trained all the same.
 
     Shapes:
         `(batch, schema.width)` int32 `-> {name: (batch, 1)}` float32; `predict` gives probabilities `(rows, 1)`
@@ -102,6 +102,7 @@ class CTRModel(ReadsIds, Distributed, Saved):
         embedding_l2: float = 0.0,
         l2_scope: Literal["table", "batch"] = "table",
         name: str | None = None,
+        frozen: Sequence[str] = (),
     ) -> None:
         require_graph(schema, ids, outputs)
         super().__init__(inputs=ids, outputs=outputs, name=name)
@@ -113,6 +114,7 @@ class CTRModel(ReadsIds, Distributed, Saved):
         self.embeddings = embeddings_of(self) if embeddings is None else list(embeddings)
         self.embedding_l2 = embedding_l2
         self.l2_scope = l2_scope
+        freeze(self, frozen)
         self._l2_made = {"embedding_l2": embedding_l2, "l2_scope": l2_scope}
         names = ["loss", "ctr", *self.auxiliary, *(["l2"] if embedding_l2 else [])]
         self.trackers = [keras.metrics.Mean(name=term) for term in names]
@@ -164,7 +166,7 @@ class CTRModel(ReadsIds, Distributed, Saved):
         terms = ["added", *(tracker.name for tracker in self.trackers)]
         self._metrics_given = [metrics_on_probabilities(given, terms) for given in (metrics, weighted_metrics)]
         optimizer = optimizer_named(optimizer, table_l2=self.table_l2 > 0)
-        self._require_sparse_gradients(optimizer)
+        require_optimizer(self, optimizer)
         self.ctr_loss = loss_on_logits(loss)
         self._compile_metrics = None  # Keras would keep those of an earlier call
         super().compile(
@@ -377,13 +379,6 @@ class CTRModel(ReadsIds, Distributed, Saved):
     def _exact_lazy_adam(self) -> ExactLazyAdam | None:
         optimizer = unwrap_loss_scaling(self.optimizer) if self.compiled else None
         return optimizer if isinstance(optimizer, ExactLazyAdam) else None
-
-    def _require_sparse_gradients(self, optimizer: keras.optimizers.Optimizer) -> None:
-        if self.table_l2 and updated_by_rows(optimizer, self.tables):
-            raise ConfigError(
-                f"{unwrap_loss_scaling(optimizer).name} moves the rows of a batch, and embedding_l2 all rows of the tables.",
-                fix=DENSE_FIX,
-            )
 
     def _track(self, values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
         self._adds = self._adds or "added" in values

@@ -8,7 +8,8 @@ import keras
 from tfctr import losses
 from tfctr.errors import ConfigError, choose, require_number
 from tfctr.losses import LOSSES
-from tfctr.models._graph import PREDICTION
+from tfctr.models._graph import PREDICTION, embeddings_of
+from tfctr.optimizers import DENSE_FIX, unwrap_loss_scaling, updated_by_rows
 
 # What Keras calls these losses; its own of these names read probabilities.
 _KERAS_LOSSES = {
@@ -47,6 +48,19 @@ def require_one_step(steps_per_execution: int, strategy: Any) -> None:
     if steps_per_execution != 1 and strategy.num_replicas_in_sync > 1:
         problem = f"`steps_per_execution` is {steps_per_execution}, and there are {strategy.num_replicas_in_sync} devices."
         raise ConfigError(problem, fix="leave it out: under a tf.distribute strategy each step is a call of its own")
+
+
+def require_optimizer(model: Any, optimizer: keras.optimizers.Optimizer) -> None:
+    """Raise `ConfigError` for rows that nothing brings up to date, or that move though they are frozen."""
+    inner = unwrap_loss_scaling(optimizer)
+    if model.table_l2 and updated_by_rows(optimizer, model.tables):
+        problem = f"{inner.name} moves the rows of a batch, and embedding_l2 all rows of the tables."
+        raise ConfigError(problem, fix=DENSE_FIX)
+    by_itself = [option for option in ("weight_decay", "use_ema") if getattr(inner, option, None)]
+    by_itself += ["Ftrl"] if isinstance(inner, keras.optimizers.Ftrl) and not updated_by_rows(optimizer, model.tables) else []
+    if by_itself and any(embedding.frozen for embedding in embeddings_of(model)):
+        problem = f"{by_itself[0]} of {inner.name} moves rows without a gradient, and some are frozen."
+        raise ConfigError(problem, fix='use "adam", "exact_lazy_adam", "lazy_adam", "adagrad", "ftrl" or "sgd"')
 
 
 def loss_on_logits(loss: Any) -> keras.losses.Loss:

@@ -1,11 +1,11 @@
 """The graph of a model: one input of ids, named outputs, and the embeddings between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from tfctr.errors import ConfigError
+from tfctr.errors import ConfigError, did_you_mean
 from tfctr.layers import FeatureEmbedding
 from tfctr.schema import Schema
 from tfctr.types import Tensor
@@ -49,6 +49,26 @@ def require_graph(schema: Schema, ids: Tensor, outputs: Mapping[str, Tensor]) ->
 def embeddings_of(model: keras.Model) -> list[FeatureEmbedding]:
     """All `FeatureEmbedding` layers of a model, those within other layers too, always in the same order."""
     return [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, FeatureEmbedding)]
+
+
+def vectors_of(model: keras.Model, feature: str) -> list[FeatureEmbedding]:
+    """Those in which a feature has a vector: one number a token is a weight, of the first order."""
+    holding = [layer for layer in embeddings_of(model) if feature in [field.feature.name for field in layer.fields]]
+    return [layer for layer in holding if layer.embedding_dim > 1]
+
+
+def freeze(model: keras.Model, features: Sequence[str]) -> None:
+    """Let no step move the vectors of these features. Raises `ConfigError` for one that has none."""
+    if not isinstance(features, list | tuple):
+        raise ConfigError(f"`frozen` is {features!r}.", fix="give a list of names of features")
+    for name in features:
+        found = vectors_of(model, name)
+        if not found:
+            known = {field.feature.name for layer in embeddings_of(model) for field in layer.fields}
+            fix = "leave it out" if name in known else did_you_mean(name, known)
+            raise ConfigError(f"`frozen` names {name!r}, of which the model has no vectors.", fix=fix)
+        for layer in found:
+            layer.frozen = tuple(dict.fromkeys((*layer.frozen, name)))
 
 
 def way_to_wrap(model: keras.Model) -> str:

@@ -1,7 +1,7 @@
 """What every model takes beside its own arguments, and how it is seen in each model's signature."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict, Unpack
 
 
@@ -14,11 +14,13 @@ class ModelOptions(TypedDict, total=False):
         embedding_l2: lambda of the L2 term.
         l2_scope: the rows that the L2 term counts: those of the whole `"table"`, or those of the `"batch"`.
         name: of the Keras model; None for that of its class.
+        frozen: names of features whose vectors are not trained: they stay what they began with.
     """
 
     embedding_l2: float
     l2_scope: Literal["table", "batch"]
     name: str | None
+    frozen: Sequence[str]
 
 
 def show_options(constructor: Any, base: Callable[..., None]) -> None:
@@ -28,10 +30,10 @@ def show_options(constructor: Any, base: Callable[..., None]) -> None:
     `tfctr models NAME`, and the pages.
 
     >>> def constructor(self, depth=2, **options: Unpack[ModelOptions]): ...
-    >>> def base(self, embedding_l2=0.0, l2_scope="table", name=None): ...
+    >>> def base(self, embedding_l2=0.0, l2_scope="table", name=None, frozen=()): ...
     >>> show_options(constructor, base)
     >>> print(inspect.signature(constructor))
-    (self, depth=2, *, embedding_l2=0.0, l2_scope='table', name=None)
+    (self, depth=2, *, embedding_l2=0.0, l2_scope='table', name=None, frozen=())
     """
     signature = inspect.signature(constructor)
     own = list(signature.parameters.values())

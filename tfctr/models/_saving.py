@@ -220,6 +220,8 @@ class Saved(keras.Model):
         name |= {"trainable": self.trainable, "nested": nested_states(self)}
         set_by_hand = {key: getattr(self, key) for key, made in self._l2_made.items() if getattr(self, key) != made}
         arguments = {**self._arguments, **set_by_hand}
+        if not arguments.get("frozen"):  # which models saved before there was a choice have not
+            arguments.pop("frozen", None)
         graph = {}
         if _is_given_its_graph(self):
             arguments = {key: value for key, value in arguments.items() if key not in ("ids", "outputs", "embeddings")}

@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _BLOCK = 2**16  # rows that are carried at a time
 NewRows: TypeAlias = Literal["out_of_vocabulary", "random"]
 _NEW_ROWS = {"out_of_vocabulary": True, "random": False}
-_NO_ARCHITECTURE = ("auxiliary", "embedding_l2", "l2_scope")
+_NO_ARCHITECTURE = ("auxiliary", "embedding_l2", "l2_scope", "frozen")
 
 
 def warm_start(
