@@ -71,6 +71,9 @@ class Training(_Section):
         precision: a Keras dtype policy; embedding tables and logits stay float32.
         seed: of the initial weights, of dropout and of the order of rows.
         steps_per_execution: gradient steps in one call of the graph; above 1 only helps with small batches.
+        pretrained: `{feature: file}`: vectors that its embeddings begin with, whatever the seed; `model.frozen` lets them stay.
+            See `tfctr.training.start_with_vectors`. Of a run that goes on they are in its checkpoint; with a warm start, those
+            of tokens that the earlier run did not know.
         replay: with a warm start, how many training rows of the earlier run are trained on beside the new ones, as a share of
             these: 0.5 is one for two.
     """
@@ -91,6 +94,7 @@ class Training(_Section):
     seed: int = pydantic.Field(default=1, ge=0, lt=_MOST)
     steps_per_execution: _Count = 1
     replay: pydantic.NonNegativeFloat = 0.0
+    pretrained: dict[str, str] = {}
 
 
 def batch_size_for(rows: int) -> int:

@@ -94,6 +94,8 @@ def train(
     Example: tfctr train --data runs/tuesday --out runs/second --warm-start runs/first --epochs 1 --replay 0.2
 
     Example: tfctr train --data runs/data --out runs/first --workers 2
+
+    Example: tfctr train --data runs/data --out runs/first --set training.pretrained.item=items.parquet
     """
     from tfctr import malloc
     from tfctr.config import Config
@@ -309,6 +311,28 @@ def importance(
     typer.echo(f"{split}: {found['rows']:,} rows{drawn}; AUC {base['auc']:.6f}, log loss {base['log_loss']:.6f}", err=True)
 
 
+def embeddings(
+    run: RunFolder,
+    feature: Annotated[str, typer.Option(help="A categorical feature, or a sequence.")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write: kind, token, id, vector.")],
+    table: Annotated[
+        int | None, typer.Option(min=1, help="Which of the model's tables with the feature. [default: the widest, the first]")
+    ] = None,
+    data: Moved = None,
+    json: Json = False,
+) -> None:
+    """Write the vectors that a run has learnt of a feature's tokens, for another program, or to begin another training with.
+
+    Example: tfctr embeddings runs/tf4ctr --feature item --out items.parquet
+
+    Example: tfctr train --data runs/new --out runs/next --set training.pretrained.item=items.parquet
+    """
+    from tfctr.evaluation import embeddings
+    from tfctr.training import load_run
+
+    show({"file": str(out), **embeddings(load_run(run), feature, out=out, table=table, data=data)}, json)
+
+
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model: its arguments, defaults, meaning.")] = None,
     json: Json = False,
@@ -336,4 +360,4 @@ def _default_and_meaning(meaning, default=...):
     return f"{'required' if default is ... else repr(default):<16}  {meaning or ''}".rstrip()
 
 
-COMMANDS = (train, evaluate, importance, score, models)
+COMMANDS = (train, evaluate, importance, score, embeddings, models)

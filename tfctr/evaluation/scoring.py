@@ -80,7 +80,7 @@ def score(
     path = Path(out)
     require_run_or_model(model)
     layout = Layout(separator, columns, missing, encoding)
-    _require_out(path)
+    require_out(path)
     _require_rows("batch_size", batch_size)
     require_table(table, layout)
     fit, model = fit_and_model(model, data)
@@ -188,7 +188,8 @@ def _named_logits(model: CTRModel, outputs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(outputs))
 
 
-def _require_out(path: Path) -> None:
+def require_out(path: Path) -> None:
+    """Raise unless a Parquet file can be written there."""
     if path.suffix != ".parquet":
         raise ConfigError(f"`out` is {str(path)!r}.", fix="give a file that ends in .parquet")
     require_free(path)

@@ -24,7 +24,7 @@ _LEFT_OUT = {
 }
 _LOST = {
     "share_embedding": "each feature has rows of its own here; `vocabulary_of` lets it share those of another",
-    "pretrained_emb": "a table learns from its start",
+    "pretrained_emb": "vectors are a matter of a run: training.pretrained",
     "emb_output_dim": "all features are embedded in equally many numbers",
 }
 # FuxiCTR runs these texts as Python.

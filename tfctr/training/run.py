@@ -69,7 +69,9 @@ class Run:
             if part in self.environment
         }
         digest = self.metrics.get("model_sha256")
-        return {"config": self.config.to_dict(), "environment": {**self.environment, **nameless}, "model_sha256": digest}
+        config = self.config.to_dict()
+        config["training"]["pretrained"] = {name: Path(file).name for name, file in self.config.training.pretrained.items()}
+        return {"config": config, "environment": {**self.environment, **nameless}, "model_sha256": digest}
 
     @property
     def data(self) -> Path:

@@ -49,6 +49,7 @@ from tfctr.training.run import Run, load_run
 from tfctr.training.schedule import PlateauSchedule
 from tfctr.training.suggestion import rate_of, suggest
 from tfctr.training.suspects import suspicion
+from tfctr.training.vectors import start_with_vectors
 from tfctr.training.warm import NewRows, next_config, with_replay
 from tfctr.training.warm import warm_start as carry
 from tfctr.types import StrPath
@@ -83,6 +84,9 @@ def train(
 
     With `warm_start` the model begins with what an earlier run has learnt, token by token: see `tfctr.training.warm_start`,
     whose report `environment.json` keeps. `training.replay` of the configuration adds rows of that run's training table.
+
+    With `training.pretrained` embeddings begin with vectors from files: see `tfctr.training.start_with_vectors`, whose report
+    is kept beside it. The run does not need the files.
 
     A validation log loss that is worse than a constant's is a logged warning, and so is an AUC that is too good to be true; and
     the `findings` of the training and validation splits are, before.
@@ -185,8 +189,11 @@ def train(
         if goes_on:
             say_other_environment(folder, environment)
         else:
+            begun = config.training.pretrained
+            if begun:
+                environment["pretrained"] = start_with_vectors(model, begun)
             if earlier is not None and before is not None:
-                report = carry(model, earlier, new_rows or "out_of_vocabulary", before.folder)
+                report = carry(model, earlier, new_rows or "out_of_vocabulary", before.folder, begun=begun)
                 environment["warm_start"] = {**report, **_name_of(earlier)}
             _begin(model, config, dataset, folder if writes else None, environment, training)
         further = [*callbacks, *([] if served else [checkpoint])]

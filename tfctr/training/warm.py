@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +40,7 @@ def warm_start(
     earlier: Run | CTRModel | StrPath,
     new_rows: NewRows = "out_of_vocabulary",
     data: StrPath | None = None,
+    begun: Collection[str] = (),
 ) -> dict[str, Any]:
     """Let a fresh model begin with what an earlier one has learnt: token by token, whatever ids each of the two gives it.
 
@@ -54,6 +55,7 @@ def warm_start(
         new_rows: where rows of tokens that the earlier model does not know start: at its row for unknown tokens, or at
             `"random"`, as they are in a fresh model. Their moments are 0.
         data: the dataset of the earlier run, where it has moved.
+        begun: features whose new tokens stay at what they are: they have begun with vectors (`start_with_vectors`).
 
     Returns:
         `{"features": {feature: {"carried", "new", "forgotten"}}, "moments": whether they were carried}`: how many tokens have
@@ -85,7 +87,7 @@ def warm_start(
     before.settle()
     model.settle()
     pairs = list(zip(embeddings_of(model), embeddings_of(before), strict=True))
-    rows = {id(new.table): _Rows(new, old, ids) for new, old in pairs}
+    rows = {id(new.table): _Rows(new, old, ids, begun) for new, old in pairs}
     for weight, old in zip(model.weights, before.weights, strict=True):
         if id(weight) in rows:
             rows[id(weight)].carry(weight, resource(old).sparse_read, of_unknown)
@@ -99,12 +101,13 @@ def warm_start(
 
 
 def next_config(earlier: Run) -> Config:
-    """The settings of a warm start that nobody has set: those of the earlier run, but for three that would undo what it learnt.
+    """The settings of a warm start that nobody has set: those of the earlier run, but for what would undo what it learnt.
 
     The learning rate is that of its best epoch, and of a run that was trained anew at most the first one to which a plateau
     lowers it: steps at the rate with which it began are too large, also where its best epoch came, by luck, that early. There
     is one epoch: a second pass learns the rows of one day by heart. And L2 moves the rows of a batch: over whole tables, it
-    would take tokens of other days for useless. See `benchmarks/week.py`.
+    would take tokens of other days for useless. See `benchmarks/week.py`. Vectors are read again only from a file that is named
+    again: see `start_with_vectors`.
     """
     rate = earlier.history[(earlier.metrics["best_epoch"] or 1) - 1]["learning_rate"]
     settings = earlier.config.training
@@ -112,7 +115,7 @@ def next_config(earlier: Run) -> Config:
         rate = min(rate, max(settings.learning_rate * settings.learning_rate_factor, settings.min_learning_rate))
     values = earlier.config.to_dict()
     # A float32, as its shortest decimal: 0.0001 and not 0.00009999999747.
-    values["training"] |= {"epochs": 1, "learning_rate": float(str(np.float32(rate)))}
+    values["training"] |= {"epochs": 1, "learning_rate": float(str(np.float32(rate))), "pretrained": {}}
     if values["model"].get("embedding_l2"):
         values["model"]["l2_scope"] = "batch"
     return Config.from_dict(values)
@@ -137,13 +140,18 @@ def with_replay(train: Split, schema: Schema, earlier: Dataset, share: float, se
 class _Rows:
     """From which row of an earlier table each row of a table comes."""
 
-    def __init__(self, new: FeatureEmbedding, old: FeatureEmbedding, ids: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, new: FeatureEmbedding, old: FeatureEmbedding, ids: Mapping[str, np.ndarray], begun: Collection[str]
+    ) -> None:
         firsts = np.cumsum([0, *(field.size for field in old.blocks)])
         own = [ids[field.feature.name] for field in new.blocks]
         self.source = np.concatenate(
             [np.where(some < 0, -1, some + first) for some, first in zip(own, firsts[:-1], strict=True)]
         )
-        self.of_unknown = np.repeat(firsts[:-1] + OUT_OF_VOCABULARY, [len(some) for some in own])
+        owners = {field.feature.owner for field in new.fields if field.feature.name in begun and new.embedding_dim > 1}
+        stays = [field.feature.owner in owners for field in new.blocks]
+        unknown = np.where(stays, -1, firsts[:-1] + OUT_OF_VOCABULARY)
+        self.of_unknown = np.repeat(unknown, [len(some) for some in own])
 
     def carry(self, new: keras.Variable, read: Callable[[Tensor], Tensor], of_unknown: bool = False) -> None:
         """Write what `read(rows)` gives of the earlier table; rows of new tokens get that of unknown ones, or stay."""
