@@ -121,6 +121,19 @@ def test_a_config_says_what_is_frozen_and_nothing_where_nothing_is():
     assert [layer.frozen for layer in CTRModel.from_config(own.get_config()).embeddings] == [("user",)]
 
 
+def test_tables_of_some_features_are_frozen_by_those_that_share_their_rows():
+    ids = ids_input(SCHEMA)
+    some = FeatureEmbedding(SCHEMA, 4, features=["age", "item"])
+    fields = keras.layers.Flatten()(some(ids))
+    CTRModel(SCHEMA, ids, {"logit": keras.layers.Dense(1)(fields)}, frozen=["history"])
+    assert some.rows_of("history") == some.rows_of("item") == (0, 7)
+    assert (some.rows_of("age"), some.rows_of("user")) == ((7, 4), (0, 0))
+    with tf.GradientTape() as tape:
+        loss = keras.ops.sum(some(IDS))
+    assert {*tape.gradient(loss, some.table.value).indices.numpy().tolist()} == {10}
+    np.testing.assert_allclose(float(some.squared_norm()), (table(some)[7:] ** 2).sum(), rtol=1e-6)
+
+
 def test_what_cannot_be_frozen_is_refused():
     for model, names, message in (
         (DNN, ["itme"], "item"),

@@ -70,7 +70,7 @@ def embeddings(
     require_out(path)
     fit, model = fit_and_model(model, data)
     owner = token_owner(fit.schema, feature)
-    layers = [layer for layer in embeddings_of(model) if feature in [field.feature.name for field in layer.fields]]
+    layers = [layer for layer in embeddings_of(model) if layer.rows_of(feature)[1]]
     widths = [layer.embedding_dim for layer in layers]
     number = _number(table, widths, feature)
     model.settle()

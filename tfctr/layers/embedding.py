@@ -158,9 +158,10 @@ class FeatureEmbedding(IdsLayer):
         return (fields, *wholes) if wholes else fields
 
     def rows_of(self, feature: str) -> tuple[int, int]:
-        """Where in the table the rows of one of its features begin, and how many they are."""
-        field = next(field for field in self.fields if field.feature.name == feature)
-        return field.offset - int(self.shifts[field.column]), field.size
+        """Where in the table the rows of a feature, or of one that shares them, begin, and how many they are: 0 of none."""
+        offset = next((field.offset for field in self.schema.fields if field.feature.name == feature), None)
+        field = next((block for block in self.blocks if block.offset == offset), None)
+        return (0, 0) if field is None else (field.offset - int(self.shifts[field.column]), field.size)
 
     def squared_norm(self) -> Tensor:
         """Sum of squares of the whole table, but for the rows of frozen features."""

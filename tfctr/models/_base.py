@@ -158,8 +158,8 @@ class CTRModel(ReadsIds, Distributed, Saved):
         Raises:
             ConfigError: an unknown name, a loss that does not read logits, a metric that does not read probabilities or whose
                 name is taken, `loss_weights` (auxiliary losses have weights of their own), a row-sparse optimizer beside an L2
-                term that moves every row at every step, `jit_compile`: XLA cannot merge duplicate ids; or, under a
-                `tf.distribute` strategy of several devices, `steps_per_execution` above 1.
+                term that moves every row at every step, an optimizer that moves frozen rows, `jit_compile`: XLA cannot merge
+                duplicate ids; or, under a `tf.distribute` strategy of several devices, `steps_per_execution` above 1.
         """
         require_compile_arguments(clip_norm, jit_compile, loss_weights)
         require_one_step(steps_per_execution, self.distribute_strategy)

@@ -53,8 +53,7 @@ def embeddings_of(model: keras.Model) -> list[FeatureEmbedding]:
 
 def vectors_of(model: keras.Model, feature: str) -> list[FeatureEmbedding]:
     """Those in which a feature has a vector: one number a token is a weight, of the first order."""
-    holding = [layer for layer in embeddings_of(model) if feature in [field.feature.name for field in layer.fields]]
-    return [layer for layer in holding if layer.embedding_dim > 1]
+    return [layer for layer in embeddings_of(model) if layer.embedding_dim > 1 and layer.rows_of(feature)[1]]
 
 
 def freeze(model: keras.Model, features: Sequence[str]) -> None:
@@ -64,7 +63,7 @@ def freeze(model: keras.Model, features: Sequence[str]) -> None:
     for name in features:
         found = vectors_of(model, name)
         if not found:
-            known = {field.feature.name for layer in embeddings_of(model) for field in layer.fields}
+            known = {field.feature.name for layer in embeddings_of(model) for field in layer.schema.fields}
             fix = "leave it out" if name in known else did_you_mean(name, known)
             raise ConfigError(f"`frozen` names {name!r}, of which the model has no vectors.", fix=fix)
         for layer in found:
