@@ -34,7 +34,7 @@ COMMANDS = {
     "first_tables": "--tables numbers rare --rows 8000 --seeds 1 --model LR",
     "week": "{data}/../schema.yaml {data}/../train.parquet --order price --out {folder}/week --days 3 --model LR --seeds 1",
     "workers": "--workers 1 2 --vocabularies 4000 --clip 10 --model LR --batch-size 100 --rounds 1 --steps 2",
-    "histories": "--models DNN DIN --rows 3000 --epochs 1 --seeds 1",
+    "histories": "--models DIN TF4CTR-attended --rows 3000 --epochs 1 --seeds 1",
     "retrieval": "--data {data} --item item --out {folder}/retrievers --epochs 1 --seeds 1 --sweeps 1",
     "peers": "--models TF4CTR EulerNet --batch-size 100 --rounds 1 --steps 1",
 }
