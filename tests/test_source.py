@@ -1,4 +1,4 @@
-"""Our own source runs no text as code and unpacks no objects."""
+"""What holds of the text of our own source: it runs no text as code, unpacks no objects, and can be read."""
 
 import ast
 import collections
@@ -65,3 +65,25 @@ def test_a_repeated_block_is_found():
 
 def test_no_block_of_six_lines_stands_twice():
     assert repeated(file.read_text(encoding="utf-8") for file in FILES if file.is_relative_to(ROOT / "tfctr")) == []
+
+
+# nothing is too long to be read at once
+
+
+def long_functions(source, most=50):
+    """Functions whose statements take more lines, without signature and docstring."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    bodies = {node.name: node.body[1:] if ast.get_docstring(node) else node.body for node in functions}
+    return [name for name, body in bodies.items() if body and body[-1].end_lineno - body[0].lineno >= most]
+
+
+def test_a_long_function_is_found():
+    body = "    x = 1\n" * 50
+    assert long_functions(f"def f():\n    '''Text.'''\n{body}") == []
+    assert long_functions(f"def f():\n{body}    y = 1\n") == ["f"]
+
+
+def test_no_function_has_over_50_lines_and_no_file_over_400():
+    sources = {str(file): file.read_text(encoding="utf-8") for file in FILES if file.is_relative_to(ROOT / "tfctr")}
+    assert {file: long for file, source in sources.items() if (long := long_functions(source))} == {}
+    assert [file for file, source in sources.items() if source.count("\n") > 400] == []

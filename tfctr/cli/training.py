@@ -112,14 +112,7 @@ def train(
     every = int(checkpoint_every) if checkpoint_every and checkpoint_every.isdecimal() else checkpoint_every
     short = {"seed": seed, "learning_rate": learning_rate, "epochs": epochs, "replay": replay}
     overrides = [*(set or []), *(f"training.{key}={value}" for key, value in short.items() if value is not None)]
-    # Before TensorFlow is imported: a typing error shows at once.
-    if config is not None:
-        named = Config.load(config, overrides)
-    elif goes_on:  # the run's own, in which these must be no change
-        values = Config.load(out / "config.yaml").to_dict()
-        named = Config.from_dict({**values, "model": {**values["model"], "name": model or values["model"]["name"]}}, overrides)
-    else:
-        named = Config.from_dict({"model": {"name": model or "TF4CTR"}}, overrides)
+    named = _named(config, model, out if goes_on else None, overrides)  # before TensorFlow: a typing error shows at once
     if not keep_freed_memory:
         malloc.return_freed_memory()
     elif malloc.keep_freed_memory():
@@ -149,6 +142,18 @@ def train(
     has_test = "test" in dataset.splits if isinstance(dataset, Dataset) else (run.data / "test").is_dir()
     split = "test" if has_test else "valid"
     say_next(f"tfctr evaluate {out} --split {split}; then: tfctr publish {out} DIR")
+
+
+def _named(config, model, run, overrides):
+    """The configuration that a command names: in a file, by a model alone, or of a run that goes on, which may not change."""
+    from tfctr.config import Config
+
+    if config is not None:
+        return Config.load(config, overrides)
+    values = {"model": {"name": "TF4CTR"}} if run is None else Config.load(run / "config.yaml").to_dict()
+    if model is not None:
+        values["model"]["name"] = model
+    return Config.from_dict(values, overrides)
 
 
 def _start_workers(workers, servers, distribute):

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,25 +146,14 @@ def train(
         goes_on = bool(told_by_chief(strategy, make_way(folder, resume) if writes else False))
         if goes_on:
             config = config_of(folder, config)
-            require_same_distribution(folder, distribute)
-            if data is not None:
-                require_data(folder, data.folder if isinstance(data, Dataset) else local_folder(data))
+            _require_what_it_was(folder, distribute, data)
             if is_finished(folder) or (writes and not _held(folder, training)):  # its data may be gone
-                _LOG.info("%s is finished", folder)
-                with contextlib.suppress(OSError):  # none, or a folder that may only be read
-                    (folder / LOCK).unlink()  # a run that was killed behind its end leaves it
-                return load_run(folder)
-            dataset = dataset_of(folder, data)
-            earlier = earlier_run(folder)
+                return _finished(folder)
+            dataset, earlier = dataset_of(folder, data), earlier_run(folder)
         else:
             assert data is not None  # it was asked for
             dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-            for name, value in (("warm_start_data", warm_start_data), ("new_rows", new_rows)):
-                if value is not None and warm_start is None:
-                    option = name.replace("_", "-")
-                    fix = f"name the earlier run: `warm_start` (--warm-start RUN); or leave out `{name}` (--{option})"
-                    raise ConfigError(f"`{name}` is {value!r}, and there is no warm start.", fix=fix)
-            earlier = warm_start if warm_start is None or isinstance(warm_start, Run) else load_run(warm_start)
+            earlier = _earlier(warm_start, warm_start_data=warm_start_data, new_rows=new_rows)
             config = (config or (suggest(dataset) if earlier is None else next_config(earlier))).for_rows(dataset.train.rows)
         _require_two_classes(dataset.valid)
         for finding in dict.fromkeys((*dataset.train.findings, *dataset.valid.findings)):
@@ -172,31 +161,18 @@ def train(
         before = None if earlier is None else _dataset_of(earlier, warm_start_data)
         train_split = _with_replay(config.training, dataset, before)
         checkpoint = Checkpoint(folder / CHECKPOINTS, checkpoint_every)
-        if served := is_served(strategy):
-            require_served(config.training)
-        require_memory(config, dataset.schema, 1 if has_workers(strategy) else strategy.num_replicas_in_sync, not served)
-        keras.utils.set_random_seed(config.training.seed)
-        training.enter_context(dtype_policy(config.training.precision))
-        with contextlib.nullcontext() if served else strategy.scope():
-            model = build_model(config, dataset.schema, is_trained=not served)
+        model = _fresh_model(config, dataset, strategy, training)
         with strategy.scope():
             environment = describe_environment(config.training, dataset)
-        coordinator = Coordinator(strategy, config, model, checkpoint) if served else None
-        require_same(
-            strategy,
-            {"dataset": environment["data"]["manifest_sha256"], "configuration": repr(config), "version": tfctr.__version__},
-        )
+        coordinator = Coordinator(strategy, config, model, checkpoint) if is_served(strategy) else None
+        data_hash = environment["data"]["manifest_sha256"]
+        require_same(strategy, {"dataset": data_hash, "configuration": repr(config), "version": tfctr.__version__})
         if goes_on:
             say_other_environment(folder, environment)
         else:
-            begun = config.training.pretrained
-            if begun:
-                environment["pretrained"] = start_with_vectors(model, begun)
-            if earlier is not None and before is not None:
-                report = carry(model, earlier, new_rows or "out_of_vocabulary", before.folder, begun=begun)
-                environment["warm_start"] = {**report, **_name_of(earlier)}
+            environment |= _start(model, config.training.pretrained, earlier, before, new_rows or "out_of_vocabulary")
             _begin(model, config, dataset, folder if writes else None, environment, training)
-        further = [*callbacks, *([] if served else [checkpoint])]
+        further = [*callbacks, *([] if coordinator else [checkpoint])]
         _fit(coordinator or model, config.training, dataset, train_split, folder, console, further, writes)
         if writes:
             (folder / LOCK).unlink(missing_ok=True)
@@ -205,6 +181,53 @@ def train(
     if problem := worse_than_constant(run.metrics["valid"], dataset.valid.labels):
         _LOG.warning("worse than a constant on the valid split: %s", problem)
     return run
+
+
+def _require_what_it_was(folder: Path, distribute: str | None, data: Dataset | StrPath | None) -> None:
+    """Raise `ConfigError` or `StorageError` where a run is to go on otherwise than it began."""
+    require_same_distribution(folder, distribute)
+    if data is not None:
+        require_data(folder, data.folder if isinstance(data, Dataset) else local_folder(data))
+
+
+def _finished(folder: Path) -> Run:
+    _LOG.info("%s is finished", folder)
+    with contextlib.suppress(OSError):  # none, or a folder that may only be read
+        (folder / LOCK).unlink()  # a run that was killed behind its end leaves it
+    return load_run(folder)
+
+
+def _earlier(warm_start: Run | StrPath | None, **options: Any) -> Run | None:
+    """The run that a warm start begins with. Raises `ConfigError` for options of one where there is none."""
+    for name, value in options.items():
+        if value is not None and warm_start is None:
+            option = name.replace("_", "-")
+            fix = f"name the earlier run: `warm_start` (--warm-start RUN); or leave out `{name}` (--{option})"
+            raise ConfigError(f"`{name}` is {value!r}, and there is no warm start.", fix=fix)
+    return warm_start if warm_start is None or isinstance(warm_start, Run) else load_run(warm_start)
+
+
+def _fresh_model(config: Config, dataset: Dataset, strategy: Any, training: contextlib.ExitStack) -> CTRModel:
+    """The model, whose tables memory holds, with the weights of the seed; in the precision that is set from here on."""
+    served = is_served(strategy)
+    if served:
+        require_served(config.training)
+    require_memory(config, dataset.schema, 1 if has_workers(strategy) else strategy.num_replicas_in_sync, not served)
+    keras.utils.set_random_seed(config.training.seed)
+    training.enter_context(dtype_policy(config.training.precision))
+    with contextlib.nullcontext() if served else strategy.scope():
+        return build_model(config, dataset.schema, is_trained=not served)
+
+
+def _start(
+    model: CTRModel, pretrained: Mapping[str, str], earlier: Run | None, before: Dataset | None, new_rows: NewRows
+) -> dict[str, Any]:
+    """Let a model begin with vectors from files, and with what an earlier run has learnt: what there is to tell of both."""
+    told: dict[str, Any] = {"pretrained": start_with_vectors(model, pretrained)} if pretrained else {}
+    if earlier is not None and before is not None:
+        report = carry(model, earlier, new_rows, before.folder, begun=pretrained)
+        told["warm_start"] = {**report, **_name_of(earlier)}
+    return told
 
 
 def _held(folder: Path, training: contextlib.ExitStack) -> bool:
