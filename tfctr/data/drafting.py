@@ -28,7 +28,8 @@ ANSWER = 0.999
 NEAR_ANSWER = 0.98
 MUCH = 0.95
 _LEAST_OF_A_CLASS = 10  # below it an AUC of 1 is chance
-_LONGEST = 20  # tokens a row of a sequence
+_PERCENT = 95  # of the rows of a sequence are kept whole,
+_SHORT, _LONG = 20, 200  # by a `max_length` within these, and no greater than the longest row's length
 _OWN_TOKENS = 0.5  # the share of rows with a token of their own from which on a mark cuts text, not a list
 _STRONG_MARKS = "|;^~\t"
 
@@ -50,6 +51,7 @@ _AMOUNTS = _words("""
     average max min median temp temperature area pages spend value size lat lon lng latitude longitude
 """)
 _PREFIXES = {**dict.fromkeys(("num", "n", "nb", "count", "total", "avg", "mean"), "amount"), "is": "code", "has": "code"}
+_HISTORIES = _words("history histories hist recent last latest previous past viewed clicked watched visited bought purchased")
 _TIME_NAMES = _words("""
     time timestamp ts date datetime day hour epoch created updated at stamp
 """)
@@ -211,15 +213,40 @@ def _cut(seen: Evidence, name: str) -> Proposal | None:
 
 def _sequence(seen: Evidence, name: str, mark: str) -> Proposal:
     found = seen.splits[mark]
-    length = max(1, min(found.longest, _LONGEST))
+    quantile = found.quantile(_PERCENT)
+    length = max(1, min(found.longest, max(_SHORT, min(quantile, _LONG))))
+    cut = found.share_above(length)
     distinct = found.stripped if seen.brackets else found.distinct
-    notes = [f"cut at {mark!r}: {distinct:,} distinct tokens, at most {found.longest} a row"]
+    notes = [f"cut at {mark!r}: {distinct:,} distinct tokens, at most {found.longest:,} a row"]
     if found.stripped < found.distinct and not seen.brackets:
         notes.append(f"blanks around a token count: without them there would be {found.stripped:,} distinct tokens")
-    if found.longest > length:
-        notes.append(f"`max_length` keeps {length} of them")
-    feature = Sequence(name, max_length=length, separator=mark, min_count=_min_count(found.distinct), **_column(seen, name))
+    if cut:
+        notes.append(
+            f"`max_length` {length} cuts {_share(cut)} of the rows with tokens; {_PERCENT}% of them have at most {quantile:,}"
+        )
+    is_history = bool(_HISTORIES & set(name_tokens(seen.name)))
+    if is_history:
+        notes.append("`keep: last`, since its name says a history: right where its newest tokens are last, else `keep: first`")
+    elif cut:
+        notes.append("`keep: first`; a history in the order of time, its newest last, wants `keep: last`")
+    feature = Sequence(
+        name,
+        max_length=length,
+        separator=mark,
+        min_count=_min_count(found.distinct),
+        keep="last" if is_history else "first",
+        **_column(seen, name),
+    )
     return Proposal(seen.name, feature, notes=tuple(notes))
+
+
+def _share(share: float) -> str:
+    """A share above 0, which is not said to be none.
+
+    >>> _share(0.0401), _share(0.0001)
+    ('4.0%', 'less than 0.1%')
+    """
+    return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
 def _of_fractions(seen: Evidence) -> Proposal:

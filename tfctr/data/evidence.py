@@ -52,7 +52,7 @@ class Split:
     """What the texts of a column are when they are cut at a mark; counts are of tokens, in all rows."""
 
     rows: int  # with the mark
-    longest: int
+    lengths: dict[int, int]  # how many rows have so many tokens, ascending; rows without any left out
     tokens: int
     distinct: int
     once: int  # distinct ones that one row has
@@ -61,6 +61,20 @@ class Split:
     words: int
     fractions: int
     stopwords: int
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths, default=0)
+
+    def quantile(self, percent: int) -> int:
+        """The least length that is at least that of so many of 100 rows with tokens; 0 if there are none."""
+        below = np.cumsum(list(self.lengths.values()))
+        return list(self.lengths)[np.searchsorted(100 * below, percent * below[-1])] if self.lengths else 0
+
+    def share_above(self, length: int) -> float:
+        """How large a share of the rows with tokens has more than `length`."""
+        above = sum(rows for each, rows in self.lengths.items() if each > length)
+        return above / max(1, sum(self.lengths.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +285,8 @@ def _frequent(engine: Engine, groups: Table, count: int = 3) -> tuple[str, ...]:
 
 def _split(engine: Engine, given: Table, mark: str, rows: int) -> Split:
     cut = given.select("n", parts=given.value.split(mark).filter(lambda token: token != ""))
-    longest = _fetch(engine, cut.agg(most=cut.parts.length().max()))[0]["most"] or 0
+    of_length = cut.select("n", length=cut.parts.length()).filter(lambda row: row.length > 0).group_by("length")
+    lengths = _fetch(engine, of_length.agg(rows=lambda alike: alike.n.sum()).order_by("length"))
     tokens = cut.select("n", token=cut.parts).unnest("token")
     token = tokens.token.re_replace(r"^\s*\[?\s*['\"]?|['\"]?\s*\]?\s*$", "")
     words = (token.length() - token.re_replace(r"\s+", "").length() + 1) * tokens.n
@@ -289,7 +304,8 @@ def _split(engine: Engine, given: Table, mark: str, rows: int) -> Split:
     )[0]
     counts = tokens.group_by("token").agg(n=tokens.n.sum())
     once = _fetch(engine, counts.filter(counts.n == 1).agg(once=lambda alone: alone.count()))[0]["once"]
-    return Split(rows=rows, longest=longest, once=once, **{name: count or 0 for name, count in found.items()})
+    lengths = {row["length"]: row["rows"] for row in lengths}
+    return Split(rows=rows, lengths=lengths, once=once, **{name: count or 0 for name, count in found.items()})
 
 
 # what the column alone tells
