@@ -34,6 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-/]*(?<!/)")
 _LONGEST_NAME = 200  # it also names a file
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 2**31 - 1  # ids are int32
+_OF_NUMBERS = "0123456789.+-eE"
 _FITTED = "leave it to `prepare`"
 
 # What a feature that has another's vocabulary takes from that one: what a user may give, and what `prepare` sets.
@@ -82,6 +83,12 @@ def _require_count(feature: "Feature", argument: str, least: int = 1, most: int 
 def _require_fitted_size(feature: "Feature") -> None:
     if feature.size is not None:
         _require_count(feature, "size", least=FIRST_KNOWN)
+
+
+def _require_character(feature: "Feature", argument: str, others: str = "") -> None:
+    value = getattr(feature, argument)
+    is_character = isinstance(value, str) and re.fullmatch("[^\ud800-\udfff]", value) and value not in others
+    _require_value(feature, argument, is_character, "use one character" + (f", none of {others!r}" if others else ""))
 
 
 def _require_tokens(feature: "TokenFeature") -> None:
@@ -148,7 +155,7 @@ class Categorical:
     vocabulary_of: str | None = None
 
     raw_type = "string"
-    width = 1
+    width = tokens = 1
 
     @property
     def source(self) -> str:
@@ -172,13 +179,24 @@ class Sequence:
     pooled over what is not padding. A row without any token is missing. A list is joined by `separator` first, so a token
     never contains it; a list that was written as text, such as "['a', 'b']", "[1, 2]" or "[]", is read as that list.
 
+    With a `weight_separator` tokens may have weights: a:0.5|b:0.3|c has the vectors of a, b and c with the weights 0.5,
+    0.3 and 1. A weight is a number from 0 to 1e15, below 1e-15 it is 0, and a token without one weighs 1. What else stands
+    behind the separator is refused by `prepare`; a served model takes the whole for a token, which it does not know.
+
+    | pooling | of vectors `e` | with weights `w`, as `tf.nn.embedding_lookup_sparse`; 0 where the divisor is |
+    |---|---|---|
+    | `"mean"` | `sum(e) / count` | `sum(w e) / sum(w)` |
+    | `"sum"` | `sum(e)` | `sum(w e)` |
+    | `"sqrtn"` | `sum(e) / sqrt(count)` | `sum(w e) / sqrt(sum(w^2))` |
+
     Args:
         name, column: as in `Categorical`.
         separator: one character between the tokens.
         max_length: tokens kept a row. `prepare` says how many rows had more.
         keep: which of a longer row's tokens: `"first"`, or `"last"`, which a history in the order of time needs: its newest.
-        pooling: how the tokens' vectors become one: `"mean"`, `"sum"` or `"sqrtn"` (sum / sqrt(count)).
+        pooling: how the tokens' vectors become one.
         min_count, hash_buckets, size, vocabulary_sha256, token_type, vocabulary_of: as in `Categorical`.
+        weight_separator: one character between a token and its weight; None if tokens have none.
     """
 
     name: str
@@ -193,6 +211,7 @@ class Sequence:
     token_type: TokenType | None = None
     column: str | None = None
     vocabulary_of: str | None = None
+    weight_separator: str | None = None
 
     raw_type = "string"
     source = Categorical.source
@@ -201,14 +220,20 @@ class Sequence:
     def __post_init__(self) -> None:
         _require_tokens(self)
         _require_count(self, "max_length")
-        is_character = isinstance(self.separator, str) and re.fullmatch("[^\ud800-\udfff]", self.separator)
-        _require_value(self, "separator", is_character, "use one character")
+        _require_character(self, "separator")
+        if self.weight_separator is not None:
+            _require_character(self, "weight_separator", others=f"{self.separator}{_OF_NUMBERS}")
+            _require_character(self, "separator", others=_OF_NUMBERS)
         require_one_of(POOLINGS, self.pooling, f"pooling of feature {self.name!r}")
         require_one_of(ENDS, self.keep, f"`keep` of feature {self.name!r}")
 
     @property
-    def width(self) -> int:
+    def tokens(self) -> int:
         return self.max_length
+
+    @property
+    def width(self) -> int:
+        return self.max_length * (1 if self.weight_separator is None else 2)
 
     @property
     def kept(self) -> slice:
@@ -250,7 +275,7 @@ class Numeric:
     column: str | None = None
 
     raw_type = "number"
-    width = 1
+    width = tokens = 1
     vocabulary_of = None
     source = Categorical.source
     owner = Categorical.owner

@@ -59,6 +59,16 @@ class Field:
         return slice(self.column, self.column + self.feature.width)
 
     @property
+    def token_columns(self) -> slice:
+        """Its columns but for those of weights."""
+        return slice(self.column, self.column + self.feature.tokens)
+
+    @property
+    def weight_columns(self) -> slice:
+        """Its columns of weights, as the bits of float32, in the order of the tokens: none, but for a weighted sequence."""
+        return slice(self.column + self.feature.tokens, self.column + self.feature.width)
+
+    @property
     def size(self) -> int:
         """How many rows of the table are its: the size of its feature."""
         assert self.feature.size is not None  # it is fitted

@@ -15,10 +15,15 @@ replacement names groups as `\1`; one that took no part is empty.
 """
 
 import dataclasses
+import re
 from typing import Literal, TypeAlias
 
 TOKEN_TYPES = ("text", "whole", "number", "boolean")
 TokenType: TypeAlias = Literal["text", "whole", "number", "boolean"]
+
+# The weight of a token is 0 or within these, so that its square is a float32, too.
+SMALLEST_WEIGHT = 1e-15
+GREATEST_WEIGHT = 1e15
 
 TRUTH = {"true": 1.0, "false": 0.0}  # in any case, as numbers
 SEVERAL_WHOLE = 2.0**53  # from here on a double may stand for several whole numbers,
@@ -108,6 +113,11 @@ _WORDS = rf"{_BARE}(?:\s*,\s*{_ITEM})+\s*,?"
 LIST = rf"^\s*(?:\[\s*(?:{_ITEMS}|{_WORDS})?\s*\]|\(\s*(?:{_ITEMS})?\s*\)|\{{\s*(?:{_ITEMS})?\s*\}})\s*$"
 # What looks like one, and cannot be read: nested, with escapes, or with bare words of several parts.
 LOOKS_LIKE_LIST = r"""^\s*(?:[\[({]\s*['"](?s:.*)[\])}]|\[[^\[\]]*,[^\[\]]*\]|\[\s*[\[({](?s:.*)[\])}]\s*\])\s*$"""
+
+
+def weighted_token(separator: str) -> str:
+    """What a token with a weight behind it matches: group 1 is the token, group 2 the weight, a number that is not negative."""
+    return rf"^(?s:(.+)){re.escape(separator)}((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)$"
 
 
 def list_rewrites(separator: str) -> tuple[tuple[str, str], ...]:

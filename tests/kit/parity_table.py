@@ -27,6 +27,7 @@ SCHEMA = Schema(
         Sequence("history", max_length=3, separator=" ", keep="last", vocabulary_of="token"),
         Categorical("other_year", vocabulary_of="year"),
         Categorical("other_hash", vocabulary_of="hashed"),
+        Sequence("weighted", max_length=3, separator=";", weight_separator=":", pooling="sqrtn", keep="last"),
     ],
     label="click",
 )
@@ -46,6 +47,7 @@ TRAIN = {
     "history": [" ".join(TOKENS[row % 11 : row % 11 + row % 5]) for row in range(40)],
     "other_year": [1920 + row % 7 for row in range(40)],
     "other_hash": ["any"] * 40,
+    "weighted": [";".join(f"{token}:{row / 7}" for token in TOKENS[row % 9 : row % 9 + row % 4]) for row in range(40)],
     "click": [row % 2 for row in range(40)],
 }
 
@@ -55,6 +57,7 @@ texts |= st.sampled_from(["é" * 500, "|" * 500, "NaN", "", "\x85"])
 edges = (*EDGES, math.e, math.exp(math.sqrt(2.0)))
 NEAR = [math.nextafter(edge, side) for edge in edges for side in (-math.inf, edge, math.inf)]
 numbers = st.none() | st.floats() | st.sampled_from([*NEAR, *TRAIN["quantile"]]) | st.integers(-(2**70), 2**70).map(float)
+weights = st.just("") | st.floats(0, 1e15).map(":{!r}".format) | st.sampled_from([":0", ":00.50", ":.3e-7", ":1E+2", ":7."])
 COLUMNS = {
     "scaled": numbers,
     "token": texts,
@@ -71,10 +74,12 @@ COLUMNS = {
     "history": texts | st.lists(st.sampled_from([*TOKENS, ""]), max_size=6).map(" ".join),
     "other_year": st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(1890, 1930),
     "other_hash": texts,
+    "weighted": st.none() | st.lists(st.builds(str.__add__, st.sampled_from(TOKENS), weights), max_size=5).map(";".join),
 }
 TYPES = {
     **dict.fromkeys(["scaled", "count", "edges", "quantile"], pyarrow.float64()),
     **dict.fromkeys(["token", "genres", "hashed", "dashed", "hashes", "rare", "history", "other_hash"], pyarrow.string()),
+    "weighted": pyarrow.string(),
     **dict.fromkeys(["year", "other_year"], pyarrow.int64()),
     **{"tags": pyarrow.list_(pyarrow.string()), "click": pyarrow.int8()},
 }

@@ -33,7 +33,7 @@ def auc_alone(schema: Schema, split: "Split") -> dict[str, float] | None:
         return None
     found = {}
     for field in schema.fields:
-        cells = ids[:, field.columns]
+        cells = ids[:, field.token_columns]
         if isinstance(field.feature, Numeric) and field.feature.transform == "scaled":
             numbers = np.nan_to_num(np.ascontiguousarray(cells[~is_fit, 0]).view(np.float32), nan=-np.inf)
             value = auc(labels[~is_fit], numbers)

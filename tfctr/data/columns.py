@@ -27,7 +27,7 @@ from tfctr.data.short_floats import widened
 from tfctr.errors import DataError
 from tfctr.features import Feature, Numeric, Sequence
 from tfctr.schema import Label, Schema
-from tfctr.token_text import FORMS, SEVERAL_SHORT, SEVERAL_WHOLE, TRUTH
+from tfctr.token_text import FORMS, GREATEST_WEIGHT, SEVERAL_SHORT, SEVERAL_WHOLE, TRUTH, weighted_token
 
 _GREATEST_WEIGHT = 2.0**128 - 2.0**103  # what float32 rounds to infinity begins here
 
@@ -116,6 +116,12 @@ def _feature_role(staged: str, feature: Feature) -> Role:
     if isinstance(feature, Sequence):
         rule = functools.partial(read_list, feature.separator, fractions=fractions)
         fix = f"give lists, or text with {feature.separator!r} between the tokens"
+        if feature.weight_separator is not None:
+            rule = functools.partial(read_weighted_list, feature, fractions=fractions)
+            mark = repr(feature.weight_separator)
+            expected = f"tokens, each with a weight from 0 to 1e15 behind its last {mark}, or without one"
+            fix = f"correct the weight; if {mark} belongs to the tokens, take another `weight_separator`"
+            return Role(feature.source, staged, rule, "a sequence feature with weights", expected, fix, takes_lists=True)
         return Role(feature.source, staged, rule, "a sequence feature", _LISTS, fix, takes_lists=True)
     rule = functools.partial(read_text, fractions=fractions)
     return Role(feature.source, staged, rule, "a categorical feature", _TEXT, fix)
@@ -169,6 +175,20 @@ def read_list(separator: str, column: Value, fractions: bool = False) -> tuple[V
     if not kind.is_string():
         return text, bad
     return read_written_list(separator, text)
+
+
+def read_weighted_list(feature: Sequence, column: Value, fractions: bool = False) -> tuple[Value, Value]:
+    """As `read_list`; bad, too, with a token that has a weight separator, and no weight behind it."""
+    text, bad = read_list(feature.separator, column, fractions)
+    tokens = text.split(feature.separator).filter(lambda token: token.contains(feature.weight_separator))
+    bad_tokens = tokens.filter(lambda token: ibis.coalesce(weight_of(feature, token) > GREATEST_WEIGHT, True))
+    return text, bad | ibis.coalesce(bad_tokens.length() > 0, False)
+
+
+def weight_of(feature: Sequence, token: Value) -> Value:
+    """The weight behind a token, as a double; NULL where there is none."""
+    assert feature.weight_separator is not None
+    return token.re_extract(weighted_token(feature.weight_separator), 2).try_cast("float64")
 
 
 def read_number(column: Value) -> tuple[Value, Value]:

@@ -86,13 +86,14 @@ def carried(ids: np.ndarray, schema: Schema, earlier: Schema, earlier_of: Mappin
     """
     moved = np.empty_like(ids)
     for field, before in zip(schema.fields, earlier.fields, strict=True):
-        cells = ids[:, before.columns]
+        cells = ids[:, before.token_columns]
+        moved[:, field.weight_columns] = ids[:, before.weight_columns]
         if isinstance(field.feature, Numeric) and field.feature.transform == "scaled":
-            moved[:, field.columns] = cells  # the bits of a number
+            moved[:, field.token_columns] = cells  # the bits of a number
             continue
         earlier_id = earlier_of[field.feature.name]
         now = np.full(before.size, OUT_OF_VOCABULARY, np.int32)
         known = earlier_id >= 0
         now[earlier_id[known]] = np.flatnonzero(known)
-        moved[:, field.columns] = now[cells - before.offset] + field.offset
+        moved[:, field.token_columns] = now[cells - before.offset] + field.offset
     return moved

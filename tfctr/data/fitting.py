@@ -20,12 +20,13 @@ import pyarrow as pa
 
 from tfctr.data import log2_floor, quantiles
 from tfctr.data.canonical import canonical
-from tfctr.data.columns import feature_column
+from tfctr.data.columns import feature_column, weight_of
 from tfctr.data.engine import Engine, Table, Value
 from tfctr.errors import ConfigError, DataError
 from tfctr.features import FIRST_KNOWN, Numeric, Sequence, TokenFeature, has_vocabulary_file
 from tfctr.schema import Schema
 from tfctr.storage import require_sha256, sha256
+from tfctr.token_text import weighted_token
 from tfctr.types import StrPath
 
 _LOG = logging.getLogger(__name__)
@@ -83,12 +84,19 @@ def owner_index(schema: Schema, index: int) -> int:
 
 
 def tokens(table: Table, index: int, feature: TokenFeature) -> Table:
-    """One row a token of a categorical or sequence feature: (row, position, token in its form). Missing ones have none."""
+    """One row a token of a categorical or sequence feature: (row, position, token in its form). Missing ones have none.
+
+    Those of a weighted sequence have a `weight`, too, a double.
+    """
     column = table[feature_column(index)]
     if not isinstance(feature, Sequence):
         found = table.select("row", position=ibis.literal(0, "int32"), token=canonical(feature, column))
         return found.filter(found.token.notnull())
     found = table.select("row", token=_tokens_of_list(column, feature)[feature.kept]).unnest("token", offset="position")
+    if feature.weight_separator is not None:
+        weight = weight_of(feature, found.token)
+        alone = found.token.re_extract(weighted_token(feature.weight_separator), 1)
+        found = found.mutate(token=weight.isnull().ifelse(found.token, alone), weight=ibis.coalesce(weight, 1.0))
     return found.mutate(token=canonical(feature, found.token))
 
 

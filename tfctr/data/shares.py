@@ -44,7 +44,7 @@ def count_ids(schema: "Schema", ids: np.ndarray) -> dict[str, collections.Counte
     counts = {}
     for field in schema.fields:
         feature = field.feature
-        cells = ids[:, field.columns]
+        cells = ids[:, field.token_columns]
         if isinstance(feature, Numeric) and feature.transform == "scaled":
             missing = np.isnan(np.ascontiguousarray(cells).view(np.float32)).sum()
         else:

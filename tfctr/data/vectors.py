@@ -213,7 +213,7 @@ def _alone(schema: Schema, owner: TokenFeature, column: str) -> Schema:
     """A schema of this feature, one token a row, read from this column."""
     changed: dict[str, Any] = {"column": column}
     if isinstance(owner, Sequence):
-        changed |= {"max_length": 1, "separator": _NO_SEPARATOR}
+        changed |= {"max_length": 1, "separator": _NO_SEPARATOR, "weight_separator": None}
     return Schema([dataclasses.replace(owner, **changed)], label=f"no {column}", folder=schema.folder)
 
 

@@ -18,9 +18,11 @@ from tfctr.data.staging import Staged
 from tfctr.features import MISSING, OUT_OF_VOCABULARY, PADDING, SMALLEST_NORMAL, Numeric, Sequence
 from tfctr.schema import Field, Schema
 from tfctr.storage import sha256
+from tfctr.token_text import SMALLEST_WEIGHT
 
 _BLOCK_ROWS = 1_048_576
 _BLOCK_IDS = 2**26  # int32: 256 MiB, which is what a block of ids may take
+_ONE = np.float32(1).view(np.int32)
 _NAN = np.uint32(0x7FC00000).view(np.int32)
 
 
@@ -97,8 +99,8 @@ def _fill(engine: Engine, schema: Schema, block: Table, ids: np.ndarray, profile
         if isinstance(field.feature, Numeric):
             _fill_numbers(engine, block, index, field, view, profile)
         else:
-            _fill_tokens(engine, schema, block, index, view)
-            profile.add_tokens(field.feature, view - field.offset)
+            _fill_tokens(engine, schema, block, index, ids[:, field.token_columns], ids[:, field.weight_columns])
+            profile.add_tokens(field.feature, ids[:, field.token_columns] - field.offset)
     return ids
 
 
@@ -110,23 +112,34 @@ def _cut_rows(engine: Engine, schema: Schema, table: Table) -> dict[str, int]:
     return {feature.name: int(row[feature_column(index)] or 0) for index, feature in sequences.items()}
 
 
-def _fill_tokens(engine: Engine, schema: Schema, block: Table, index: int, ids: np.ndarray) -> None:
+def _fill_tokens(engine: Engine, schema: Schema, block: Table, index: int, ids: np.ndarray, weights: np.ndarray) -> None:
     field = schema.fields[index]
     assert not isinstance(field.feature, Numeric)
     ids[:] = field.offset + PADDING
     ids[:, 0] = field.offset + MISSING
+    weights[:] = 0
+    weights[:, :1] = _ONE
     found = tokens(block, index, field.feature)
     hash_buckets = field.feature.hash_buckets
     if hash_buckets is None:
         found = _look_up(found, engine.table(vocabulary_table(owner_index(schema, index))))
     for batch in engine.stream(found):
         known = batch["id"].to_numpy() if hash_buckets is None else hash_ids(batch["token"], hash_buckets)
-        ids[batch["row"].to_numpy(), batch["position"].to_numpy()] = field.offset + known
+        rows, positions = batch["row"].to_numpy(), batch["position"].to_numpy()
+        ids[rows, positions] = field.offset + known
+        if weights.shape[1]:
+            weights[rows, positions] = _weight_bits(batch["weight"].to_numpy())
+
+
+def _weight_bits(weights: np.ndarray) -> np.ndarray:
+    """The bits of these weights as float32, those that are too small as 0."""
+    return np.where(weights < SMALLEST_WEIGHT, 0.0, weights).astype(np.float32).view(np.int32)
 
 
 def _look_up(tokens: Table, vocabulary: Table) -> Table:
     joined = tokens.left_join(vocabulary, tokens.token == vocabulary.token)
-    return joined.select(tokens.row, tokens.position, id=ibis.coalesce(vocabulary.id, OUT_OF_VOCABULARY).cast("int32"))
+    weight = [tokens.weight] if "weight" in tokens.columns else []
+    return joined.select(tokens.row, tokens.position, *weight, id=ibis.coalesce(vocabulary.id, OUT_OF_VOCABULARY).cast("int32"))
 
 
 def _fill_numbers(engine: Engine, block: Table, index: int, field: Field, ids: np.ndarray, profile: Profile) -> None:

@@ -35,8 +35,8 @@ class FeatureEmbedding(IdsLayer):
     """One table for all features: one gather, then one vector a field.
 
     A token's field is its row of the table. A `Sequence`'s field is the mean, sum or sum / sqrt(count) of the rows of what is
-    not padding. A scaled number's field is `z * row`, or the row of "missing" when z is NaN; z lies in the id matrix as the
-    bits of its float32.
+    not padding, weighted where its tokens have weights. A scaled number's field is `z * row`, or the row of "missing" when z is
+    NaN; z and weights lie in the id matrix as the bits of their float32.
 
     Args:
         schema: a fitted `Schema`.
@@ -91,6 +91,9 @@ class FeatureEmbedding(IdsLayer):
         self.unpooled = tuple(unpooled)
         for name in self.unpooled:
             require_one_of(sequences, name, "sequence in `unpooled`")
+            problem = f"`unpooled` names {name!r}, whose tokens have weights, and these only weigh what is pooled."
+            field = sequences[name]
+            require(field.token_columns == field.columns, problem, fix="leave it out, or give it no `weight_separator`")
         self.sequences = tuple(sequences[name] for name in self.unpooled)  # the fields that are given whole
         self.pooled = tuple(field for field in self.fields if field not in self.sequences)  # those that the output has
         require(len(self.pooled) > 0, "`unpooled` leaves no field.", fix="leave out one of its names")
@@ -106,6 +109,11 @@ class FeatureEmbedding(IdsLayer):
         for field in every:
             scaled[field.columns] = isinstance(field.feature, Numeric) and field.feature.transform == "scaled"
         self.scaled_columns = scaled
+        self.weight_columns = np.arange(self.schema.width)  # of each column that of its weight; of one without, itself
+        for field in every:
+            if field.token_columns != field.columns:
+                self.weight_columns[field.token_columns] = np.arange(self.schema.width)[field.weight_columns]
+        self.weighted_columns = self.weight_columns != np.arange(self.schema.width)
         self.column_offsets = np.repeat([f.offset for f in every], [f.feature.width for f in every]).astype("int32")
 
     def build(self, input_shape: Shape) -> None:
@@ -175,8 +183,8 @@ class FeatureEmbedding(IdsLayer):
     def distinct_rows(self, ids: Tensor) -> Tensor:
         """The table rows that a batch reads, each once, on all devices together: `(batch, schema.width) -> (rows,)`."""
         rows, _ = self._rows(rows_of_all_replicas(ids))
-        if self.features is not None:
-            columns = self._columns(self.fields)
+        columns = self._columns(self.fields)
+        if self.features is not None or len(columns) < self.schema.width:
             rows = tf.gather(rows, columns, axis=1) - self.shifts[columns]
         # Made flat as the gradient of the gather does it: TensorFlow then looks for a batch's duplicates once, for all tables.
         return tf.unique(tf.reshape(rows, tf.expand_dims(tf.size(rows), 0)))[0]
@@ -216,17 +224,20 @@ class FeatureEmbedding(IdsLayer):
         return np.isin(offsets, [field.offset for field in self.schema.fields if field.feature.name in self.frozen])
 
     def _columns(self, fields: Collection[Field]) -> np.ndarray:
-        """The columns of these fields in the id matrix."""
-        return np.concatenate([np.arange(self.schema.width)[field.columns] for field in fields])
+        """The columns of these fields in the id matrix, but for those of weights."""
+        return np.concatenate([np.arange(self.schema.width)[field.token_columns] for field in fields])
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """The row of each cell in a table of all features `(batch, columns)`, and its factor `(batch, columns, 1)` or None."""
-        if not self.scaled_columns.any():
+        have_factors = self.scaled_columns | self.weighted_columns
+        if not have_factors.any():
             return ids, None
         numbers = tf.bitcast(ids, tf.float32)
+        if self.weighted_columns.any():
+            numbers = tf.gather(numbers, self.weight_columns, axis=1)
         missing = tf.math.is_nan(numbers)
         ids = tf.where(self.scaled_columns, self.column_offsets + tf.where(missing, MISSING, FIRST_KNOWN), ids)
-        return ids, tf.where(self.scaled_columns & ~missing, numbers, 1.0)[..., None]
+        return ids, tf.where(have_factors & ~missing, numbers, 1.0)[..., None]
 
     def _gather(self, ids: Tensor, /) -> Tensor:
         # On the variable itself: ResourceGather reads rows. `keras.ops.take` would first read the whole table.
@@ -269,22 +280,36 @@ class FeatureEmbedding(IdsLayer):
         if len(columns) < self.schema.width:
             ids, factors = (cells if cells is None else tf.gather(cells, columns, axis=1) for cells in (ids, factors))
         rows = self._read(ids if self.features is None else ids - self.shifts[columns], columns)  # (batch, columns, dim)
-        return self._pool(fields, ids, rows if factors is None else rows * factors)
+        return self._pool(fields, ids, rows if factors is None else rows * factors, factors)
 
-    def _pool(self, fields: Collection[Field], ids: Tensor, rows: Tensor) -> Tensor:
+    def _pool(self, fields: Collection[Field], ids: Tensor, rows: Tensor, factors: Tensor | None) -> Tensor:
         if not any(isinstance(field.feature, Sequence) for field in fields):
             return rows  # one column a field already
-        widths = [field.feature.width for field in fields]
-        parts = zip(fields, tf.split(ids, widths, axis=1), tf.split(rows, widths, axis=1), strict=True)
+        widths = [field.feature.tokens for field in fields]
+        weights = [None] * len(widths) if factors is None else tf.split(factors, widths, axis=1)
+        parts = zip(fields, tf.split(ids, widths, axis=1), tf.split(rows, widths, axis=1), weights, strict=True)
         return ops.concatenate([self._field(*part) for part in parts], axis=1)
 
-    def _field(self, field: Field, ids: Tensor, rows: Tensor) -> Tensor:
+    def _field(self, field: Field, ids: Tensor, rows: Tensor, weights: Tensor | None) -> Tensor:
+        """One field, `(batch, 1, dim)`, of the rows of its tokens, which are weighted already."""
         if not isinstance(field.feature, Sequence):
             return rows
         present = ops.cast(ids != field.offset, rows.dtype)[..., None]  # (batch, width, 1)
         total = ops.sum(rows * present, axis=1, keepdims=True)  # (batch, 1, dim)
+        if field.feature.weight_separator is not None:
+            return total / _divisor(field.feature.pooling, weights * present)
         count = ops.maximum(ops.sum(present, axis=1, keepdims=True), 1.0)  # (batch, 1, 1)
         return total / {"sum": 1.0, "mean": count, "sqrtn": ops.sqrt(count)}[field.feature.pooling]
+
+
+def _divisor(pooling: str, weights: Tensor) -> Tensor | float:
+    """By what the sum of weighted vectors is divided: `(batch, tokens, 1) -> (batch, 1, 1)`; 1 where that would be 0."""
+    if pooling == "sum":
+        return 1.0
+    powers = weights if pooling == "mean" else ops.square(weights)
+    total = ops.sum(powers, axis=1, keepdims=True)
+    total = total if pooling == "mean" else ops.sqrt(total)
+    return ops.where(total == 0, 1.0, total)
 
 
 @tf.custom_gradient

@@ -23,10 +23,12 @@ from tfctr.features import Numeric
 from tfctr.models._distributed import own_part
 from tfctr.models._usual import usual_rows
 from tfctr.schema import Schema
+from tfctr.token_text import GREATEST_WEIGHT
 from tfctr.types import Tensor
 
 _TENSORS = (tf.Tensor, tf.Variable, keras.KerasTensor, keras.Variable)
 _PREPARE = "prepare the table: tfctr.prepare(schema, train=..., test=table, out=...); or use dataset.test.ids"
+_GREATEST_BITS = np.float32(GREATEST_WEIGHT).view("int32")
 _INT32 = np.iinfo(np.int32)
 _BLOCK = 2**20  # numbers that are compared at a time
 _REFUSAL = re.compile(r"DataError: (.*?)\n  fix: (.*?)\n+Traceback ", re.DOTALL)
@@ -36,7 +38,8 @@ class IdsCheck:
     """What the ids of one fitted schema can be: whole numbers, `(rows, schema.width)`, each within its feature's rows.
 
     A feature's ids are `[offset, offset + size)` in each of its columns. A scaled number's are the bits of its float32, which
-    `prepare` makes finite, NaN, and never subnormal, as whole numbers such as 35 would be.
+    `prepare` makes finite, NaN, and never subnormal, as whole numbers such as 35 would be; a token's weight's those of a number
+    from 0 to 1e15.
 
     Args:
         schema: a fitted `Schema`.
@@ -56,9 +59,11 @@ class IdsCheck:
         widths = [field.feature.width for field in schema.fields]
         scaled = [isinstance(f.feature, Numeric) and f.feature.transform == "scaled" for f in schema.fields]
         limits = [(_INT32.min, _INT32.max) if z else _rows_of(f) for f, z in zip(schema.fields, scaled, strict=True)]
+        weights = np.concatenate([np.arange(schema.width)[field.weight_columns] for field in schema.fields])
         self.names = np.repeat([field.feature.name for field in schema.fields], widths)  # (width,), as are these:
         self.least, self.most = np.repeat(np.array(limits, np.int32), widths, axis=0).T
         self.scaled = np.repeat(scaled, widths)
+        self.scaled[weights], self.least[weights], self.most[weights] = True, 0, _GREATEST_BITS
         self.raw_names = {str(name) for f in schema.fields for name in (f.feature.name, f.feature.source)}
 
     def checked(self, x: Any) -> Any:

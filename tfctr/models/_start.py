@@ -91,9 +91,10 @@ def _some_rows(schema: Schema, rows: int = 64) -> np.ndarray:
     ids = np.empty((rows, schema.width), np.int32)
     for field in schema.fields:
         scaled = isinstance(field.feature, Numeric) and field.feature.transform == "scaled"
-        shape = ids[:, field.columns].shape
+        shape = ids[:, field.token_columns].shape
         if scaled:
-            ids[:, field.columns] = rng.normal(size=shape).astype("float32").view("int32")
+            ids[:, field.token_columns] = rng.normal(size=shape).astype("float32").view("int32")
         else:
-            ids[:, field.columns] = field.offset + rng.integers(MISSING, field.feature.size, shape)
+            ids[:, field.token_columns] = field.offset + rng.integers(MISSING, field.feature.size, shape)
+            ids[:, field.weight_columns] = np.float32(1).view("int32")
     return ids

@@ -82,6 +82,9 @@ def _texts(schema, feature):
         separator = feature.separator.encode()
         known = [separator.join(known[start:]) for start in range(len(known))]
         strange = [*strange, separator, separator.join([b"", *strange])]
+        if feature.weight_separator is not None:
+            weighted = [token + f"{feature.weight_separator}{place / 2}".encode() for place, token in enumerate(known)]
+            strange.append(separator.join(weighted))
     return known, strange
 
 

@@ -21,12 +21,14 @@ from tfctr.features import (
 from tfctr.schema import Schema
 from tfctr.serving.exporting.token_graph import canonical, has_form, is_canonical, read_written_lists
 from tfctr.storage import sha256
+from tfctr.token_text import GREATEST_WEIGHT, SMALLEST_WEIGHT, weighted_token
 from tfctr.types import Tensor
 
 # The position of a token that no vocabulary file holds, so that `position + FIRST_KNOWN` is its id, too.
 _UNKNOWN = np.int64(OUT_OF_VOCABULARY - FIRST_KNOWN)
 MISSING_VALUES = {tf.string: "", tf.float64: np.nan}
 _NAN_BITS = np.float32("nan").view("int32")
+_WEIGHT_BITS = tuple(int(np.float32(value).view("int32")) for value in (SMALLEST_WEIGHT, GREATEST_WEIGHT))
 _SMALLEST_NORMAL_BITS, _INFINITE_BITS = (int(np.float32(value).view("int32")) for value in (SMALLEST_NORMAL, np.inf))
 
 
@@ -37,6 +39,7 @@ class RawFeatures(tf.Module):
     |---|---|
     | token, in its feature's form | its line in the vocabulary file + 3, or its hash bucket + 3; empty: missing |
     | number between edges | the id of its interval, which begins at the last edge that is not above it; NaN: missing |
+    | weight of a token | the bits of its float32, of 0 below 1e-15, and behind the tokens; of a missing one 1 |
     | scaled number | the bits of `z = float32((x - mean) / scale)`, or of NaN where z is not finite; a subnormal z is 0 |
 
     Args:
@@ -135,9 +138,12 @@ class RawFeatures(tf.Module):
         text = [field for field in fields if _is_text(field)]
         scaled = [field for field in fields if _is_scaled(field)]
         bucketed = [field for field in fields if not _is_text(field) and not _is_scaled(field)]
-        encoders = [(self._text_ids, text), (_bucketed_ids, bucketed), (_scaled_bits, scaled)]
+        weighted = [field for field in text if _is_weighted(field.feature)]
+        encoders = [(self._text_ids, text), (_bucketed_ids, bucketed), (_scaled_bits, scaled), (_weight_bits, weighted)]
         ids = tf.concat([encode(columns, some) for encode, some in encoders if some], axis=1)
-        return ids, [column for _, some in encoders for f in some for column in range(f.columns.start, f.columns.stop)]
+        tokens = [field.token_columns for some in (text, bucketed, scaled) for field in some]
+        places = [*tokens, *(field.weight_columns for field in weighted)]
+        return ids, [column for place in places for column in range(place.start, place.stop)]
 
     def _text_ids(self, columns, fields):
         features = [field.feature for field in fields]
@@ -145,8 +151,8 @@ class RawFeatures(tf.Module):
         positions = [self._positions(feature, t) for feature, t in zip(features, tokens, strict=True)]
         tokens, positions = self._in_form(features, tokens, positions)
         # Tokens stand in front: an empty first one means that there is none at all.
-        empty = np.concatenate([[MISSING] + [PADDING] * (feature.width - 1) for feature in features])
-        offsets = np.concatenate([[field.offset] * field.feature.width for field in fields])
+        empty = np.concatenate([[MISSING] + [PADDING] * (feature.tokens - 1) for feature in features])
+        offsets = np.concatenate([[field.offset] * field.feature.tokens for field in fields])
         ids = tf.where(tokens == "", empty, positions + FIRST_KNOWN)
         return tf.cast(ids + offsets, tf.int32)
 
@@ -158,7 +164,7 @@ class RawFeatures(tf.Module):
         suspects = _suspects(features, tokens, *as_given)
 
         def rewrite():
-            split = tf.split(suspects, [feature.width for feature in features], axis=1)
+            split = tf.split(suspects, [feature.tokens for feature in features], axis=1)
             pairs = [
                 self._rewrite(*each) if has_form(each[0]) else each[1:3]
                 for each in zip(features, tokens, positions, split, strict=True)
@@ -182,7 +188,7 @@ class RawFeatures(tf.Module):
 
 def _suspects(features, tokens, all_tokens, all_positions):
     """Which tokens may be other writings of known ones, and, if hashed, which are not canonical: `(batch, widths)` bool."""
-    looked_up = np.concatenate([[has_form(f) and f.hash_buckets is None] * f.width for f in features])
+    looked_up = np.concatenate([[has_form(f) and f.hash_buckets is None] * f.tokens for f in features])
     suspects = looked_up & (all_positions == _UNKNOWN)
     if any(has_form(feature) and feature.hash_buckets is not None for feature in features):
         others = [
@@ -245,8 +251,8 @@ def some_features(schema: Schema, argument: str, names: Iterable[str]) -> tuple[
 
 
 def in_range(schema: Schema, ids: Tensor) -> Tensor:
-    """The ids, where one is not of its feature "out of vocabulary" instead, and a scaled number that `prepare` never writes,
-    since it is not finite or is subnormal, as the bits of 35 are, "missing".
+    """The ids, where one is not of its feature "out of vocabulary" instead, what is no weight 0, and a scaled number that
+    `prepare` never writes, since it is not finite or is subnormal, as the bits of 35 are, "missing".
 
     Shapes:
         `(batch, schema.width)` int32 `-> (batch, schema.width)` int32
@@ -261,6 +267,11 @@ def in_range(schema: Schema, ids: Tensor) -> Tensor:
     size = np.repeat([field.size for field in schema.fields], widths).astype("int32")
     known = tf.where((ids >= first) & (ids < first + size), ids, first + OUT_OF_VOCABULARY)
     scaled = np.repeat([_is_scaled(field) for field in schema.fields], widths)
+    weights = np.full(schema.width, False)
+    for field in schema.fields:
+        weights[field.weight_columns] = True
+    if weights.any():
+        known = tf.where(weights, tf.where((ids >= _WEIGHT_BITS[0]) & (ids <= _WEIGHT_BITS[1]), ids, 0), known)
     if not scaled.any():
         return known
     magnitude = tf.bitwise.bitwise_and(ids, 0x7FFFFFFF)  # TensorFlow may take subnormal numbers for zero, but not their bits
@@ -277,13 +288,44 @@ def _is_scaled(field):
 
 
 def _tokens(feature, column):
-    """The tokens of each row, "" behind them: `(batch,) -> (batch, feature.width)`."""
+    """The tokens of each row, "" behind them: `(batch,) -> (batch, feature.tokens)`."""
     if not isinstance(feature, Sequence):
         return column[:, None]
+    tokens = _listed(feature, column)
+    return _weighed(feature, tokens)[0] if _is_weighted(feature) else tokens
+
+
+def _listed(feature, column):
+    """The same, each token with the weight that may be behind it."""
     if feature.token_type is not None:
         column = read_written_lists(feature.separator, column)
     tokens = tf.strings.split(column, feature.separator)
     return tf.ragged.boolean_mask(tokens, tokens != "")[:, feature.kept].to_tensor("", shape=(None, feature.max_length))
+
+
+def _weighed(feature, tokens):
+    """The tokens without their weights, and those as float32, 1 where there is none: `(batch, feature.tokens)` each."""
+    pattern = weighted_token(feature.weight_separator)
+    texts = tf.where(tf.strings.regex_full_match(tokens, pattern), tf.strings.regex_replace(tokens, pattern, r"\2"), "nan")
+    weights = tf.strings.to_number(texts, tf.float64)
+    are_weights = weights <= GREATEST_WEIGHT
+    alone = tf.where(are_weights, tf.strings.regex_replace(tokens, pattern, r"\1"), tokens)
+    weights = tf.where(weights < SMALLEST_WEIGHT, tf.zeros_like(weights), weights)
+    return alone, tf.where(are_weights, tf.cast(weights, tf.float32), 1.0)
+
+
+def _weight_bits(columns, fields):
+    return tf.concat([_weight_bits_of(field.feature, columns[field.feature.name]) for field in fields], axis=1)
+
+
+def _weight_bits_of(feature, column):
+    tokens = _listed(feature, column)
+    is_padding = (tokens == "") & (np.arange(feature.tokens) > 0)
+    return tf.where(is_padding, 0, tf.bitcast(_weighed(feature, tokens)[1], tf.int32))
+
+
+def _is_weighted(feature):
+    return isinstance(feature, Sequence) and feature.weight_separator is not None
 
 
 def _ordered(numbers):

@@ -32,7 +32,7 @@ class UnseenTokens:
         self.fields = [f for f in schema.fields if has_vocabulary(f.feature) and f.feature.name in self.expected]
 
     def __call__(self, ids: Tensor) -> dict[str, Tensor]:
-        return {field.feature.name: self._counts(field, ids[:, field.columns]) for field in self.fields}
+        return {field.feature.name: self._counts(field, ids[:, field.token_columns]) for field in self.fields}
 
     def _counts(self, field, ids):
         tokens, unseen = (

@@ -65,7 +65,8 @@ def _column(schema, field, ids):
     feature = field.feature
     if isinstance(feature, Numeric):
         return _scaled(feature, ids) if feature.transform == "scaled" else _bucketed(feature, ids - field.offset)
-    return _texts(schema, feature, ids - field.offset)
+    weights = np.ascontiguousarray(ids[:, feature.tokens :]).view(np.float32).tolist()
+    return _texts(schema, feature, ids[:, : feature.tokens] - field.offset, weights)
 
 
 def _scaled(feature, bits):
@@ -81,13 +82,26 @@ def _bucketed(feature, ids):
     return np.array([values.get(number, math.nan) for number in ids[:, 0].tolist()])
 
 
-def _texts(schema, feature, ids):
+def _texts(schema, feature, ids, weights):
     separator = feature.separator.encode() if isinstance(feature, Sequence) else b""
     unseen = _UNSEEN.replace(separator, b"_") if separator else _UNSEEN  # one token
     tokens = {MISSING: b"", OUT_OF_VOCABULARY: unseen, **_known_tokens(schema.vocabulary_file(feature), set(ids.flat))}
     texts = np.empty(len(ids), object)
+    if getattr(feature, "weight_separator", None) is not None:
+        rows = zip(ids.tolist(), weights, strict=True)
+        texts[:] = [separator.join(_weighted(feature, tokens, *row)) for row in rows]
+        return texts
     texts[:] = [separator.join(tokens[number] for number in row if number != PADDING) for row in ids.tolist()]
     return texts
+
+
+def _weighted(feature, tokens, ids, weights):
+    """The tokens of one row, each with its weight; of a missing one its text alone."""
+    given = [(number, weight) for number, weight in zip(ids, weights, strict=True) if number != PADDING]
+    return [
+        tokens[number] + (b"" if number == MISSING else f"{feature.weight_separator}{weight!r}".encode())
+        for number, weight in given
+    ]
 
 
 def _known_tokens(path, wanted):
