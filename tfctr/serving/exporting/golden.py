@@ -80,11 +80,10 @@ def _texts(schema, feature):
     strange = [*_STRANGE_TEXTS[:2], *(text.encode() for text in otherwise), *_STRANGE_TEXTS[2:]]
     if isinstance(feature, Sequence):
         separator = feature.separator.encode()
+        if feature.weight_separator is not None:
+            known = [token + f"{feature.weight_separator}{place / 2}".encode() for place, token in enumerate(known, 1)]
         known = [separator.join(known[start:]) for start in range(len(known))]
         strange = [*strange, separator, separator.join([b"", *strange])]
-        if feature.weight_separator is not None:
-            weighted = [token + f"{feature.weight_separator}{place / 2}".encode() for place, token in enumerate(known)]
-            strange.append(separator.join(weighted))
     return known, strange
 
 
