@@ -16,17 +16,19 @@ from typing import Any
 
 # All that is registered in the package "tfctr". A new class of a file is a name here; a test compares them.
 _NAMES = """
-    AFM AFN Adam AttentiveScore AutoInt BST BiInteraction BilinearFusion BilinearInteraction BridgedCross CETN CIN
-    CL4CTR CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DIN DNN DeepFM Dice Dropout
-    DualMLP EDCN ElementwiseProducts EulerInteraction EulerNet EulerStep ExactLazyAdam ExpertEmbedding ExpertFusion FM
-    FactorizationGraph FactorizationMachine FactorizationStep FeatureEmbedding FeatureGating FiBiNET FiGNN FieldGate
-    FieldGraph FieldNormalization FieldSignal FieldTransformer FinalBlock FinalMLP FinalNet FocalLoss GDCN
-    GatedCrossNetwork GatedEmbedding GraphFM HeadLoss HistoryTransformer IPNN InnerProducts KeyValueBlock LR LazyAdam
-    LinearTerms LogLoss LogarithmicNetwork LogarithmicTransform LowRankCrossNetwork MLP MaskBlock MaskBlocks MaskNet NFM
-    PairAttention Perturbation ProductLayer Regulation ReleasedFactorizationStep RobustCrossEntropy SelfAttention
-    SelfDistillation SeparateEmbedding SharedEmbedding SimMHN SpaceFusion SparseAdagrad SparseFtrl SqueezeExcitation
-    StackedFusion SumFusion TF4CTR TargetAttention ThroughConnection ThroughNetwork TriDNN TwinFocusLoss
-    VectorCrossNetwork ViewDistance VotingFusion WeightedSumFusion WideDeep XDeepFM
+    AFM AFN Adam AttendedEmbedding AttentiveScore AutoInt BST BiInteraction BilinearFusion BilinearInteraction
+    BridgedCross CETN CIN CL4CTR CTRModel ConcatenationFusion ContrastLoss CosineLoss CrossNetwork DCN DCNv2 DIN DNN
+    DeepFM Dice Dropout DualMLP EDCN ElementwiseProducts EulerInteraction EulerNet EulerStep ExactLazyAdam
+    ExpertEmbedding ExpertFusion ExponentialCrossNetwork FCN FM FactorizationGraph FactorizationMachine
+    FactorizationStep FeatureEmbedding FeatureGating FiBiNET FiGNN FieldGate FieldGraph FieldNormalization FieldSignal
+    FieldTransformer FinalBlock FinalMLP FinalNet FocalLoss GDCN GatedCrossNetwork GatedEmbedding GraphFM HeadLoss
+    HistoryTransformer IPNN InnerProducts KeyValueBlock LR LazyAdam LinearCrossNetwork LinearTerms LogLoss
+    LogarithmicNetwork LogarithmicTransform LowRankCrossNetwork MLP MaskBlock MaskBlocks MaskNet MeanFusion NFM
+    PairAttention Perturbation ProductLayer QNNAlpha QuadraticNetwork Regulation ReleasedFactorizationStep
+    RobustCrossEntropy SelfAttention SelfDistillation SelfEnsemble SeparateEmbedding SharedEmbedding SimMHN SpaceFusion
+    SparseAdagrad SparseFtrl SqueezeExcitation StackedFusion SumFusion TF4CTR TargetAttention ThroughConnection
+    ThroughNetwork TriBCELoss TriDNN TwinFocusLoss VectorCrossNetwork ViewDistance VotingFusion WeightedSumFusion
+    WideDeep XDeepFM
 """
 NAMES = tuple(_NAMES.split())
 

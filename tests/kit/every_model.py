@@ -19,11 +19,13 @@ OF_EACH_KIND = [
     "CL4CTR",
     "DIN",
     "EulerNet",
+    "FCN",
     "FM",
     "FiGNN",
     "FinalMLP",
     "FinalNet",
     "MaskNet",
+    "QNNAlpha",
     "XDeepFM",
 ]
 _NEXT = sorted({*OF_EACH_KIND} - _FIRST)

@@ -8,6 +8,7 @@ from tfctr.layers import (
     FUSIONS,
     ConcatenationFusion,
     ExpertFusion,
+    MeanFusion,
     StackedFusion,
     SumFusion,
     VotingFusion,
@@ -87,6 +88,12 @@ class TestEveryFusion:
 def test_sum():
     outputs = built(SumFusion())
     np.testing.assert_allclose(outputs["logit"], outputs["simple"] + outputs["complex"], rtol=1e-6)
+
+
+def test_mean_is_half_of_the_sum():
+    fusion = MeanFusion()
+    outputs = built(fusion)
+    np.testing.assert_allclose(outputs["logit"], (outputs["simple"] + outputs["complex"]) / 2, rtol=1e-6)
 
 
 def test_weighted_sum_starts_at_one_half():
@@ -191,7 +198,15 @@ def test_experts():
 # by hand, for representations of 3 and 5 units: the heads' 4 + 6, then the fusion's own
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("sum", 0), ("weighted_sum", 2), ("voting", 4 + 6), ("concatenation", 9), ("experts", 18 + 18), ("stacked", 3)],
+    [
+        ("sum", 0),
+        ("mean", 0),
+        ("weighted_sum", 2),
+        ("voting", 4 + 6),
+        ("concatenation", 9),
+        ("experts", 18 + 18),
+        ("stacked", 3),
+    ],
 )
 def test_parameter_counts(name, own):
     fusion = FUSIONS[name]()

@@ -46,7 +46,7 @@ def test_two_devices_give_the_losses_of_one():
 # Each replica normalizes its own rows and draws its own noise, so that is left out. AFN cannot do without normalization.
 WITHOUT = {"batch_norm": False, "dropout": 0.0, "mask_share": 0.0, "attention_activation": "relu"}
 # One model of each loss, and of each kind of table; the others read their rows one by one, and have the loss of DNN.
-EACH_LOSS = ["CETN", "CL4CTR", "DNN", "DualMLP", "FM", "FinalNet", "SimMHN", "TF4CTR", "WideDeep"]
+EACH_LOSS = ["CETN", "CL4CTR", "DNN", "DualMLP", "FCN", "FM", "FinalNet", "QNNAlpha", "SimMHN", "TF4CTR", "WideDeep"]
 OTHERS = sorted(set(MODELS) - {"AFN", *EACH_LOSS})
 
 

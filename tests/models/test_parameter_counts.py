@@ -9,12 +9,12 @@ import pytest
 
 from tfctr.features import Categorical
 from tfctr.layers import MLP
-from tfctr.models import CETN, TF4CTR, SimMHN
+from tfctr.models import CETN, FCN, TF4CTR, QNNAlpha, SimMHN
 from tfctr.schema import Schema
 
-# data set: fields, rows of its tables; the two Criteo versions differ in their least count of a token
+# data set: fields, rows of its tables; the versions of Criteo and of KKBox differ in their least count of a token
 AVAZU, CRITEO, CRITEO_10, FRAPPE = (24, 3_750_999), (39, 5_549_252), (39, 910_747), (10, 5_383)
-KKBOX, ML_1M, ML_TAG = (13, 227_853), (5, 9_626), (3, 88_596)
+KKBOX, KKBOX_10, ML_1M, ML_1M_7, ML_TAG = (13, 227_853), (13, 91_756), (5, 9_626), (7, 9_751), (3, 88_596)
 
 
 def parameters(data, make_model):
@@ -100,3 +100,38 @@ def test_tf4ctr(data, selection, fusion, simple, logged):
         ),
     )
     assert found == logged
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(
+    ("data", "dim", "linear", "exponential", "heads", "batch_norm", "logged"),
+    [
+        (CRITEO_10, 16, 4, 3, 1, False, 15_944_754),  # 011
+        (CRITEO_10, 16, 5, 4, 1, False, 16_336_626),  # 047
+        (AVAZU, 16, 5, 4, 4, True, 240_735_242),
+        (KKBOX_10, 128, 2, 4, 1, True, 20_074_766),  # 039
+        (KKBOX_10, 128, 5, 5, 1, True, 25_625_878),  # 102
+        (ML_1M_7, 16, 4, 3, 1, True, 201_728),  # 100, 103
+    ],
+)
+def test_fcn(data, dim, linear, exponential, heads, batch_norm, logged):
+    def make_model(schema):
+        return FCN(schema, heads * dim, linear, exponential, num_heads=heads, batch_norm=batch_norm)
+
+    assert parameters(data, make_model) == logged
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(
+    ("data", "dim", "layers", "products", "heads", "batch_norm", "logged"),
+    [
+        (CRITEO_10, 16, 4, 5, 1, False, 22_372_577),  # 001
+        (CRITEO_10, 16, 4, 6, 1, False, 23_932_577),  # 002
+        (FRAPPE, 16, 2, 13, 1, True, 764_369),  # 045
+        (KKBOX_10, 128, 3, 3, 2, True, 36_711_425),  # 022, the record
+        (KKBOX_10, 128, 2, 5, 1, True, 39_485_313),  # 013
+        (ML_1M_7, 16, 1, 4, 4, True, 207_649),  # 015
+    ],
+)
+def test_qnn_alpha(data, dim, layers, products, heads, batch_norm, logged):
+    assert parameters(data, lambda schema: QNNAlpha(schema, dim, layers, products, heads, batch_norm=batch_norm)) == logged

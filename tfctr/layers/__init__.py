@@ -15,6 +15,7 @@ from tfctr.layers.final_block import FinalBlock
 from tfctr.layers.fusion import (
     ConcatenationFusion,
     ExpertFusion,
+    MeanFusion,
     StackedFusion,
     SumFusion,
     VotingFusion,
@@ -29,7 +30,9 @@ from tfctr.layers.logarithmic import LogarithmicNetwork, LogarithmicTransform
 from tfctr.layers.mask import MaskBlocks
 from tfctr.layers.mlp import MLP, linear
 from tfctr.layers.product_layer import ProductLayer
+from tfctr.layers.quadratic import QuadraticNetwork
 from tfctr.layers.selection import ExpertEmbedding, GatedEmbedding, SeparateEmbedding, SharedEmbedding
+from tfctr.layers.self_masked import ExponentialCrossNetwork, LinearCrossNetwork
 from tfctr.layers.spaces import ElementwiseProducts, InnerProducts, Perturbation, SpaceFusion
 from tfctr.layers.through import ThroughConnection, ThroughNetwork
 from tfctr.layers.transformer import FieldTransformer
@@ -45,6 +48,9 @@ ENCODERS = {
     "BilinearInteraction": BilinearInteraction,
     "CIN": CIN,
     "GatedCrossNetwork": GatedCrossNetwork,
+    "ExponentialCrossNetwork": ExponentialCrossNetwork,
+    "LinearCrossNetwork": LinearCrossNetwork,
+    "QuadraticNetwork": QuadraticNetwork,
     "LogarithmicNetwork": LogarithmicNetwork,
     "LogarithmicTransform": LogarithmicTransform,
     "LowRankCrossNetwork": LowRankCrossNetwork,
@@ -70,6 +76,7 @@ SELECTIONS = {
 }
 FUSIONS = {
     "sum": SumFusion,
+    "mean": MeanFusion,
     "weighted_sum": WeightedSumFusion,
     "voting": VotingFusion,
     "concatenation": ConcatenationFusion,
@@ -99,6 +106,7 @@ __all__ = [
     "EulerInteraction",
     "ExpertEmbedding",
     "ExpertFusion",
+    "ExponentialCrossNetwork",
     "FactorizationGraph",
     "FactorizationMachine",
     "FeatureEmbedding",
@@ -112,14 +120,17 @@ __all__ = [
     "HistoryTransformer",
     "InnerProducts",
     "KeyValueBlock",
+    "LinearCrossNetwork",
     "LinearTerms",
     "LogarithmicNetwork",
     "LogarithmicTransform",
     "LowRankCrossNetwork",
     "MaskBlocks",
+    "MeanFusion",
     "PairAttention",
     "Perturbation",
     "ProductLayer",
+    "QuadraticNetwork",
     "Regulation",
     "SelfAttention",
     "SeparateEmbedding",

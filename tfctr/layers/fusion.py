@@ -76,6 +76,20 @@ class SumFusion(Fusion):
 
 
 @keras.saving.register_keras_serializable("tfctr")
+class MeanFusion(Fusion):
+    """`logit = (simple + complex) / 2`: each head is as large as the prediction, and can be compared with it (FCN).
+
+    >>> MeanFusion()([ops.ones((1, 1)), 2 * ops.ones((1, 1))])["logit"].numpy().tolist()  # both are logits already
+    [[1.5]]
+
+    Reference: [Li et al., 2024](https://arxiv.org/abs/2407.13349), fusion.
+    """
+
+    def fuse(self, logits: Tensor, representations: Sequence[Tensor], training: bool) -> Tensor:
+        return ops.mean(logits, axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("tfctr")
 class WeightedSumFusion(Fusion):
     """`logit = w_1 * simple + w_2 * complex`, both weights free, from 0.5 on (WSF).
 

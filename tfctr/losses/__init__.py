@@ -5,14 +5,15 @@ of the logits. `loss.call(labels, logits)` is the value of each example; `loss(l
 `sum(weight * value) / batch`.
 
 All of them read logits: on a plain `keras.Model`, leave the sigmoid out of its last layer. Losses that compare several outputs
-(`TwinFocusLoss`, `ContrastLoss`, `CosineLoss` and those of CL4CTR) are for `CTRModel(schema, ids, outputs, auxiliary={...})`:
-Keras' `compile(loss=...)` calls a loss once for each output.
+(`TwinFocusLoss`, `TriBCELoss`, `ContrastLoss`, `CosineLoss` and those of CL4CTR) are for
+`CTRModel(schema, ids, outputs, auxiliary={...})`: Keras' `compile(loss=...)` calls a loss once for each output.
 """
 
 from tfctr.losses.alignment import feature_alignment, field_uniformity, released_uniformity, squared_distance
 from tfctr.losses.contrast import ContrastLoss, CosineLoss, cosine_distance, do_info_nce, info_nce
 from tfctr.losses.cross_entropy import HeadLoss, LogLoss, RobustCrossEntropy, log_loss, robust_cross_entropy
 from tfctr.losses.focus import FocalLoss, TwinFocusLoss, complex_focus, focal, simple_focus, twin_focus
+from tfctr.losses.tri_bce import TriBCELoss, tri_bce
 
 LOSSES = {"log_loss": LogLoss, "focal": FocalLoss, "robust_cross_entropy": RobustCrossEntropy}
 
@@ -24,6 +25,7 @@ __all__ = [
     "HeadLoss",
     "LogLoss",
     "RobustCrossEntropy",
+    "TriBCELoss",
     "TwinFocusLoss",
     "complex_focus",
     "cosine_distance",
@@ -37,5 +39,6 @@ __all__ = [
     "robust_cross_entropy",
     "simple_focus",
     "squared_distance",
+    "tri_bce",
     "twin_focus",
 ]

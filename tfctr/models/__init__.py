@@ -23,6 +23,7 @@ from tfctr.models.dnn import DNN as DNN
 from tfctr.models.dual_mlp import DualMLP as DualMLP
 from tfctr.models.edcn import EDCN as EDCN
 from tfctr.models.eulernet import EulerNet as EulerNet
+from tfctr.models.fcn import FCN as FCN
 from tfctr.models.fibinet import FiBiNET as FiBiNET
 from tfctr.models.fignn import FiGNN as FiGNN
 from tfctr.models.final_mlp import FinalMLP as FinalMLP
@@ -34,6 +35,7 @@ from tfctr.models.ipnn import IPNN as IPNN
 from tfctr.models.lr import LR as LR
 from tfctr.models.masknet import MaskNet as MaskNet
 from tfctr.models.nfm import NFM as NFM
+from tfctr.models.qnn_alpha import QNNAlpha as QNNAlpha
 from tfctr.models.simmhn import SimMHN as SimMHN
 from tfctr.models.tf4ctr import TF4CTR as TF4CTR
 from tfctr.models.tri_dnn import TriDNN as TriDNN
