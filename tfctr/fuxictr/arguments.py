@@ -103,6 +103,11 @@ def second_dropout(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"dropout": second}
 
 
+def width_of_all_heads(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """DCNv3's width of the embedding, which it has for each head."""
+    return {"embedding_dim": value * values["num_heads"]}
+
+
 def experts(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """The low-rank matrices of DCNv2, where it has some."""
     return {"rank": values["low_rank"], "num_experts": values["num_experts"]} if value else {}

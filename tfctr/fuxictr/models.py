@@ -26,6 +26,7 @@ from tfctr.fuxictr.arguments import (
     second_dropout,
     units,
     unused,
+    width_of_all_heads,
 )
 from tfctr.fuxictr.notes import Notes
 from tfctr.fuxictr.reading import Keys
@@ -235,6 +236,30 @@ MODELS: dict[str, Match | Choice] = {
         | {f"block{block}_hidden_units": Argument([64, 64, 64], units("hidden_units")) for block in (1, 2)}
         | {f"block{block}_hidden_activations": Argument(None, activation()) for block in (1, 2)}
         | {f"block{block}_dropout": Argument(0, equal("dropout")) for block in (1, 2)},
+    ),
+    "DCNv3": Match(
+        "FCN",
+        {
+            "embedding_dim": Argument(10, width_of_all_heads),
+            "num_shallow_cross_layers": Argument(4, given("num_linear_layers")),
+            "num_deep_cross_layers": Argument(4, given("num_exponential_layers")),
+            "shallow_net_dropout": Argument(0.3, given("linear_dropout")),
+            "deep_net_dropout": Argument(0.1, given("exponential_dropout")),
+            "num_heads": Argument(1, given("num_heads")),
+            "layer_norm": Argument(True, given("layer_norm")),
+            "batch_norm": Argument(False, given("batch_norm")),
+        },
+    ),
+    "QNN_alpha": Match(
+        "QNNAlpha",
+        {
+            "embedding_dim": Argument(16, given("embedding_dim")),
+            "num_layers": Argument(3, given("num_layers")),
+            "num_row": Argument(2, given("num_products")),
+            "num_heads": Argument(1, given("num_heads")),
+            "net_dropout": Argument(0, given("dropout")),
+            "batch_norm": Argument(False, given("batch_norm")),
+        },
     ),
     "GDCN": Match("GDCN", _CROSS, {"structure": "stacked"}),
     "GDCNP": Match("GDCN", _CROSS, {"structure": "parallel"}),

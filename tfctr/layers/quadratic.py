@@ -26,7 +26,7 @@ class QuadraticNetwork(ViewLayer):
 
     Args:
         num_layers: at least 1.
-        num_products: how many gates each component is multiplied by, the authors' `num_row`; at least 1.
+        num_products: how many gates each component is multiplied by; at least 1. The paper's M, the authors' `num_row`.
         num_heads: must divide `dim`.
         dropout: share of the gates, and of the components after each layer, dropped in training; in [0, 0.99].
         batch_norm: whether to normalize before the ReLU.

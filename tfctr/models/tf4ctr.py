@@ -27,8 +27,8 @@ class TF4CTR(CTRModel):
             beside their targets in the hard view, see `AttendedEmbedding`), or a layer from ids to two views. The networks of
             a gate and of experts by name get dropout and batch normalization of the complex encoder where it is an `MLP`, else
             of the simple one, as in the authors' code, which has one setting for all; a layer keeps its own.
-        fusion: `"sum"`, `"weighted_sum"`, `"voting"`, `"concatenation"`, `"experts"`, or a layer from two representations to
-            the logits `logit`, `simple` and `complex`.
+        fusion: `"sum"`, `"mean"`, `"weighted_sum"`, `"voting"`, `"concatenation"`, `"experts"`, or a layer from two
+            representations to the logits `logit`, `simple` and `complex`.
         simple_encoder, complex_encoder: layers from a view to a representation; by default `MLP([400])` and
             `MLP([400, 400, 400])`. `tfctr.models.PAIRS` has those of DeepFM, DCNv2 and the other parallel models.
         alpha, c, gamma: of `tfctr.losses.TwinFocusLoss`; `gamma=0` is plain deep supervision.
