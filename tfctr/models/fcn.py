@@ -10,7 +10,7 @@ from tfctr.schema import Schema
 
 @register
 class FCN(CTRModel):
-    """Two cross networks, whose degree grows by one and doubles with each layer, each taught as far as it is behind both.
+    """Two cross networks, of linear and of exponential degree, each taught by itself as far as it is behind their mean.
 
     `logit = (simple + complex) / 2`, `simple = w_s . LCN(fields) + b_s`, `complex = w_c . ECN(fields) + b_c`;
     `loss = ctr + max(0, L_s - L) * L_s + max(0, L_c - L) * L_c + l2`, with `L` the batch's log loss of each logit
