@@ -21,7 +21,9 @@ AUXILIARY = {
     "AFN": ["heads"],
     "CETN": ["contrast", "cosine_1", "cosine_2"],
     "CL4CTR": ["contrast", "alignment", "uniformity"],
+    "FCN": ["tri_bce"],
     "FinalNet": ["distillation"],
+    "QNNAlpha": ["self_ensemble"],
     "TF4CTR": ["twin_focus"],
 }
 TERMS = [(name, term) for name, terms in AUXILIARY.items() for term in ("ctr", *terms, "l2")]
