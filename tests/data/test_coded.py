@@ -5,6 +5,7 @@ import logging
 import re
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 from kit.at_length import at_length
@@ -13,8 +14,8 @@ from kit.prepare_oracle import SCHEMA, table
 
 import tfctr
 from tfctr.data import coded
-from tfctr.errors import ConfigError, StorageError
-from tfctr.features import Categorical, Numeric
+from tfctr.errors import ConfigError, DataError, StorageError
+from tfctr.features import Categorical, Numeric, Sequence
 from tfctr.schema import Schema
 
 CLICKS = Schema([Categorical("user")], label="click")
@@ -55,6 +56,17 @@ def test_the_bytes_of_the_rows(tmp_path, shop, caplog, division):
     assert {path.name for path in tmp_path.iterdir()} == {"data0", "data1"}
     said = r"the test table: 100 rows of 10 columns \(.*\) from sqlite: \d+ bytes of Arrow as codes, and \d+ of distinct values"
     assert re.search(said, caplog.text)
+
+
+def test_weights_of_tokens(tmp_path, shop):
+    schema = Schema([Sequence("tags", 3, weight_separator=":")], label="click")
+    tags = ["a:0.5|b:.3", "b", None, "c:2|a:1e-3|b:0|c", "a:0.5|b:.3"]
+    given = {"train": shop({"tags": tags, "click": [1, 0, 0, 1, 1]})}
+    of_rows, of_codes = (prepared(tmp_path, given, schema, transfer=how) for how in ("rows", "codes"))
+    assert contents(of_codes.folder) == contents(of_rows.folder)
+    assert of_codes.train.ids[:, 3:].view("float32")[3].tolist() == np.array([2, 1e-3, 0], "float32").tolist()
+    with pytest.raises(DataError, match=r"column 'tags', row 2: found 'b:x'"):
+        prepared(tmp_path, {"train": shop({"tags": ["a", "b:x"], "click": [1, 0]})}, schema, transfer="codes")
 
 
 def test_joined_tables_of_duckdb(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import tfctr
 from tfctr.data.drafting import propose
 from tfctr.data.engine import Engine, quiet
-from tfctr.data.evidence import Split, collect
+from tfctr.data.evidence import collect
 from tfctr.data.first_schema import draft, served_names
 from tfctr.errors import DataError, StorageError
 from tfctr.features import Categorical, Numeric, Sequence
@@ -273,33 +273,6 @@ def test_lists_written_as_text():
     feature, _, notes = drafted("skills", [str(RNG.choice(TAGS, 2, replace=False).tolist()) for _ in range(60)] + ["[]"])
     assert feature == Sequence("skills", max_length=2, separator=",")
     assert "6 distinct tokens" in notes
-
-
-@pytest.mark.parametrize(
-    ("lengths", "max_length", "note"),
-    [
-        ([2] * 19 + [20], 20, None),  # short enough to be kept whole
-        ([0] * 100 + [5] * 45 + [30] * 50 + [31] * 5, 30, "cuts 5.0% of the rows with tokens; 95% of them have at most 30"),
-        ([3] * 50 + [1_000] * 50, 200, "cuts 50.0% of the rows with tokens; 95% of them have at most 1,000"),
-        ([3] * 1_999 + [21], 20, "cuts less than 0.1% of the rows with tokens"),
-    ],
-)
-def test_as_many_tokens_as_95_of_100_rows_have(lengths, max_length, note):
-    """The quantile of the lengths that are not 0, by counting on paper; from 20 to 200, and no more than there are."""
-    values = ["|".join(TAGS[place % 6] for place in range(length)) for length in lengths]
-    feature, _, notes = drafted("skills", values)
-    assert feature == Sequence("skills", max_length=max_length)
-    assert f"at most {max(lengths):,} a row" in notes
-    assert (note in notes and "`keep: first`; a history" in notes) if note else "cuts" not in notes and "keep" not in notes
-
-
-def test_the_quantile_is_the_length_that_so_many_rows_do_not_exceed():
-    names = "rows tokens distinct once stripped characters words fractions stopwords"
-    others = dict.fromkeys(names.split(), 0)
-    split = Split(lengths={5: 45, 30: 50, 31: 5}, **others)
-    assert [split.quantile(percent) for percent in (45, 46, 95, 96, 100)] == [5, 30, 30, 31, 31]
-    assert [split.share_above(length) for length in (0, 4, 5, 30, 31)] == [1.0, 1.0, 0.55, 0.05, 0.0]
-    assert (Split(lengths={}, **others).quantile(95), Split(lengths={}, **others).share_above(0)) == (0, 0.0)
 
 
 @pytest.mark.parametrize("name", ["recent_items", "clickHistory"])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tfctr.data.evidence import Split
 from tfctr.data.first_schema import draft
 from tfctr.features import Numeric, Sequence
 from tfctr.schema import Schema
@@ -86,3 +87,30 @@ def test_the_advice_names_every_text_that_is_no_number():
     names = [f"none of {number}" for number in range(9)]
     found = proposed([*names, *PRICES[9:]])
     assert all(f"--missing '{name}'" in found.warning for name in names)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_length", "note"),
+    [
+        ([2] * 19 + [20], 20, None),  # short enough to be kept whole
+        ([0] * 100 + [5] * 45 + [30] * 50 + [31] * 5, 30, "cuts 5.0% of the rows with tokens; 95% of them have at most 30"),
+        ([3] * 50 + [1_000] * 50, 200, "cuts 50.0% of the rows with tokens; 95% of them have at most 1,000"),
+        ([3] * 1_999 + [21], 20, "cuts less than 0.1% of the rows with tokens"),
+    ],
+)
+def test_as_many_tokens_as_95_of_100_rows_have(lengths, max_length, note):
+    """The quantile of the lengths that are not 0, by counting on paper; from 20 to 200, and no more than there are."""
+    found = proposed(["|".join(f"tag {place % 6}" for place in range(length)) for length in lengths])
+    notes = "; ".join(found.notes)
+    assert found.feature == Sequence("x", max_length=max_length)
+    assert f"at most {max(lengths):,} a row" in notes
+    assert (note in notes and "`keep: first`; a history" in notes) if note else "cuts" not in notes and "keep" not in notes
+
+
+def test_the_quantile_is_the_length_that_so_many_rows_do_not_exceed():
+    names = "rows tokens distinct once stripped characters words fractions stopwords"
+    others = dict.fromkeys(names.split(), 0)
+    split = Split(lengths={5: 45, 30: 50, 31: 5}, **others)
+    assert [split.quantile(percent) for percent in (45, 46, 95, 96, 100)] == [5, 30, 30, 31, 31]
+    assert [split.share_above(length) for length in (0, 4, 5, 30, 31)] == [1.0, 1.0, 0.55, 0.05, 0.0]
+    assert (Split(lengths={}, **others).quantile(95), Split(lengths={}, **others).share_above(0)) == (0, 0.0)
